@@ -1,0 +1,1 @@
+"""The `penstock` program: command line and wiring. The only package that knows all services."""

@@ -1,0 +1,1 @@
+"""Encodings: events to and from bytes. Pure."""

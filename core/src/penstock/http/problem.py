@@ -1,0 +1,52 @@
+"""Errors on the wire: RFC 9457 problem details. The only place where codes become HTTP replies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from penstock.errors import PenstockError
+
+__all__ = ["Handler", "guarded", "problem"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def problem(error: PenstockError) -> web.Response:
+    """`application/problem+json` with `type` = `/errors/<code>`, plus the members of `error.extra`."""
+    extra = dict(error.extra)
+    headers = {}
+    authenticate = extra.pop("www_authenticate", None)
+    if isinstance(authenticate, str):
+        headers["WWW-Authenticate"] = authenticate
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    body = {
+        "type": f"/errors/{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": error.status,
+        "code": error.code,
+        "detail": error.detail,
+        **extra,
+    }
+    return web.Response(
+        status=error.status,
+        body=msgspec.json.encode(body),
+        headers=headers,
+        content_type="application/problem+json",
+    )
+
+
+def guarded(handler: Handler) -> Handler:
+    """Wrap a handler: a PenstockError becomes its problem reply. (A wrapper, not a middleware: it costs nothing.)"""
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except PenstockError as error:
+            return problem(error)
+
+    return reply

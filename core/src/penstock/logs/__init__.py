@@ -1,0 +1,1 @@
+"""Adapters of the log port, one file each, chosen by URL in `open`."""

@@ -1,0 +1,1 @@
+"""The domain model: values without I/O. Types, streams, positions, batches; nothing that opens or awaits."""

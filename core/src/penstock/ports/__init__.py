@@ -1,0 +1,1 @@
+"""Ports: small protocols whose docstrings are contracts. Adapters live in `logs` and `stores`."""

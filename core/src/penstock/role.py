@@ -1,0 +1,54 @@
+"""A role of a process, and the ports that the roles of one process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiohttp import web
+
+from penstock.http.access import Access
+from penstock.ports.clock import Clock
+from penstock.ports.log import Log
+from penstock.ports.store import Store
+
+__all__ = ["Check", "Ports", "Role"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Opened once per process by `app`; every role gets the same ones."""
+
+    log: Log
+    store: Store
+    clock: Clock
+    access: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One part of `/readyz`."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Role(Protocol):
+    """What `build(settings, ports)` of each service returns. `app` mounts the routes and runs it."""
+
+    name: str
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """HTTP routes of this role, mounted on one listener or on its own."""
+        ...
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then finish what was begun and return. Raises when the role cannot go on."""
+        ...
+
+    def ready(self) -> Sequence[Check]:
+        """State of this role's parts, cheap and without I/O."""
+        ...

@@ -1,0 +1,1 @@
+"""Adapters of the store port (the SQL database behind the data service)."""

@@ -1,0 +1,1 @@
+"""Processor: streaming SQL from text to running operators, stage by stage."""

@@ -1,0 +1,181 @@
+"""The logical plan: what an app does, with names resolved and types known. Printed by `penstock explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.expressions.nodes import Expr, Span
+from penstock.model.stream import StreamSpec
+from penstock.model.types import DataType
+
+__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "IntervalJoin", "Named", "Node", "Project",
+           "Scan", "SourcePlan", "Statement", "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """An output column of a node. `rowtime`: the time attribute (at most one per node keeps it)."""
+
+    name: str
+    type: DataType
+    rowtime: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An expression with its output name."""
+
+    name: str
+    expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """WATERMARK FOR column AS expr, over the physical and computed columns of the relation."""
+
+    column: str
+    expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """How rows of a declared relation look to statements: physical columns, then computed ones, and event time."""
+
+    spec: StreamSpec
+    computed: tuple[Named, ...] = ()
+    watermark: Watermark | None = None
+    idle_timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Any plan node; `fields` is its output schema."""
+
+    fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan(Node):
+    """Rows of a declared relation (`AppPlan.sources`), physical and computed columns under their own names."""
+
+    relation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filter(Node):
+    """WHERE and HAVING: rows for which the predicate is true (not false, not NULL)."""
+
+    input: Node
+    predicate: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Project(Node):
+    """SELECT list; one Named per field, in order."""
+
+    input: Node
+    exprs: tuple[Named, ...]
+
+
+class WindowKind(StrEnum):
+    """Window table-valued functions of this version."""
+
+    TUMBLE = "TUMBLE"
+    HOP = "HOP"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAssign(Node):
+    """TUMBLE/HOP: adds window_start, window_end, window_time. A row may lie in size/slide windows (HOP).
+
+    Windows are [start, end), aligned to epoch + offset_ms, in UTC.
+    """
+
+    input: Node
+    kind: WindowKind
+    time_column: str
+    size_ms: int
+    slide_ms: int  # = size_ms for TUMBLE
+    offset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateCall:
+    """COUNT (arg None: COUNT(*)), SUM, AVG, MIN, MAX; `filter` is FILTER (WHERE ...)."""
+
+    name: str  # output field
+    function: str
+    arg: Expr | None
+    type: DataType
+    distinct: bool = False
+    filter: Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Node):
+    """Grouping by window and keys. Fields: `keys` in order, then window_start/window_end/window_time as far as they are
+    grouped by, then `calls`. `early`: also emit updates while the window is open (sink with emit=early).
+    """
+
+    input: WindowAssign
+    keys: tuple[Named, ...]
+    window_columns: tuple[str, ...]  # of window_start, window_end, window_time: those in the GROUP BY
+    calls: tuple[AggregateCall, ...]
+    early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Union(Node):
+    """UNION ALL: inputs with equal types; names are those of the first."""
+
+    inputs: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalJoin(Node):
+    """Inner interval join of two append-only inputs.
+
+    Matches when keys are equal (NULL never is), lower_ms <= left.time - right.time <= upper_ms, and `residual`
+    (over both sides' renamed columns) is true. Output columns are `left_names` then `right_names`: the fields of each
+    side renamed so that all are distinct. Output rowtime: none unless a Project keeps one side's time column.
+    """
+
+    left: Node
+    right: Node
+    left_names: tuple[str, ...]
+    right_names: tuple[str, ...]
+    left_keys: tuple[Expr, ...]  # over left.fields names
+    right_keys: tuple[Expr, ...]
+    left_time: str
+    right_time: str
+    lower_ms: int
+    upper_ms: int
+    residual: Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One INSERT INTO or CREATE TABLE AS: `plan` (fields in the target's column order and types) goes to `target`.
+
+    `name` is the target, with `#2`, `#3` for further writers in text order. `text` is the statement
+    as written; `identity` is equal for two statements that compute the same, so state survives edits elsewhere.
+    """
+
+    name: str
+    target: str
+    plan: Node
+    text: str
+    identity: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class AppPlan:
+    """An app: declared relations (sources, and targets that other statements read) and statements in text order."""
+
+    name: str
+    sql: str
+    sources: dict[str, SourcePlan]  # every CREATE TABLE by name, also those written to
+    statements: tuple[Statement, ...]
+    settings: dict[str, str]  # SET 'key' = 'value'

@@ -1,0 +1,1 @@
+"""Stage 6: the operators. Plain synchronous code over Polars frames: no I/O, no clock, no SQL."""
