@@ -1,0 +1,50 @@
+# Python 3.11+ and make are all that a fresh machine needs; everything else is installed here or by the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+DATA ?= penstock-data
+PORT ?= 8080
+
+.PHONY: help setup up test check format bench docs golden clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## the virtual environment from the hash-pinned lock
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Penstock needs Python 3.11 or newer; try: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: $(STAMP) ## everything in one process, with both examples on real data
+	@$(BIN)/penstock up examples/produce-markets examples/earthquakes --sample --data $(DATA) --port $(PORT)
+
+test: $(STAMP) ## the whole suite; says what was skipped and why
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## ruff, mypy, import rules, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m penstock_app.documents --check
+
+format: $(STAMP) ## let ruff format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMP) ## write the generated pages again
+	$(BIN)/python -m penstock_app.documents
+
+golden: $(STAMP) ## write the plan goldens again; read the diff
+	PENSTOCK_GOLDEN=write $(BIN)/python -m pytest -q tests/processor
+
+bench: $(STAMP) ## measure section by section, with the spread of a run against itself
+	$(BIN)/python -m loadtests.bench
+
+clean: ## remove the environment and caches (never the data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
