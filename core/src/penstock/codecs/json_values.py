@@ -1,0 +1,211 @@
+"""What a JSON value means as a column: one reading for admission, for the processor's decoder and for replies.
+
+There is no coercion across JSON types: `"12.5"` is not a DOUBLE, `1` is not a STRING, `1.0` is not an INT. Each
+reader takes what msgspec made of the JSON value under `wire_type` and returns what a column holds, or raises
+ValueError whose text names the value and the remedy (OutOfRange where the type was right and the value was not).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from penstock.model.types import DataType, Kind
+
+__all__ = ["TIMESTAMP_MAX_MS", "TIMESTAMP_MIN_MS", "OutOfRange", "json_type_name", "read_bytes", "read_date_days",
+           "read_decimal", "read_time_ms", "read_timestamp_ms", "reader", "wire_type", "write_timestamp"]  # fmt: skip
+
+#: Epoch milliseconds of years 1 to 9999, Flink's TIMESTAMP range.
+TIMESTAMP_MIN_MS: Final = -62_135_596_800_000
+TIMESTAMP_MAX_MS: Final = 253_402_300_799_999
+
+_EPOCH: Final = dt.datetime(1970, 1, 1)
+_EPOCH_DAY: Final = dt.date(1970, 1, 1).toordinal()
+_MILLISECOND: Final = dt.timedelta(milliseconds=1)
+_TIMESTAMP: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(?:([Zz])|([+-])(\d\d):?(\d\d))?)?",
+    re.ASCII,
+)
+_DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
+_TIME: Final = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII)
+_DECIMAL: Final = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,9})?", re.ASCII)
+_INTEGER_BITS: Final = {Kind.TINYINT: 8, Kind.SMALLINT: 16, Kind.INT: 32, Kind.BIGINT: 64}
+_FLOAT_MAX: Final = 3.4028234663852886e38
+_SHOWN_CHARS: Final = 40
+_DECIMAL_DIGITS_MAX: Final = 400  # beyond it nothing can fit, and the arithmetic must not be attackable
+
+
+class OutOfRange(ValueError):
+    """The JSON type is right, the value does not fit the column."""
+
+
+def wire_type(data_type: DataType) -> Any:
+    """The msgspec annotation under which a column's JSON value is decoded, null excluded.
+
+    Integers carry their range, so that a plain decode already refuses what does not fit. DECIMAL stays exact:
+    msgspec makes a Decimal from the number's own text. TIMESTAMP is `int | str`, epoch milliseconds or text.
+    """
+    kind = data_type.kind
+    if kind in _INTEGER_BITS:
+        bound = 2 ** (_INTEGER_BITS[kind] - 1)
+        return Annotated[int, msgspec.Meta(ge=-bound, le=bound - 1)]
+    if data_type.is_timestamp:
+        return int | str
+    wire: dict[Kind, Any] = {
+        Kind.BOOLEAN: bool,
+        Kind.FLOAT: float,
+        Kind.DOUBLE: float,
+        Kind.DECIMAL: Decimal,
+        Kind.STRING: str,
+        Kind.BYTES: str,
+        Kind.DATE: str,
+        Kind.TIME: str,
+    }
+    return wire[kind]
+
+
+def reader(data_type: DataType) -> Callable[[Any], Any] | None:
+    """The function from a decoded wire value to the column's value; None where the wire value is the value.
+
+    TIMESTAMP and TIMESTAMP_LTZ: int, epoch milliseconds. DATE: int, days since the epoch. TIME: int, milliseconds
+    of the day. BYTES: bytes. DECIMAL: Decimal with the column's scale. FLOAT: float within 32-bit range.
+    """
+    kind = data_type.kind
+    if data_type.is_timestamp:
+        return read_timestamp_ms
+    if kind is Kind.DECIMAL:
+        precision, scale = data_type.precision or 10, data_type.scale or 0
+        return lambda value: read_decimal(value, precision, scale)
+    readers: dict[Kind, Callable[[Any], Any]] = {
+        Kind.DATE: read_date_days,
+        Kind.TIME: read_time_ms,
+        Kind.BYTES: read_bytes,
+        Kind.FLOAT: _read_float,
+    }
+    return readers.get(kind)
+
+
+def read_timestamp_ms(value: int | str) -> int:
+    """Epoch milliseconds, UTC, of ISO 8601 text or of a number that is epoch milliseconds already.
+
+    Text: `YYYY-MM-DD`, then optionally `T` or a space and `hh:mm[:ss[.f]]` with up to 9 fraction digits (those
+    beyond milliseconds are cut off) and `Z` or an offset (`+05:30`, `+0530`), which is taken into account.
+    Text without an offset is UTC. Leap seconds and hour 24 are refused.
+    """
+    if isinstance(value, int):
+        if TIMESTAMP_MIN_MS <= value <= TIMESTAMP_MAX_MS:
+            return value
+        raise OutOfRange(f"{value} is not epoch milliseconds between the years 1 and 9999")
+    found = _TIMESTAMP.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{_shown(value)} is not a timestamp; write ISO 8601 or epoch milliseconds as a number")
+    year, month, day, hour, minute, second, fraction, _, sign, off_hours, off_minutes = found.groups()
+    try:
+        moment = dt.datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0))
+    except ValueError as error:
+        raise ValueError(f"{_shown(value)} is not a timestamp: {error}") from None
+    ms = (moment - _EPOCH) // _MILLISECOND + (int(fraction[:3].ljust(3, "0")) if fraction else 0)
+    if sign is not None:
+        if int(off_hours) > 23 or int(off_minutes) > 59:
+            raise ValueError(f"{_shown(value)} is not a timestamp: the offset is out of range")
+        shift_ms = (int(off_hours) * 60 + int(off_minutes)) * 60_000
+        ms += shift_ms if sign == "-" else -shift_ms
+    if not TIMESTAMP_MIN_MS <= ms <= TIMESTAMP_MAX_MS:
+        raise OutOfRange(f"{_shown(value)} is not between the years 1 and 9999")
+    return ms
+
+
+def read_date_days(value: str) -> int:
+    """Days since 1970-01-01 of `YYYY-MM-DD`."""
+    found = _DATE.fullmatch(value)
+    if found is None:
+        raise ValueError(f"{_shown(value)} is not a date; write YYYY-MM-DD")
+    try:
+        return dt.date(*(int(part) for part in found.groups())).toordinal() - _EPOCH_DAY
+    except ValueError as error:
+        raise ValueError(f"{_shown(value)} is not a date: {error}") from None
+
+
+def read_time_ms(value: str) -> int:
+    """Milliseconds of the day of `hh:mm[:ss[.f]]`."""
+    found = _TIME.fullmatch(value)
+    hour, minute, second = (int(part or 0) for part in found.groups()[:3]) if found else (24, 0, 0)
+    if found is None or hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"{_shown(value)} is not a time of day; write hh:mm:ss")
+    fraction = found[4]
+    return ((hour * 60 + minute) * 60 + second) * 1000 + (int(fraction[:3].ljust(3, "0")) if fraction else 0)
+
+
+def read_bytes(value: str) -> bytes:
+    """Bytes of base64 text (RFC 4648 section 4, padded)."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"{_shown(value)} is not base64 (RFC 4648 section 4, with padding)") from None
+
+
+def read_decimal(value: Decimal | int | str, precision: int, scale: int) -> Decimal:
+    """The exact value at the column's scale. OutOfRange if it has more digits than DECIMAL(precision, scale):
+    nothing is rounded at the edge.
+    """
+    try:
+        number = value if isinstance(value, Decimal) else Decimal(_decimal_text(value))
+    except InvalidOperation:
+        raise ValueError(f"{_shown(str(value))} is not a decimal number") from None
+    if not number.is_finite():
+        raise ValueError(f"{number} is not a decimal number")
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)  # finite
+    if number and abs(exponent) + len(digits) > _DECIMAL_DIGITS_MAX:
+        raise OutOfRange(f"{_shown(str(number))} does not fit DECIMAL({precision}, {scale})")
+    unscaled, shift = int("".join(map(str, digits[:_DECIMAL_DIGITS_MAX])) or "0"), exponent + scale
+    while shift < 0 and unscaled and unscaled % 10 == 0:
+        unscaled, shift = unscaled // 10, shift + 1
+    if unscaled and (shift < 0 or unscaled * 10**shift >= 10**precision):
+        raise OutOfRange(f"{_shown(str(number))} does not fit DECIMAL({precision}, {scale})")
+    unscaled = unscaled * 10**shift if unscaled else 0
+    return Decimal((sign if unscaled else 0, tuple(map(int, str(unscaled))), -scale))
+
+
+def write_timestamp(ms: int, *, zoned: bool = False) -> str:
+    """`2018-01-01T00:00:00.000`, with `Z` for TIMESTAMP_LTZ."""
+    moment = _EPOCH + dt.timedelta(milliseconds=ms)
+    return moment.isoformat(timespec="milliseconds") + ("Z" if zoned else "")
+
+
+def json_type_name(value: Any) -> str:
+    """`null`, `boolean`, `number`, `string`, `array` or `object` of a decoded JSON value (RFC 8259 section 3)."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float | Decimal):
+        return "number"
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
+
+
+def _read_float(value: float) -> float:
+    if math.isfinite(value) and abs(value) <= _FLOAT_MAX:
+        return value
+    raise OutOfRange(f"{value} does not fit FLOAT")
+
+
+def _decimal_text(value: int | str) -> str:
+    if isinstance(value, str) and _DECIMAL.fullmatch(value) is None:
+        raise ValueError(f"{_shown(value)} is not a decimal number")
+    return str(value)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "...")
