@@ -1,0 +1,126 @@
+"""Start, run and stop a process: open the ports, build the roles, listen, deploy, wait, drain.
+
+The ladder at stop: ingest first (nothing new comes in), then processor, publish and data, each within `drain_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.http.listener import Listener, health_routes
+from penstock.ports.clock import Clock
+from penstock.role import Check, Role
+from penstock_app.api import Api, read_credentials
+from penstock_app.appfiles import AppFile, deploy_files, watch_files
+from penstock_app.roles import OpenedRoles, open_roles
+from penstock_app.samples import feed_samples
+from penstock_app.settings import PenstockSettings
+
+__all__ = ["Launch", "serve"]
+
+log = structlog.get_logger()
+
+#: Called once when everything answers: the listener's URL.
+OnReady = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What `penstock up` was asked for."""
+
+    settings: PenstockSettings
+    clock: Clock
+    apps: Sequence[AppFile] = ()
+    watch: bool = False
+    sample_folders: Sequence[Path] = ()
+
+
+async def serve(launch: Launch, *, on_ready: OnReady, stop: asyncio.Event | None = None) -> None:
+    """Run all roles until SIGINT, SIGTERM or `stop`. PenstockError when the process cannot start or go on."""
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        listener = Listener(launch.settings.http)
+        stack.push_async_callback(listener.close)
+        opened = await open_roles(
+            launch.settings, public_url=launch.settings.public_url or listener.url, clock=launch.clock, stack=stack
+        )
+        await _run(launch, listener, opened, on_ready=on_ready, stop=stop)
+
+
+async def _run(
+    launch: Launch, listener: Listener, opened: OpenedRoles, *, on_ready: OnReady, stop: asyncio.Event
+) -> None:
+    stops = {role.name: asyncio.Event() for role in opened.roles}
+    running = {role.name: asyncio.create_task(role.run(stops[role.name]), name=role.name) for role in opened.roles}
+    extras: list[asyncio.Task[None]] = []
+    try:
+        routes = [route for role in opened.roles for route in role.routes()]
+        await listener.serve(
+            [*opened.routes, *routes, *health_routes(lambda: ready_checks(opened.roles), opened.access)]
+        )
+        await deploy_files(opened.processor, launch.apps, launch.settings.data)
+        await _until_ready(opened.roles, launch.clock, running=list(running.values()))
+        await on_ready(listener.url)
+        if launch.watch:
+            extras.append(
+                asyncio.create_task(watch_files(opened.processor, launch.apps, launch.settings, launch.clock))
+            )
+        if launch.sample_folders:
+            extras.append(asyncio.create_task(_feed(launch)))
+        await _first_of(stop, [*running.values(), *extras])
+    finally:
+        for task in extras:
+            task.cancel()
+        await asyncio.gather(*extras, return_exceptions=True)
+        await _drain(running, stops, launch.settings.http.drain_s)
+    for task in running.values():
+        if not task.cancelled() and (error := task.exception()):
+            raise error
+
+
+def ready_checks(roles: Sequence[Role]) -> list[Check]:
+    """The parts of `/readyz`, all roles together."""
+    return [check for role in roles for check in role.ready()]
+
+
+async def _until_ready(roles: Sequence[Role], clock: Clock, *, running: Sequence[asyncio.Task[None]]) -> None:
+    while not all(check.ok for check in ready_checks(roles)):
+        for task in running:
+            if task.done():
+                await task  # raises what stopped it
+                raise PenstockError("internal", f"role {task.get_name()} stopped before it was ready")
+        await clock.sleep(0.01)
+
+
+async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+
+
+async def _drain(running: dict[str, asyncio.Task[None]], stops: dict[str, asyncio.Event], drain_s: float) -> None:
+    for name, task in running.items():
+        stops[name].set()
+        _, late = await asyncio.wait([task], timeout=drain_s)
+        if late:
+            log.warning("role_did_not_drain", role=name, after_s=drain_s)
+            task.cancel()
+            await asyncio.wait([task], timeout=drain_s)
+
+
+async def _feed(launch: Launch) -> None:
+    async with Api.open(read_credentials(launch.settings.data)) as api:
+        await feed_samples(api, list(launch.sample_folders), launch.settings.sample, clock=launch.clock)

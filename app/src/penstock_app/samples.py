@@ -1,0 +1,171 @@
+"""Feeds the samples of the example apps on a moved clock, through the same HTTP door as everybody.
+
+The newest day of the sample becomes today: past days are loaded at once (their summaries become final), today's rows
+are spread from midnight to now, and then rows keep arriving with the present as their event time and fresh ids, for
+ever. What is there already after a restart is not sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.ports.clock import Clock
+from penstock_app.api import Api
+from penstock_app.sample_settings import SampleSettings
+
+__all__ = ["feed_samples", "past_lots", "present_lots", "read_lots"]
+
+Row = dict[str, Any]
+FEEDER_RESTART_S = 2.0
+FARMERS = ("Asha", "Balwant", "Chandra", "Devika", "Farhan", "Gurpreet", "Harini", "Imran", "Jyoti", "Kiran")
+_NUMBERS = ("arrivals_tonnes", "min_price", "max_price", "modal_price")
+
+log = structlog.get_logger()
+
+
+async def feed_samples(api: Api, folders: list[Path], settings: SampleSettings, *, clock: Clock) -> None:
+    """Feed every folder that holds a known sample until cancelled."""
+    feeders: list[Callable[[], Awaitable[None]]] = []
+    for folder in folders:
+        if (folder / "arrivals.csv").exists():
+            lots = read_lots(folder / "arrivals.csv")
+            feeders.append(partial(_feed_lots, api, lots, settings, clock))
+            feeders.append(partial(_feed_reports, api, lots, settings, clock))
+        if (folder / "quakes.ndjson").exists():
+            quakes = [msgspec.json.decode(line) for line in (folder / "quakes.ndjson").read_bytes().splitlines()]
+            feeders.append(partial(_feed_quakes, api, quakes, settings, clock))
+    async with asyncio.TaskGroup() as group:
+        for feeder in feeders:
+            group.create_task(_kept_going(feeder, clock))
+
+
+def read_lots(path: Path) -> list[Row]:
+    """Rows of the arrivals sample, numbers as numbers, empty fields as None; `date` is still text."""
+    with path.open(newline="") as file:
+        rows: list[Row] = list(csv.DictReader(file))
+    for row in rows:
+        for name in _NUMBERS:
+            row[name] = float(row[name]) if row[name] else None
+    return rows
+
+
+def past_lots(lots: list[Row], now: datetime, loop_id: str) -> Iterator[Row]:
+    """The whole sample, moved so that its newest day is today and spread from midnight to `now`."""
+    newest = date.fromisoformat(lots[-1]["date"])
+    shift = now.date() - newest
+    for day, group in itertools.groupby(enumerate(lots), key=lambda pair: pair[1]["date"]):
+        rows = list(group)
+        start = datetime.combine(date.fromisoformat(day) + shift, datetime.min.time(), tzinfo=UTC)
+        span = min(timedelta(days=1), now - start)
+        for place, (number, row) in enumerate(rows):
+            moment = start + span * (place / len(rows))
+            yield {"id": f"{loop_id}-{number}", **row, "date": iso(moment)}
+
+
+def present_lots(lots: list[Row], loop_id: str) -> Iterator[Row]:
+    """Lots for ever, newest day first, then the sample from its start; the caller sets `date` to the present."""
+    newest = lots[-1]["date"]
+    start = next(index for index, row in enumerate(lots) if row["date"] == newest)
+    for number, index in enumerate(itertools.chain(range(start, len(lots)), itertools.cycle(range(len(lots))))):
+        yield {**lots[index], "id": f"{loop_id}-{number}"}
+
+
+def iso(moment: datetime) -> str:
+    """`2026-01-31T06:00:00.000`, the form in which Penstock writes a TIMESTAMP."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
+
+
+async def _feed_lots(api: Api, lots: list[Row], settings: SampleSettings, clock: Clock) -> None:
+    loop_id = f"{clock.now_ms():x}"
+    if not await _has_events(api, "arrivals"):
+        rows = past_lots(lots, _now(clock), f"past-{loop_id}")
+        while chunk := list(itertools.islice(rows, settings.batch_rows)):
+            await _send(api, "arrivals", chunk)
+    per_send = max(1, round(settings.lots_per_s / 10))
+    for chunk in _chunks(present_lots(lots, f"lot-{loop_id}"), per_send):
+        now = iso(_now(clock))
+        await _send(api, "arrivals", [{**row, "date": now} for row in chunk])
+        await clock.sleep(per_send / settings.lots_per_s)
+
+
+async def _feed_reports(api: Api, lots: list[Row], settings: SampleSettings, clock: Clock) -> None:
+    loop_id = f"{clock.now_ms():x}"
+    for number in itertools.count():
+        lot = lots[(number * 7919) % len(lots)]
+        report = {
+            "id": f"report-{loop_id}-{number}",
+            "ts": iso(_now(clock)),
+            "farmer": FARMERS[number % len(FARMERS)],
+            "phone": f"+91 98{(number * 104_729) % 100_000_000:08d}",
+            "village": lot["market"],
+            "state": lot["state"],
+            "commodity": lot["commodity"],
+            "tonnes": lot["arrivals_tonnes"],
+        }
+        await _send(api, "reports", [report])
+        await clock.sleep(settings.report_every_s)
+
+
+async def _feed_quakes(api: Api, quakes: list[Row], settings: SampleSettings, clock: Clock) -> None:
+    loop_id = f"{clock.now_ms():x}"
+    if not await _has_events(api, "quakes"):
+        shift = clock.now_ms() - quakes[-1]["time"]
+        moved = [{**q, "time": q["time"] + shift, "updated": q["time"] + shift} for q in quakes]
+        for chunk in _chunks(iter(moved), settings.batch_rows):
+            await _send(api, "quakes", chunk)
+    for number, quake in enumerate(itertools.cycle(quakes)):
+        now_ms = clock.now_ms()
+        # The first record of a quake is a machine's estimate; a person revises it a little later under the same id.
+        first = {**quake, "id": f"{quake['id']}-{loop_id}-{number}", "time": now_ms, "updated": now_ms}
+        estimate = {**first, "status": "automatic", "mag": float(round(quake["mag"]))}
+        await _send(api, "quakes", [estimate])
+        wait_s = min(settings.revision_after_s, settings.quake_every_s)
+        await clock.sleep(wait_s)
+        await _send(api, "quakes", [{**first, "updated": clock.now_ms()}])
+        await clock.sleep(max(0.0, settings.quake_every_s - wait_s))
+
+
+async def _has_events(api: Api, stream: str) -> bool:
+    page = await api.call("GET", f"/v1/data/raw.{stream}", params={"limit": "1"})
+    return bool(page["rows"])
+
+
+async def _send(api: Api, stream: str, rows: list[Row]) -> None:
+    body = b"\n".join(msgspec.json.encode(row) for row in rows)
+    await api.call_until_taken(
+        "POST",
+        f"/v1/streams/{stream}/events",
+        body=body,
+        content_type="application/x-ndjson",
+        accept_status=(422,),
+    )
+
+
+async def _kept_going(feeder: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """A feeder that stumbles (an app was edited, the server drains) starts again."""
+    while True:
+        try:
+            await feeder()
+        except PenstockError as error:
+            log.warning("sample_paused", code=error.code, detail=error.detail)
+        await clock.sleep(FEEDER_RESTART_S)
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while chunk := list(itertools.islice(rows, size)):
+        yield chunk
+
+
+def _now(clock: Clock) -> datetime:
+    return datetime.fromtimestamp(clock.now_ms() / 1000, tz=UTC)

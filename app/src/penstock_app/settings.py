@@ -1,0 +1,103 @@
+"""All settings of a process, from flags, a TOML file and the environment (`PENSTOCK_HTTP__PORT=9000`).
+
+Each package owns its section; this file only puts them together. `docs/settings.md` is generated from here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock.errors import PenstockError
+from penstock.http.listener import HttpSettings
+from penstock.logs.settings import LogSettings
+from penstock.stores.settings import StoreSettings
+from penstock_app.sample_settings import SampleSettings
+from penstock_data.settings import DataSettings
+from penstock_ingest.settings import IngestSettings
+from penstock_processor.settings import ProcessorSettings
+from penstock_publish.settings import AuthSettings, PublishSettings
+
+__all__ = ["PenstockSettings", "load_settings"]
+
+
+class PenstockSettings(BaseSettings):
+    """Everything a process can be told. Precedence: flags, environment, file, default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    data: Path = Field(Path("penstock-data"), description="Folder of everything that must survive a restart.")
+    log_url: str | None = Field(None, description="Where streams live; default `sqlite:///<data>`.")
+    store_url: str | None = Field(
+        None, description="The data service's database; default `sqlite:///<data>/store.db`."
+    )
+    public_url: str | None = Field(
+        None, description="URL that clients use (issuer of tokens); default: the listener's."
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    processor: ProcessorSettings = Field(default_factory=ProcessorSettings)
+    publish: PublishSettings = Field(default_factory=PublishSettings)
+    auth: AuthSettings = Field(default_factory=AuthSettings)
+    data_service: DataSettings = Field(default_factory=DataSettings)
+    sample: SampleSettings = Field(default_factory=SampleSettings)
+
+    @property
+    def log_address(self) -> str:
+        """URL of the log, with the default filled in."""
+        return self.log_url or f"sqlite:///{self.data}"
+
+    @property
+    def store_address(self) -> str:
+        """URL of the store, with the default filled in."""
+        return self.store_url or f"sqlite:///{self.data / 'store.db'}"
+
+
+def load_settings(config: Path | None, flags: dict[str, Any]) -> PenstockSettings:
+    """Settings from `--config`, the environment and `flags` (nested; None means not given).
+
+    `bad_request` names the key that is wrong and what is allowed.
+    """
+    given = _without_none(flags)
+    try:
+        file = tomllib.loads(config.read_text()) if config else {}
+        environment = PenstockSettings().model_dump(exclude_unset=True)
+        return PenstockSettings.model_validate(_merged(_merged(file, environment), given))
+    except OSError as error:
+        raise PenstockError("bad_request", f"--config {config}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise PenstockError("bad_request", f"--config {config}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise PenstockError("bad_request", f"setting {key}: {first['msg']}; see docs/settings.md") from error
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = _without_none(value)
+            if not value:
+                continue
+        if value is not None:
+            kept[key] = value
+    return kept
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            value = _merged(result[key], value)
+        result[key] = value
+    return result

@@ -1,0 +1,43 @@
+"""Structured logs on standard error: readable lines on a terminal, JSON elsewhere. Never a token, never per event."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+__all__ = ["set_up_logs"]
+
+_SECRET_KEYS = ("token", "secret", "authorization", "ticket", "cookie", "password")
+
+
+def set_up_logs(*, as_json: bool | None = None, level: str = "info") -> None:
+    """Configure structlog once per process. `as_json` None: JSON unless standard error is a terminal."""
+    if as_json is None:
+        as_json = not sys.stderr.isatty()
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            hide_secrets,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def hide_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Last line of defence: a value under a key that sounds like a credential is not printed."""
+    for key in event:
+        if any(secret in key.lower() for secret in _SECRET_KEYS):
+            event[key] = "[hidden]"
+    return event
