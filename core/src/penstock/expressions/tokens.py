@@ -1,7 +1,7 @@
-"""The token pass, first stage of SQL: refuses what Flink's lexer or parser would not accept, bounds and places tokens.
+"""The token pass, first stage of SQL: refuses what Flink's lexer or parser would not accept, bounds and places them.
 
-sqlglot is lenient on purpose; a text that it accepts and Flink does not would make an app that cannot move. The pass
-looks at characters first (strings, comments, quoted names, stray symbols), at neighbouring tokens second.
+sqlglot is lenient on purpose; a text that it accepts and Flink does not would make an app that cannot move. The
+pass looks at characters first (strings, comments, quoted names, stray symbols), at neighbouring tokens second.
 Flink's lexical rules: https://nightlies.apache.org/flink/flink-docs-stable/docs/sql/reference/queries/overview/
 """
 

@@ -1,0 +1,94 @@
+"""Rows of a typed frame as JSON, one object a line, vectorised. The one place that knows how SQL values look in JSON.
+
+BOOLEAN and integers as such, FLOAT and DOUBLE as the shortest text that reads back the same, DECIMAL as a string with
+its scale, TIMESTAMP `2018-01-01T00:00:00.000`, TIMESTAMP_LTZ with `Z`, DATE and TIME in ISO form, BYTES in base64,
+NULL, NaN and infinities as null. Text stays UTF-8.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+
+import polars as pl
+
+from penstock.codecs.metrics import NONFINITE_VALUES
+from penstock.model.stream import Column
+from penstock.model.types import Kind
+
+__all__ = ["JsonValue", "json_frame", "json_value", "rows_to_lines", "rows_to_ndjson"]
+
+JsonValue = bool | int | float | str | None
+
+_TIMESTAMP = "%Y-%m-%dT%H:%M:%S%.3f"
+
+
+def rows_to_ndjson(frame: pl.DataFrame, columns: Sequence[Column]) -> bytes:
+    """The rows of `frame`, its `columns` in that order (others are left out), one JSON object and a newline each."""
+    if frame.height == 0:
+        return b""
+    out = io.BytesIO()
+    json_frame(frame, columns).write_ndjson(out)
+    return out.getvalue()
+
+
+def rows_to_lines(frame: pl.DataFrame, columns: Sequence[Column]) -> list[bytes]:
+    """As `rows_to_ndjson`, one element a row, without the newline."""
+    return rows_to_ndjson(frame, columns).split(b"\n")[:-1]
+
+
+def json_frame(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
+    """`columns` of `frame` with every value in the form that JSON has for it. Counts what becomes null."""
+    floats = [c.name for c in columns if c.type.kind in (Kind.FLOAT, Kind.DOUBLE)]
+    if floats:
+        lost = frame.select(pl.sum_horizontal((~pl.col(name).is_finite()).sum() for name in floats)).item()
+        if lost:
+            NONFINITE_VALUES.inc(lost)
+    return frame.select(_json_column(column) for column in columns)
+
+
+def json_value(value: object) -> JsonValue:
+    """One Python value (as Polars gives it) in the form that JSON has for it; TypeError for other types."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            local = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+            return local.isoformat(timespec="milliseconds") + ("Z" if value.tzinfo else "")
+        case date():
+            return value.isoformat()
+        case time():
+            return value.isoformat("milliseconds" if value.microsecond else "seconds")
+        case bytes():
+            return base64.b64encode(value).decode()
+        case _:
+            raise TypeError(f"{type(value).__name__} is no SQL value")
+
+
+def _json_column(column: Column) -> pl.Expr:
+    value = pl.col(column.name)
+    match column.type.kind:
+        case Kind.DECIMAL:
+            return value.cast(pl.String)
+        case Kind.TIMESTAMP:
+            return value.dt.to_string(_TIMESTAMP)
+        case Kind.TIMESTAMP_LTZ:
+            return value.dt.to_string(_TIMESTAMP + "Z")
+        case Kind.DATE:
+            return value.dt.to_string("%Y-%m-%d")
+        case Kind.TIME:
+            return value.dt.to_string("%H:%M:%S%.f")
+        case Kind.BYTES:
+            return value.bin.encode("base64")
+        case Kind.FLOAT | Kind.DOUBLE:
+            return pl.when(value.is_finite()).then(value)
+        case _:
+            return value
