@@ -1,0 +1,173 @@
+"""The authority: everything about callers that a process needs, made before its ports exist.
+
+`app` opens it once, puts `.access` into `Ports`, mounts `.routes()` on the public listener and gives it to `build`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+from aiohttp import web
+from joserfc.jwk import ECKey
+
+from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.http.credentials import JwtAccess
+from penstock.http.tokens import TokenVerifier
+from penstock.ports.clock import Clock
+from penstock_publish.metrics import REVOKED_TOKENS
+from penstock_publish.oauth.clients import Client, ClientStore
+from penstock_publish.oauth.keys import SigningKeys, open_signing_keys, read_public_keys
+from penstock_publish.oauth.server import OAuthReply, OAuthServer, TokenIssuer
+from penstock_publish.settings import AuthSettings
+
+__all__ = ["Authority", "EmbeddedServer", "RevocationListener", "ensure_development_client", "open_authority"]
+
+RevocationListener = Callable[[str], None]
+"""Called on the event loop with the id (`jti`) of a token that was just revoked."""
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+def ensure_development_client(data_dir: Path, token_url: str) -> Path:
+    """Write `<data>/client.json` (mode 600) for the development client, with the same secret each time. Blocking."""
+    clients = ClientStore(data_dir)
+    try:
+        return clients.ensure_development_client(token_url)
+    finally:
+        clients.close()
+
+
+def open_authority(data_dir: Path, settings: AuthSettings, clock: Clock, public_url: str) -> Authority:
+    """Read or make keys and clients of a data folder. Blocking; call it before the event loop or in a thread.
+
+    `public_url` is the address by which callers reach the publish gateway, without a slash at the end: the issuer.
+    """
+    public_url = public_url.rstrip("/")
+    revoked: dict[str, float] = {}
+    if settings.issuer is not None:
+        if settings.jwks_file is None:
+            raise PenstockError("internal", "auth.issuer needs auth.jwks_file: the keys of that issuer, as a file")
+        verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
+        return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None)
+    keys = open_signing_keys(data_dir)
+    verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
+    issuer = TokenIssuer(
+        keys, issuer=public_url, audience=settings.audience, lifetime_s=settings.token_lifetime_s, clock=clock
+    )
+    clients = ClientStore(data_dir)
+    revoked.update(clients.revoked(clock.now_ms() / 1000))
+    # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
+    workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
+    embedded = EmbeddedServer(clients, keys=keys, issuer=issuer, verifier=workers_verifier)
+    return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, embedded)
+
+
+class EmbeddedServer:
+    """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
+
+    def __init__(
+        self, clients: ClientStore, *, keys: SigningKeys, issuer: TokenIssuer, verifier: TokenVerifier
+    ) -> None:
+        self._clients = clients
+        self.keys = keys
+        self.issuer = issuer
+        self._server = OAuthServer(clients, issuer=issuer, verifier=verifier)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
+
+    async def token(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
+        """`POST /oauth/token`."""
+        return await self._in_worker(partial(self._server.token, form, headers))
+
+    async def revoke(self, form: dict[str, str], headers: dict[str, str]) -> tuple[OAuthReply, Principal | None]:
+        """`POST /oauth/revoke`."""
+        return await self._in_worker(partial(self._server.revoke, form, headers))
+
+    async def client(self, client_id: str, secret: str) -> Client | None:
+        """The client if the secret is its own."""
+        client = await self._in_worker(partial(self._clients.find, client_id))
+        return client if client is not None and client.has_secret(secret) else None
+
+    async def remember_revoked(self, principal: Principal) -> None:
+        """Keep a revocation over restarts."""
+        revoke = partial(self._clients.revoke, principal.token_id, expires_at_s=principal.expires_at_s)
+        await self._in_worker(revoke)
+
+    async def close(self) -> None:
+        """Finish what is under way and release the file."""
+        await self._in_worker(self._clients.close)
+        self._worker.shutdown(wait=False)
+
+    async def _in_worker(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+
+class Authority:
+    """Access for every role, the OAuth2 routes, and news of revoked tokens."""
+
+    def __init__(
+        self,
+        settings: AuthSettings,
+        access: JwtAccess,
+        public_url: str,
+        revoked: dict[str, float],
+        embedded: EmbeddedServer | None,
+    ) -> None:
+        self.settings = settings
+        self.access = access
+        self.public_url = public_url
+        self.embedded = embedded
+        self._revoked = revoked
+        self._listeners: list[RevocationListener] = []
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """Metadata, and where the embedded server is on: its endpoints, the page's session."""
+        # Imported here because both modules are written against this class.
+        from penstock_publish.oauth.page_session import page_session_routes
+        from penstock_publish.oauth.routes import oauth_routes
+
+        return [*oauth_routes(self), *page_session_routes(self)]
+
+    def open_session(self, request: web.Request, response: web.StreamResponse) -> bool:
+        """Give a visitor of the page a session where `auth.page_open` allows it; True if there is one now."""
+        from penstock_publish.oauth.page_session import open_session
+
+        return open_session(self, request, response=response)
+
+    def on_revocation(self, listener: RevocationListener) -> None:
+        """Be told about each token revoked from now on, within the same process."""
+        self._listeners.append(listener)
+
+    def revoked_now(self, principal: Principal) -> None:
+        """A token was revoked: refuse it from here on and tell the listeners."""
+        self._revoked[principal.token_id] = principal.expires_at_s
+        REVOKED_TOKENS.inc()
+        _log.info("token_revoked", client_id=principal.client_id)
+        for listener in self._listeners:
+            listener(principal.token_id)
+
+    async def close(self) -> None:
+        """Release the worker thread and the file."""
+        if self.embedded is not None:
+            await self.embedded.close()
+
+
+def _verifier(
+    settings: AuthSettings, keys: Mapping[str, ECKey], issuer: str, clock: Clock, revoked: dict[str, float]
+) -> TokenVerifier:
+    return TokenVerifier(
+        keys,
+        issuer=issuer,
+        audience=settings.audience,
+        clock=clock,
+        revoked=revoked,
+        leeway_s=settings.leeway_s,
+        cache_max=settings.token_cache_max,
+    )

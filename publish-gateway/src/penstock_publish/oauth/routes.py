@@ -1,0 +1,134 @@
+"""HTTP side of OAuth2: token, revocation, key set and metadata (RFC 6749, 7009, 7517, 8414, 9728)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+
+from penstock.http.problem import Handler, guarded
+from penstock_publish.bodies import read_body
+from penstock_publish.metrics import TOKENS_ISSUED
+from penstock_publish.oauth.authority import Authority, EmbeddedServer
+from penstock_publish.oauth.server import OAuthReply
+
+__all__ = ["SCOPES", "oauth_routes"]
+
+SCOPES = ("*:read", "data:read", "data:query", "ingest:write", "apps:admin")
+_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
+_FORM = "application/x-www-form-urlencoded"
+
+
+def oauth_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
+    """Routes of the authorization server where it is embedded, and of the protected resource's metadata always."""
+    resource = web.get("/.well-known/oauth-protected-resource", _resource_metadata(authority))
+    if authority.embedded is None:
+        return [resource]
+    endpoints = _Endpoints(authority, authority.embedded)
+    return [
+        resource,
+        web.get("/.well-known/oauth-authorization-server", endpoints.server_metadata),
+        web.get("/oauth/jwks.json", endpoints.jwks),
+        web.post("/oauth/token", guarded(endpoints.token)),
+        web.post("/oauth/revoke", guarded(endpoints.revoke)),
+    ]
+
+
+class _Endpoints:
+    def __init__(self, authority: Authority, embedded: EmbeddedServer) -> None:
+        self._authority = authority
+        self._embedded = embedded
+
+    async def token(self, request: web.Request) -> web.Response:
+        form = await self._form(request)
+        if isinstance(form, web.Response):
+            return form
+        reply = await self._embedded.token(form, _client_headers(request))
+        TOKENS_ISSUED.labels(str(reply.status)).inc()
+        return _respond(reply)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        form = await self._form(request)
+        if isinstance(form, web.Response):
+            return form
+        reply, principal = await self._embedded.revoke(form, _client_headers(request))
+        if principal is not None:
+            self._authority.revoked_now(principal)
+        return _respond(reply)
+
+    async def jwks(self, request: web.Request) -> web.Response:
+        return _json(self._embedded.keys.public_jwks(), cache="public, max-age=300")
+
+    async def server_metadata(self, request: web.Request) -> web.Response:
+        """RFC 8414, section 2."""
+        url = self._authority.public_url
+        return _json(
+            {
+                "issuer": url,
+                "token_endpoint": f"{url}/oauth/token",
+                "revocation_endpoint": f"{url}/oauth/revoke",
+                "jwks_uri": f"{url}/oauth/jwks.json",
+                "scopes_supported": SCOPES,
+                "response_types_supported": [],
+                "grant_types_supported": ["client_credentials"],
+                "token_endpoint_auth_methods_supported": _AUTH_METHODS,
+                "revocation_endpoint_auth_methods_supported": _AUTH_METHODS,
+                "service_documentation": f"{url}/docs",
+            },
+            cache="public, max-age=300",
+        )
+
+    async def _form(self, request: web.Request) -> dict[str, str] | web.Response:
+        """The form's fields; errors as RFC 6749, 5.2 wants them, not as problem details."""
+        if request.content_type != _FORM:
+            return _bad_form(f"send the parameters as {_FORM}")
+        body = await read_body(request, self._authority.settings.form_bytes_max)
+        try:
+            pairs = parse_qsl(body.decode(), keep_blank_values=True)
+        except ValueError:
+            return _bad_form("the form cannot be read as UTF-8")
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            return _bad_form("a parameter was sent twice")
+        return fields
+
+
+def _resource_metadata(authority: Authority) -> Handler:
+    document = {
+        "resource": authority.public_url,
+        "authorization_servers": [authority.settings.issuer or authority.public_url],
+        "scopes_supported": SCOPES,
+        "bearer_methods_supported": ["header"],
+        "resource_documentation": f"{authority.public_url}/docs",
+    }
+
+    async def metadata(request: web.Request) -> web.Response:
+        """RFC 9728, section 2."""
+        return _json(document, cache="public, max-age=300")
+
+    return metadata
+
+
+def _client_headers(request: web.Request) -> dict[str, str]:
+    authorization = request.headers.get("Authorization")
+    return {} if authorization is None else {"Authorization": authorization}
+
+
+def _bad_form(description: str) -> web.Response:
+    return _respond(OAuthReply(400, {"error": "invalid_request", "error_description": description}, {}))
+
+
+def _respond(reply: OAuthReply) -> web.Response:
+    headers = {"Cache-Control": "no-store", "Pragma": "no-cache", **reply.headers}
+    headers.pop("Content-Type", None)
+    return web.Response(
+        status=reply.status, body=msgspec.json.encode(reply.body), headers=headers, content_type="application/json"
+    )
+
+
+def _json(document: object, *, cache: str) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document), content_type="application/json", headers={"Cache-Control": cache}
+    )
