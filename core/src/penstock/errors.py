@@ -43,6 +43,9 @@ STATUS: dict[str, tuple[int, Who]] = {
     "log_full": (503, "operator"),
     "log_unavailable": (503, "operator"),
     "not_ready": (503, "operator"),
+    "query_timeout": (503, "caller"),
+    "store_too_new": (503, "operator"),
+    "store_unavailable": (503, "operator"),
     "draining": (503, "operator"),
 }
 

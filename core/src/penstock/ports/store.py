@@ -1,7 +1,7 @@
 """The store port: the SQL database behind the data service, filled from the log and rebuilt from it.
 
 Callers: the applier (role data) writes; the data service and the publish gateway (rows of a table topic) read.
-Adapter: `stores.sql` (SQLAlchemy; SQLite here, PostgreSQL later).
+Adapter: `stores.sql` (SQLAlchemy; SQLite here, PostgreSQL later). One contract suite: `testing.store_contract`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Protocol
 
 import polars as pl
 
-from penstock.model.stream import StreamSpec
+from penstock.model.stream import Column, StreamSpec
 
-__all__ = ["Applied", "Apply", "Snapshot", "Store"]
+__all__ = ["Applied", "Apply", "Selected", "Snapshot", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ class Applied:
 class Apply:
     """Rows of one relation and partition, offsets [first, next): the frame has the spec's columns, `$op`, and for
     early tables `$pending`. `expected_next` is compared before anything is written (Fenced otherwise).
+
+    `expected_next` None: nothing of this epoch has been applied to the partition; rows of an older epoch are dropped.
+    `first` may lie beyond `expected_next` when retention has deleted what was between.
     """
 
     relation: str
@@ -50,11 +53,26 @@ class Snapshot:
     applied: Applied
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What a select found, and how far the relation was applied in the same transaction."""
+
+    frame: pl.DataFrame
+    applied: Applied | None
+
+
 class Store(Protocol):
-    """Tables of relations with the position up to which they hold the log."""
+    """Tables of relations with the position up to which they hold the log.
+
+    Errors: Fenced (positions moved), `store_unavailable` (disk, locks), `unknown_relation`, `query_timeout`.
+    """
 
     async def prepare(self, specs: Sequence[StreamSpec]) -> None:
-        """Create the tables of these relations; recreate those whose columns or keys changed; drop those that left."""
+        """Create the tables of these relations; recreate those whose columns or keys changed; drop the others."""
+        ...
+
+    async def relations(self) -> Mapping[str, StreamSpec]:
+        """The relations prepared, with the specs that their tables follow."""
         ...
 
     async def applied(self, relation: str) -> Applied | None:
@@ -62,18 +80,31 @@ class Store(Protocol):
         ...
 
     async def apply(self, changes: Sequence[Apply]) -> None:
-        """Apply all changes and their positions in one transaction (compare-and-set on `expected_next`)."""
+        """Apply all changes and their positions in one transaction (compare-and-set on `expected_next`).
+
+        Durable when it returns. Within a table's frame the last row of a key wins. A change with first == next and
+        no rows only moves the watermark, which never goes back.
+        """
         ...
 
     async def snapshot(self, relation: str) -> Snapshot:
         """All rows of a table with a primary key; `unknown_relation` if it is not stored."""
         ...
 
-    async def select(self, sql: object, parameters: Mapping[str, object], row_limit: int, timeout_s: float
-                     ) -> list[Mapping[str, object]]:  # fmt: skip
-        """Run one read-only SQLAlchemy selectable in a short read transaction."""
+    async def select(
+        self, relation: str, statement: object, columns: Sequence[Column], *, row_limit: int, timeout_s: float
+    ) -> Selected:
+        """Run one SQLAlchemy select over `stores.tables.table_of` in a short read-only transaction.
+
+        `columns` names and types the result's columns, in order. At most `row_limit` rows are returned;
+        `query_timeout` after `timeout_s`.
+        """
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """The database's settings as read back from it."""
         ...
 
     async def close(self) -> None:
-        """Release connections."""
+        """Finish the write that was begun and release connections."""
         ...
