@@ -1,6 +1,6 @@
 """The page for people at `/`: one server-rendered document and static modules; nothing comes from the internet.
 
-The page calls the same public interface as everybody. Its credential is the session cookie (see `oauth.page_session`);
+The page calls the same public interface as everybody. Its credential is the session cookie (`oauth.page_session`);
 its sockets open with one-time tickets.
 """
 
