@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from penstock.testing.clock import ManualClock
-from penstock_publish.oauth.authority import Authority
+from penstock_publish.authority import Authority
 
 
 def loopback_socket() -> socket.socket:

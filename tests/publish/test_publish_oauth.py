@@ -12,7 +12,7 @@ from publish.conftest import a_token, loopback_socket, serving, url_of
 
 from penstock.errors import PenstockError
 from penstock.http.problem import guarded
-from penstock_publish.oauth.authority import ensure_development_client, open_authority
+from penstock_publish.authority import ensure_development_client, open_authority
 from penstock_publish.oauth.clients import DEVELOPMENT_SCOPE
 from penstock_publish.settings import AuthSettings
 
@@ -21,8 +21,8 @@ from penstock_publish.settings import AuthSettings
 async def authority(tmp_path, clock):
     sock = loopback_socket()
     url = url_of(sock)
-    ensure_development_client(tmp_path, f"{url}/oauth/token")
-    opened = open_authority(tmp_path, AuthSettings(), clock, url)
+
+    opened = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url=url)
 
     async def guarded_resource(request: web.Request) -> web.Response:
         principal = await opened.access.require(request, request.match_info["scope"])
@@ -125,7 +125,7 @@ async def test_a_revoked_token_is_refused_and_the_listeners_hear_of_it(http, aut
     async with http.get(check, headers=bearer(token)) as reply:
         assert (reply.status, (await reply.json())["code"]) == (401, "invalid_token")
     assert len(heard) == 1
-    after_restart = open_authority(tmp_path, AuthSettings(), clock, authority.public_url)
+    after_restart = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url=authority.public_url)
     with pytest.raises(PenstockError, match="revoked"):
         after_restart.access._verifier.verify(token)
     await after_restart.close()
@@ -199,9 +199,9 @@ async def test_the_client_file_is_private_and_keeps_its_secret(authority, creden
 
 
 async def test_keys_survive_a_restart_and_an_issuer_does_not_accept_another_one(tmp_path, clock):
-    first = open_authority(tmp_path, AuthSettings(), clock, "http://127.0.0.1:1")
-    again = open_authority(tmp_path, AuthSettings(), clock, "http://127.0.0.1:1")
-    moved = open_authority(tmp_path, AuthSettings(), clock, "http://127.0.0.1:2")
+    first = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url="http://127.0.0.1:1")
+    again = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url="http://127.0.0.1:1")
+    moved = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url="http://127.0.0.1:2")
     token = a_token(first, "data:read")
     assert again.access._verifier.verify(token).client_id == "tester"
     with pytest.raises(PenstockError, match="invalid_token"):
@@ -213,16 +213,18 @@ async def test_keys_survive_a_restart_and_an_issuer_does_not_accept_another_one(
 async def test_an_external_issuer_brings_its_keys_and_turns_the_embedded_server_off(tmp_path, clock):
     other = tmp_path / "other"
     other.mkdir()
-    issuer = open_authority(other, AuthSettings(), clock, "https://id.example")
+    issuer = await open_authority(other, AuthSettings(), clock=clock, public_url="https://id.example")
     assert issuer.embedded is not None
     jwks = tmp_path / "jwks.json"
     jwks.write_text(json.dumps(issuer.embedded.keys.public_jwks()))
     settings = AuthSettings(issuer="https://id.example", jwks_file=jwks)
-    authority = open_authority(tmp_path, settings, clock, "http://127.0.0.1:1")
+    authority = await open_authority(tmp_path, settings, clock=clock, public_url="http://127.0.0.1:1")
     assert authority.access._verifier.verify(a_token(issuer, "data:read")).client_id == "tester"
     assert [route.path for route in authority.routes()] == ["/.well-known/oauth-protected-resource"]
     with pytest.raises(PenstockError, match="jwks_file"):
-        open_authority(tmp_path, AuthSettings(issuer="https://id.example"), clock, "http://127.0.0.1:1")
+        await open_authority(
+            tmp_path, AuthSettings(issuer="https://id.example"), clock=clock, public_url="http://127.0.0.1:1"
+        )
     await issuer.close()
     await authority.close()
 

@@ -8,17 +8,15 @@ from publish.conftest import a_token, loopback_socket, serving, url_of
 
 from penstock.http.credentials import SESSION_COOKIE
 from penstock.http.problem import guarded
-from penstock_publish.oauth.authority import ensure_development_client, open_authority
+from penstock_publish.authority import open_authority
 from penstock_publish.settings import AuthSettings
 
 
 @pytest.fixture
 async def gateway(tmp_path, clock, request):
     sock = loopback_socket()
-    ensure_development_client(tmp_path, f"{url_of(sock)}/oauth/token")
-    authority = open_authority(
-        tmp_path, AuthSettings(page_open=getattr(request, "param", "loopback")), clock, url_of(sock)
-    )
+    settings = AuthSettings(page_open=getattr(request, "param", "loopback"))
+    authority = await open_authority(tmp_path, settings, clock=clock, public_url=url_of(sock))
 
     async def check(request: web.Request) -> web.Response:
         principal = await authority.access.require(request, "data:read")

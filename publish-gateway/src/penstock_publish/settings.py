@@ -22,6 +22,10 @@ class AuthSettings(BaseModel, frozen=True):
         description="JSON Web Key Set with the ES256 keys of the external issuer; needed where issuer is set.",
     )
     audience: str = Field(default="penstock", description="What `aud` of a token must contain.", min_length=1)
+    development_client: bool = Field(
+        default=True,
+        description="Keep one client for development, with its secret in client.json of the data folder.",
+    )
     token_lifetime_s: int = Field(default=3600, description="Life of a token, in seconds.", ge=1, le=86_400)
     leeway_s: int = Field(
         default=5, description="How far clocks may differ when times in tokens are checked.", ge=0, le=300
@@ -40,11 +44,46 @@ class AuthSettings(BaseModel, frozen=True):
         default="*:read data:read data:query",
         description="Scopes of the page's session where it is opened without a secret.",
     )
-    ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
-    tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
 
 
 class PublishSettings(BaseModel, frozen=True):
-    """Topics: rings, connections, flushing."""
+    """Topics: connections, rings, pages."""
 
-    auth: AuthSettings = Field(default_factory=AuthSettings, description="OAuth2.")
+    connections_max: int = Field(default=20_000, description="Open WebSockets and event streams.", ge=1)
+    subscribers_per_topic_max: int = Field(default=10_000, description="Open connections of one topic.", ge=1)
+    filters_per_topic_max: int = Field(default=64, description="Distinct filters in use on one topic.", ge=0)
+    filter_chars_max: int = Field(default=2_000, description="Length of a filter.", ge=1)
+    ring_bytes_max: int = Field(
+        default=8 * 1024 * 1024, description="Recent events kept in memory per topic, filter and encoding.", ge=1024
+    )
+    send_buffer_bytes: int = Field(
+        default=256 * 1024, description="Unsent bytes of one connection above which it counts as slow.", ge=1024
+    )
+    flush_bytes_max: int = Field(
+        default=64 * 1024, description="Bytes handed to a lagging connection at once.", ge=1024
+    )
+    merge_ms: float = Field(
+        default=2.0, description="While events keep coming, they are sent at most once in this time.", ge=0, le=1000
+    )
+    lag_poll_ms: float = Field(default=5.0, description="How often a slow connection is tried again.", ge=1, le=1000)
+    read_bytes_max: int = Field(default=1024 * 1024, description="Bytes read from the log at once.", ge=1024)
+    inline_bytes_max: int = Field(
+        default=32 * 1024, description="Batches above this size are encoded in a thread.", ge=0
+    )
+    inbound_bytes_max: int = Field(default=64 * 1024, description="Largest message accepted from a subscriber.", ge=1)
+    ping_s: float = Field(default=15.0, description="Pace of pings and of comments in event streams.", gt=0)
+    pings_missed_max: int = Field(default=2, description="Unanswered pings after which a connection is closed.", ge=1)
+    expiring_s: float = Field(default=60.0, description="Notice given before a token expires.", ge=0)
+    close_wait_s: float = Field(default=2.0, description="Wait for the other side's close frame.", gt=0)
+    drain_retry_ms: int = Field(
+        default=1_000, description="Hint to subscribers when to come back after a drain.", ge=0
+    )
+    page_limit: int = Field(default=100, description="Events of a history page where no limit is asked for.", ge=1)
+    page_limit_max: int = Field(default=10_000, description="Largest limit of a history page.", ge=1)
+    page_scan_bytes_max: int = Field(
+        default=16 * 1024 * 1024, description="Log bytes searched for one page; a filter may leave it short.", ge=1024
+    )
+    page_wait_max_s: float = Field(default=60.0, description="Longest wait of a long-poll.", ge=0)
+    body_bytes_max: int = Field(default=16_384, description="Largest body of a ticket request.", ge=256)
+    ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
+    tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)

@@ -15,8 +15,8 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.credentials import SESSION_COOKIE, refuse_foreign_origin
 from penstock.http.problem import guarded
+from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_json
-from penstock_publish.oauth.authority import Authority, EmbeddedServer
 
 __all__ = ["PAGE_CLIENT", "is_loopback_request", "open_session", "page_session_routes"]
 

@@ -9,9 +9,9 @@ import msgspec
 from aiohttp import web
 
 from penstock.http.problem import Handler, guarded
+from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_body
 from penstock_publish.metrics import TOKENS_ISSUED
-from penstock_publish.oauth.authority import Authority, EmbeddedServer
 from penstock_publish.oauth.server import OAuthReply
 
 __all__ = ["SCOPES", "oauth_routes"]

@@ -45,29 +45,12 @@ def ensure_development_client(data_dir: Path, token_url: str) -> Path:
         clients.close()
 
 
-def open_authority(data_dir: Path, settings: AuthSettings, clock: Clock, public_url: str) -> Authority:
-    """Read or make keys and clients of a data folder. Blocking; call it before the event loop or in a thread.
+async def open_authority(data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str) -> Authority:
+    """Read or make keys, clients and `client.json` of a data folder.
 
-    `public_url` is the address by which callers reach the publish gateway, without a slash at the end: the issuer.
+    `public_url` is the address by which callers reach the publish gateway: the issuer.
     """
-    public_url = public_url.rstrip("/")
-    revoked: dict[str, float] = {}
-    if settings.issuer is not None:
-        if settings.jwks_file is None:
-            raise PenstockError("internal", "auth.issuer needs auth.jwks_file: the keys of that issuer, as a file")
-        verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
-        return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None)
-    keys = open_signing_keys(data_dir)
-    verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
-    issuer = TokenIssuer(
-        keys, issuer=public_url, audience=settings.audience, lifetime_s=settings.token_lifetime_s, clock=clock
-    )
-    clients = ClientStore(data_dir)
-    revoked.update(clients.revoked(clock.now_ms() / 1000))
-    # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
-    workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
-    embedded = EmbeddedServer(clients, keys=keys, issuer=issuer, verifier=workers_verifier)
-    return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, embedded)
+    return await asyncio.to_thread(_open, data_dir, settings, clock=clock, public_url=public_url.rstrip("/"))
 
 
 class EmbeddedServer:
@@ -157,6 +140,28 @@ class Authority:
         """Release the worker thread and the file."""
         if self.embedded is not None:
             await self.embedded.close()
+
+
+def _open(data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str) -> Authority:
+    revoked: dict[str, float] = {}
+    if settings.issuer is not None:
+        if settings.jwks_file is None:
+            raise PenstockError("internal", "auth.issuer needs auth.jwks_file: the keys of that issuer, as a file")
+        verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
+        return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None)
+    keys = open_signing_keys(data_dir)
+    verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
+    issuer = TokenIssuer(
+        keys, issuer=public_url, audience=settings.audience, lifetime_s=settings.token_lifetime_s, clock=clock
+    )
+    clients = ClientStore(data_dir)
+    if settings.development_client:
+        clients.ensure_development_client(f"{public_url}/oauth/token")
+    revoked.update(clients.revoked(clock.now_ms() / 1000))
+    # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
+    workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
+    embedded = EmbeddedServer(clients, keys=keys, issuer=issuer, verifier=workers_verifier)
+    return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, embedded)
 
 
 def _verifier(
