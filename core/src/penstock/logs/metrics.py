@@ -1,0 +1,23 @@
+"""Metrics of the log adapters."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS"]
+
+COMMIT_SECONDS = Histogram(
+    "penstock_log_commit_seconds",
+    "From the begin to the end of a transaction of the log, fsync included",
+    ["file"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+GROUP_REQUESTS = Histogram(
+    "penstock_log_group_requests",
+    "Writes that shared one transaction of the log",
+    ["file"],
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
+)
+APPENDED_EVENTS = Counter("penstock_log_appended_events", "Events appended to the log", ["file"])
+APPENDED_BYTES = Counter("penstock_log_appended_bytes", "Payload appended to the log", ["file"])
+FAILED = Gauge("penstock_log_failed", "1 after an I/O error, when the log has stopped acknowledging", ["file"])

@@ -1,0 +1,14 @@
+"""The contract of the log port as tests. An adapter's test file subclasses `LogContract` and says how to open it."""
+
+from __future__ import annotations
+
+from penstock.testing.log_contract_catalog import CatalogContract
+from penstock.testing.log_contract_cycles import CycleContract
+from penstock.testing.log_contract_keeping import KeepingContract
+from penstock.testing.log_contract_streams import StreamContract
+
+__all__ = ["LogContract"]
+
+
+class LogContract(StreamContract, CatalogContract, CycleContract, KeepingContract):
+    """Subclass it, override the fixture `log`, and pytest runs every clause against your adapter."""
