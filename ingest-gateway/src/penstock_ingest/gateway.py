@@ -1,0 +1,191 @@
+"""The gateway: read, claim, admit, append, reply. All that awaits and is not HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from penstock.errors import LogFull, PenstockError
+from penstock.model.batch import Encoding, NewBatch, RejectedEvent
+from penstock.model.position import Position
+from penstock.role import Ports
+from penstock_ingest import metrics
+from penstock_ingest.admit import Admission, admit, read
+from penstock_ingest.body import Form
+from penstock_ingest.dedupe import Claim
+from penstock_ingest.reading import Reading
+from penstock_ingest.settings import IngestSettings
+from penstock_ingest.streams import OpenStream, Streams
+
+__all__ = ["Accepted", "Gateway"]
+
+_logger = structlog.get_logger("penstock.ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The reply to one request, after the append is durable."""
+
+    accepted: int
+    duplicate: int
+    rejected: int
+    errors: list[dict[str, object]]
+    positions: list[str]
+
+    def as_json(self) -> dict[str, object]:
+        """`{"accepted", "duplicate", "rejected", "errors", "positions"}`."""
+        return {
+            "accepted": self.accepted,
+            "duplicate": self.duplicate,
+            "rejected": self.rejected,
+            "errors": self.errors,
+            "positions": self.positions,
+        }
+
+
+class Gateway:
+    """Accepts events into source streams."""
+
+    def __init__(self, settings: IngestSettings, ports: Ports) -> None:
+        self.settings = settings
+        self.streams = Streams(ports.log, ports.clock, settings.dedupe)
+        self._log = ports.log
+        self._clock = ports.clock
+        self._appends: set[asyncio.Task[tuple[Admission, list[Position]]]] = set()
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="penstock-admit")
+
+    async def close(self) -> None:
+        """Wait for appends whose callers have gone away, and release the thread."""
+        if self._appends:
+            await asyncio.wait(self._appends)
+        self._threads.shutdown(wait=False)
+
+    async def accept(self, name: str, body: bytes, form: Form) -> Accepted:
+        """Append the good events of a body and keep the rejected ones. Errors: see `admit.read`, `Log.append`."""
+        stream = await self.streams.get(name)
+        now_ms = self._clock.now_ms()
+        reading = await self._read(stream, body, form, now_ms=now_ms)
+        if reading.unknown_fields:
+            metrics.UNKNOWN_FIELD_REQUESTS.labels(name).inc()
+        admission, positions = await self._store(stream, reading, now_ms=now_ms)
+        rejected = len(reading.refusals)
+        stream.accepted.inc(admission.accepted)
+        stream.body_bytes.inc(len(body))
+        if admission.duplicate:
+            stream.duplicate.inc(admission.duplicate)
+        if rejected:
+            stream.rejected.inc(rejected)
+        return Accepted(
+            admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions)
+        )
+
+    async def complete(self, name: str, through_ms: int) -> list[str]:
+        """Record that the stream is complete through that event time, in every partition; the cursors reached."""
+        stream = await self.streams.get(name)
+        spec = stream.spec
+        if spec.time_column is None:
+            raise PenstockError("bad_request", f"'{name}' has no event time; its app declares no WATERMARK for it")
+        if through_ms > self._clock.now_ms() + round(spec.max_ahead_s * 1000):
+            raise PenstockError(
+                "time_out_of_range",
+                f"a stream cannot be complete so far ahead; at most {spec.max_ahead_s:g} s from now",
+            )
+        marks = [
+            NewBatch(name, partition, Encoding.NDJSON_ZSTD, b"", 0, watermark_ms=through_ms)
+            for partition in range(spec.partitions)
+        ]
+        return stream.cursors(await self._log.append(marks))
+
+    async def replay_admission(self, event: RejectedEvent, raw: bytes) -> dict[str, object]:
+        """Try a rejected event of admission again with corrected bytes; it is marked replayed with the append.
+
+        Returns the reply of `accept`. Rejected again: nothing is written. `bad_json` if `raw` is no JSON object,
+        `conflict` if the event was replayed before, `bad_request` if it was not rejected by admission.
+        """
+        if event.statement is not None:
+            raise PenstockError(
+                "bad_request", f"{event.id} was rejected by statement '{event.statement}', not at admission"
+            )
+        if event.replayed_at_ms is not None:
+            raise PenstockError("conflict", f"{event.id} has been replayed already")
+        stream = await self.streams.get(event.stream)
+        now_ms = self._clock.now_ms()
+        reading = await self._read(stream, raw, Form.OBJECT, now_ms=now_ms)
+        if reading.refusals:
+            refused = admit(reading, stream.spec, fresh=None, now_ms=now_ms, errors_max=self.settings.errors_max)
+            return Accepted(0, 0, len(reading.refusals), refused.errors, []).as_json()
+        admission, positions = await self._store(stream, reading, now_ms=now_ms, replayed=[event.id])
+        stream.accepted.inc(admission.accepted)
+        stream.duplicate.inc(admission.duplicate)
+        return Accepted(admission.accepted, admission.duplicate, 0, [], stream.cursors(positions)).as_json()
+
+    async def _read(self, stream: OpenStream, body: bytes, form: Form, *, now_ms: int) -> Reading:
+        if len(body) < self.settings.thread_min_bytes:
+            return read(body, form, stream.record, now_ms=now_ms, limits=self.settings)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, lambda: read(body, form, stream.record, now_ms=now_ms, limits=self.settings)
+        )
+
+    async def _store(
+        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = ()
+    ) -> tuple[Admission, list[Position]]:
+        """Claim, admit and append; the claim is settled whatever happens to the caller."""
+        claim = await self._claim(stream, reading, now_ms=now_ms) if stream.record.dedupe else None
+        task = asyncio.ensure_future(self._append(stream, reading, claim, now_ms=now_ms, replayed=replayed))
+        self._appends.add(task)
+        task.add_done_callback(self._appends.discard)
+        return await asyncio.shield(task)
+
+    async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> Claim:
+        """Ids of this request; waits while one of them is in a request whose append is not durable yet."""
+        ids = reading.ids
+        while True:
+            outcome = stream.index.claim(ids, now_ms)
+            if isinstance(outcome, Claim):
+                return outcome
+            settled = asyncio.Event()
+            outcome[0].on_settled(settled.set)
+            await settled.wait()
+            if stream.unsure:
+                stream = await self.streams.get(stream.spec.name)
+
+    async def _append(
+        self, stream: OpenStream, reading: Reading, claim: Claim | None, *, now_ms: int, replayed: Sequence[str]
+    ) -> tuple[Admission, list[Position]]:
+        started_s = self._clock.monotonic_s()
+        is_confirmed = False
+        is_unsure = True
+        try:
+            admission = await self._admit(stream, reading, claim, now_ms=now_ms)
+            positions: list[Position] = []
+            if admission.batches or admission.rejected or replayed:
+                positions = await self._log.append(admission.batches, admission.rejected, replayed)
+            is_confirmed = True
+        except LogFull:
+            is_unsure = False  # nothing was written
+            raise
+        finally:
+            if claim is not None:
+                if is_confirmed:
+                    stream.index.confirm(claim, now_ms)
+                else:
+                    stream.unsure = is_unsure
+                    stream.index.give_up(claim)
+        metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
+        return admission, positions
+
+    async def _admit(self, stream: OpenStream, reading: Reading, claim: Claim | None, *, now_ms: int) -> Admission:
+        fresh = None if claim is None else claim.fresh
+        size_bytes = sum(len(block.text) for block in reading.blocks)
+        errors_max = self.settings.errors_max
+        if size_bytes < self.settings.thread_min_bytes:
+            return admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, lambda: admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
+        )

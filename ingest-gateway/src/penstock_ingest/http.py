@@ -1,0 +1,173 @@
+"""HTTP of the gateway: thin handlers over `Gateway`. Bodies are bounded before and after decompression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from penstock.codecs.json_values import read_timestamp_ms, write_timestamp
+from penstock.errors import PenstockError
+from penstock.http.access import Access
+from penstock.http.problem import Handler, guarded, problem
+from penstock.model.stream import Relation, StreamSpec
+from penstock.ports.log import Log
+from penstock_ingest import metrics
+from penstock_ingest.body import decompress, form_of
+from penstock_ingest.gateway import Accepted, Gateway
+from penstock_ingest.streams import source_of
+
+__all__ = ["IngestHttp"]
+
+_WRITE = "ingest:write"
+_READ = "data:read"
+_WATERMARK_MAX_BYTES = 4096
+
+
+class _Through(msgspec.Struct, forbid_unknown_fields=True):
+    through: int | str
+
+
+class IngestHttp:
+    """The routes, and the bytes of bodies that are in flight."""
+
+    def __init__(self, gateway: Gateway, *, log: Log, access: Access) -> None:
+        self._gateway = gateway
+        self._settings = gateway.settings
+        self._log = log
+        self._access = access
+        self._in_flight_bytes = 0
+        self.requests = 0  # being answered
+        self.draining = False
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """As in the table of the HTTP interface."""
+        return [
+            web.post("/v1/streams/{stream}/events", self._counted(self._events)),
+            web.post("/v1/streams/{stream}/watermark", self._counted(self._watermark)),
+            web.get("/v1/streams", guarded(self._streams)),
+            web.get("/v1/streams/{stream}", guarded(self._stream)),
+        ]
+
+    def _counted(self, handler: Handler) -> Handler:
+        async def reply(request: web.Request) -> web.StreamResponse:
+            self.requests += 1
+            try:
+                if self.draining:
+                    raise PenstockError("draining", "this gateway is stopping; send again", retry_after_s=1.0)
+                return await handler(request)
+            except PenstockError as error:
+                metrics.REFUSED_REQUESTS.labels(error.code).inc()
+                return problem(error)
+            finally:
+                self.requests -= 1
+
+        return reply
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        await self._access.require(request, _WRITE)
+        held_bytes = self._hold(request.content_length or 0, 0)
+        try:
+            sent = await self._body(request, self._settings.body_max_bytes)
+            held_bytes = self._hold(len(sent), held_bytes)
+            encoding = request.headers.get("Content-Encoding")
+            body = sent
+            if encoding is not None:
+                body = decompress(sent, encoding, self._settings.body_max_bytes)
+                held_bytes = self._hold(len(body), held_bytes)
+            form = form_of(body, request.content_type if "Content-Type" in request.headers else "", request.charset)
+            accepted = await self._gateway.accept(request.match_info["stream"], body, form)
+        finally:
+            self._hold(0, held_bytes)
+        return _reply(accepted)
+
+    async def _watermark(self, request: web.Request) -> web.StreamResponse:
+        await self._access.require(request, _WRITE)
+        body = await self._body(request, _WATERMARK_MAX_BYTES)
+        try:
+            through_ms = read_timestamp_ms(msgspec.json.decode(body, type=_Through).through)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise PenstockError("bad_request", f'send {{"through": timestamp}}: {error}') from None
+        positions = await self._gateway.complete(request.match_info["stream"], through_ms)
+        return _json({"through": write_timestamp(through_ms), "positions": positions})
+
+    async def _streams(self, request: web.Request) -> web.StreamResponse:
+        await self._require_any(request)
+        catalog = await self._log.catalog()
+        sources = [spec for spec in catalog.streams.values() if spec.relation is Relation.SOURCE]
+        return _json({"streams": [_describe(spec) for spec in sorted(sources, key=lambda spec: spec.name)]})
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        await self._require_any(request)
+        return _json(_describe(source_of((await self._log.catalog()).streams, request.match_info["stream"])))
+
+    async def _require_any(self, request: web.Request) -> None:
+        try:
+            await self._access.require(request, _WRITE)
+        except PenstockError as error:
+            if error.code != "insufficient_scope":
+                raise
+            await self._access.require(request, _READ)
+
+    async def _body(self, request: web.Request, max_bytes: int) -> bytes:
+        """The body, read no further than `max_bytes`; the application's own limit does not matter here."""
+        if (request.content_length or 0) > max_bytes:
+            raise _too_large(max_bytes)
+        parts: list[bytes] = []
+        size_bytes = 0
+        try:
+            while part := await request.content.readany():
+                size_bytes += len(part)
+                if size_bytes > max_bytes:
+                    raise _too_large(max_bytes)
+                parts.append(part)
+        except (web.RequestPayloadError, web.HTTPException) as error:
+            raise PenstockError("bad_request", f"the body cannot be read: {error}") from None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _hold(self, size_bytes: int, held_bytes: int) -> int:
+        """Count `size_bytes` as in flight instead of `held_bytes`; 429 where that is too much."""
+        after_bytes = self._in_flight_bytes + size_bytes - held_bytes
+        if size_bytes > held_bytes and after_bytes > max(self._settings.in_flight_max_bytes, size_bytes):
+            raise PenstockError(
+                "too_many_requests",
+                f"{self._in_flight_bytes} bytes are being admitted; send fewer requests at once",
+                retry_after_s=self._settings.retry_after_s,
+            )
+        self._in_flight_bytes = after_bytes
+        metrics.IN_FLIGHT_BYTES.set(after_bytes)
+        return size_bytes
+
+
+def _reply(accepted: Accepted) -> web.Response:
+    """200 if all went well, 207 if some events were rejected, 422 problem details with the same members if all."""
+    if accepted.rejected and not accepted.accepted and not accepted.duplicate:
+        return problem(
+            PenstockError("all_rejected", "no event was accepted; 'errors' says why", extra=accepted.as_json())
+        )
+    return _json(accepted.as_json(), status=207 if accepted.rejected else 200)
+
+
+def _json(body: object, *, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+
+
+def _too_large(max_bytes: int) -> PenstockError:
+    return PenstockError("too_large", f"the body is longer than {max_bytes} bytes; send fewer events a request")
+
+
+def _describe(spec: StreamSpec) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "app": spec.app,
+        "columns": [
+            {"name": column.name, "type": str(column.type), "nullable": column.nullable} for column in spec.columns
+        ],
+        "primary_key": spec.primary_key,
+        "time_column": spec.time_column,
+        "key": spec.key,
+        "partitions": spec.partitions,
+        "dedupe": spec.dedupe,
+        "unknown": spec.unknown,
+    }

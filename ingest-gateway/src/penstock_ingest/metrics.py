@@ -1,0 +1,31 @@
+"""Metrics of the ingest gateway."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = ["APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS", "IN_FLIGHT_BYTES",
+           "REFUSED_REQUESTS", "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
+
+EVENTS = Counter("penstock_ingest_events_total", "Events by outcome.", ["stream", "outcome"])
+BODY_BYTES = Counter("penstock_ingest_body_bytes_total", "Bytes of bodies of admitted requests.", ["stream"])
+REFUSED_REQUESTS = Counter(
+    "penstock_ingest_refused_requests_total", "Requests refused as a whole, by code.", ["code"]
+)
+UNKNOWN_FIELD_REQUESTS = Counter(
+    "penstock_ingest_unknown_field_requests_total",
+    "Requests with at least one field that is no column of the stream and was ignored.",
+    ["stream"],
+)
+IN_FLIGHT_BYTES = Gauge("penstock_ingest_in_flight_bytes", "Bytes of bodies being read or appended.")
+APPEND_SECONDS = Histogram(
+    "penstock_ingest_append_seconds",
+    "Time of one durable append, as ingest sees it.",
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+DEDUPE_IDS = Gauge("penstock_ingest_dedupe_ids", "Dedupe keys in memory.", ["stream"])
+DEDUPE_WINDOW_SECONDS = Gauge(
+    "penstock_ingest_dedupe_window_seconds",
+    "How far back a repetition is recognised; less than the setting once dedupe.max_ids was reached.",
+    ["stream"],
+)

@@ -1,0 +1,71 @@
+"""The ingest role: built from settings and ports, mounted and run by the application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+from aiohttp import web
+
+from penstock.model.batch import RejectedEvent
+from penstock.role import Check, Ports
+from penstock_ingest.gateway import Gateway
+from penstock_ingest.http import IngestHttp
+from penstock_ingest.settings import IngestSettings
+
+__all__ = ["IngestRole", "build"]
+
+_REPORT_S = 5.0
+_DRAIN_POLL_S = 0.02
+
+_logger = structlog.get_logger("penstock.ingest")
+
+
+class IngestRole:
+    """Implements `role.Role`."""
+
+    name = "ingest"
+
+    def __init__(self, settings: IngestSettings, ports: Ports) -> None:
+        self._ports = ports
+        self._gateway = Gateway(settings, ports)
+        self._http = IngestHttp(self._gateway, log=ports.log, access=ports.access)
+        self._is_open = False
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """See `IngestHttp.routes`."""
+        return self._http.routes()
+
+    async def replay_admission(self, event: RejectedEvent, raw: bytes) -> dict[str, object]:
+        """See `Gateway.replay_admission`; for the processor's replay endpoint, wired by the application."""
+        return await self._gateway.replay_admission(event, raw)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Fill the dedupe indexes, show them, and at the end wait for the requests that have begun."""
+        await self._gateway.streams.open_all()
+        self._is_open = True
+        _logger.info("ingest started")
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            while not stopped.done():
+                self._gateway.streams.report()
+                await asyncio.wait({stopped}, timeout=_REPORT_S)
+        finally:
+            stopped.cancel()
+            self._http.draining = True
+            while self._http.requests:
+                await self._ports.clock.sleep(_DRAIN_POLL_S)
+            await self._gateway.close()
+        _logger.info("ingest stopped")
+
+    def ready(self) -> Sequence[Check]:
+        """Ready once the dedupe indexes are filled."""
+        if self._http.draining:
+            return [Check("ingest", False, "stopping")]
+        return [Check("ingest", self._is_open, "accepting" if self._is_open else "filling the dedupe indexes")]
+
+
+def build(settings: IngestSettings, ports: Ports) -> IngestRole:
+    """The role; opens nothing yet."""
+    return IngestRole(settings, ports)

@@ -1,0 +1,44 @@
+"""Settings and limits of the ingest gateway."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+__all__ = ["DedupeSettings", "IngestSettings"]
+
+
+class DedupeSettings(BaseModel, frozen=True):
+    """How long and how many ids are remembered per stream; whichever is reached first."""
+
+    window_s: float = Field(
+        default=86_400.0, gt=0, description="Seconds for which a repeated dedupe key is a duplicate."
+    )
+    max_ids: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Dedupe keys remembered per stream (about 120 bytes each); reaching it shortens the window, "
+        "which penstock_ingest_dedupe_window_seconds shows.",
+    )
+
+
+class IngestSettings(BaseModel, frozen=True):
+    """Limits of the HTTP edge; beyond them a request is refused, never cut."""
+
+    body_max_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, description="Largest body, after decompression.")
+    event_max_bytes: int = Field(default=1024 * 1024, ge=64, description="Largest event, in bytes of JSON text.")
+    events_max: int = Field(default=100_000, ge=1, description="Most events (or NDJSON lines) in one request.")
+    errors_max: int = Field(
+        default=1000, ge=1, description="Most errors listed in one reply; all are counted and kept."
+    )
+    in_flight_max_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of bodies being read or appended at once; beyond it requests get 429 with Retry-After.",
+    )
+    retry_after_s: float = Field(default=1.0, gt=0, description="Retry-After of a 429 by this gateway.")
+    thread_min_bytes: int = Field(
+        default=64 * 1024,
+        ge=0,
+        description="Bodies from this size are admitted in a thread, so that others are not held up.",
+    )
+    dedupe: DedupeSettings = Field(default=DedupeSettings(), description="What counts as a duplicate.")

@@ -1,0 +1,58 @@
+"""A gateway on a real socket over the memory log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from ingest_edge import ARRIVALS, Edge, MakeEdge
+
+from penstock.http.access import Access
+from penstock.logs.memory import MemoryLog
+from penstock.model.stream import StreamSpec
+from penstock.ports.store import Store
+from penstock.role import Ports
+from penstock.testing.access import OpenAccess
+from penstock.testing.clock import ManualClock
+from penstock_ingest.service import build
+from penstock_ingest.settings import IngestSettings
+
+
+@pytest.fixture
+async def make_edge() -> AsyncIterator[MakeEdge]:
+    """Start gateways: `make_edge(*specs, settings=, access=, log=)`."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *specs: StreamSpec,
+            settings: IngestSettings | None = None,
+            access: Access | None = None,
+            log: Any = None,
+            auto_decompress: bool = False,
+        ) -> Edge:
+            clock = ManualClock()
+            log = log or MemoryLog(clock=clock)
+            await log.put_app("app", "", specs or (ARRIVALS,), None)
+            # The gateway has no use for a store.
+            ports = Ports(log, cast(Store, None), clock, access or OpenAccess())
+            role = build(settings or IngestSettings(), ports)
+            app = web.Application()
+            app.add_routes(role.routes())
+            server = TestServer(app)
+            await server.start_server(auto_decompress=auto_decompress)
+            stack.push_async_callback(server.close)
+            http = await stack.enter_async_context(aiohttp.ClientSession(server.make_url("/")))
+            return Edge(role, log, clock, http)
+
+        yield make
+
+
+@pytest.fixture
+async def edge(make_edge: MakeEdge) -> Edge:
+    """A gateway with the stream `arrivals`."""
+    return await make_edge()
