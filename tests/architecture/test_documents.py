@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from penstock_app.documents import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -28,8 +28,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Precedence: command-line flags, environment, `--config FILE.toml`, default. In the file, a dot in a key is a",
-        "table: `http.port` is `port` under `[http]`.",
+        "Precedence: command-line flags, environment, `--config FILE.toml`, default. In the file, a dot in a key is",
+        "a table: `http.port` is `port` under `[http]`.",
         "",
         "| key | environment | default | limits | meaning |",
         "|---|---|---|---|---|",

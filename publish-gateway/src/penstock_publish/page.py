@@ -15,7 +15,7 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from penstock.http.problem import guarded
-from penstock_publish.oauth.authority import Authority
+from penstock_publish.authority import Authority
 
 __all__ = ["page_routes"]
 

@@ -76,7 +76,11 @@ class Listener:
         app.add_routes(routes)
         app.router.add_route("*", "/{path:.*}", _nothing_here)
         self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=self._settings.drain_s, handle_signals=False
+            app,
+            access_log=None,
+            shutdown_timeout=self._settings.drain_s,
+            handle_signals=False,
+            auto_decompress=False,  # ingest decodes gzip and zstd within its own limits; no other route takes them
         )
         await self._runner.setup()
         await web.SockSite(self._runner, self._socket, ssl_context=_tls(self._settings), backlog=1024).start()
