@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import tarfile
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -181,14 +182,7 @@ def test_texts_of_the_json_test_suite_are_read_alike_by_both_paths(json_suite: l
 
 
 @pytest.fixture
-def json_suite() -> list[tuple[str, bytes]]:
-    import os
-    from pathlib import Path
-
-    shared = Path(os.environ.get("PENSTOCK_SHARED", Path(__file__).parents[3] / "shared"))
-    archive = shared / "data" / "json_test_suite.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"{archive} is not there; set PENSTOCK_SHARED")
-    with tarfile.open(archive) as tar:
+def json_suite(shared_data: Path) -> list[tuple[str, bytes]]:
+    with tarfile.open(shared_data / "json_test_suite.tar.gz") as tar:
         members = [m for m in tar.getmembers() if m.isfile() and m.name.endswith(".json") and m.size < 100_000]
         return [(m.name, f.read()) for m in members if (f := tar.extractfile(m)) is not None]

@@ -1,0 +1,159 @@
+"""One term of an app: acquire, restore, then cycles until somebody asks it to stop or something fails.
+
+Cycle n+1 is read and computed while cycle n is being committed, and is committed only after it. After any error the
+term is over: its memory may be ahead of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from penstock.model.batch import RejectedEvent
+from penstock.ports.clock import Clock
+from penstock.ports.log import Log
+from penstock_processor.logical.plan import AppPlan
+from penstock_processor.operators.interface import Engine
+from penstock_processor.runtime.app_worker import AppWorker, CycleResult
+from penstock_processor.runtime.rejections import ReplayItem
+from penstock_processor.runtime.source_reader import SourceReader
+from penstock_processor.runtime.statistics import AppStatistics
+from penstock_processor.settings import ProcessorSettings
+
+__all__ = ["AppTerm", "BuildEngine", "ReplayRequest", "Signals"]
+
+BuildEngine = Callable[[AppPlan], Engine]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """Rejected events to feed to their statements in one cycle; `done` gets those that failed again."""
+
+    items: tuple[ReplayItem, ...]
+    done: asyncio.Future[list[RejectedEvent]]
+
+
+@dataclass(slots=True)
+class Signals:
+    """What the world outside tells a running app; `wake` is set with every change."""
+
+    stopping: bool = False
+    replays: deque[ReplayRequest] = field(default_factory=deque)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class AppTerm:
+    """Runs one term. Use once."""
+
+    def __init__(
+        self,
+        plan: AppPlan,
+        *,
+        log: Log,
+        clock: Clock,
+        settings: ProcessorSettings,
+        build_engine: BuildEngine,
+        signals: Signals,
+        statistics: AppStatistics,
+    ) -> None:
+        self._plan = plan
+        self._log = log
+        self._clock = clock
+        self._settings = settings
+        self._build_engine = build_engine
+        self._signals = signals
+        self._statistics = statistics
+        self._commit: asyncio.Task[None] | None = None
+        self._tick = 0
+
+    async def run(self, restored: Callable[[], None]) -> None:
+        """Cycles until `signals.stopping`. Calls `restored` once the state is there. Raises what ended the term."""
+        worker, reader = await self._restore()
+        restored()
+        try:
+            while not self._signals.stopping:
+                await self._turn(worker, reader)
+            await self._settle()
+        finally:
+            if self._commit is not None:
+                self._commit.cancel()
+                await asyncio.gather(self._commit, return_exceptions=True)
+
+    async def _restore(self) -> tuple[AppWorker, SourceReader]:
+        found = await self._log.acquire(self._plan.name)
+
+        def build() -> AppWorker:
+            engine = self._build_engine(self._plan)
+            return AppWorker(self._plan, engine, term=found.term, restored=found.deltas, settings=self._settings)
+
+        worker = await asyncio.to_thread(build)
+        reader = SourceReader(
+            self._log, self._clock, plan=self._plan, positions=found.positions, settings=self._settings
+        )
+        return worker, reader
+
+    async def _turn(self, worker: AppWorker, reader: SourceReader) -> None:
+        """One cycle, one replay, or a wait for news."""
+        if self._signals.replays:
+            await self._replay(worker, self._signals.replays.popleft())
+            return
+        inputs = await reader.next_inputs()
+        self._statistics.note_sources(reader.lag(), reader.through())
+        if not inputs:
+            await self._settle()
+            self._statistics.note_state(worker.state_sizes())
+            await self._news(reader)
+            return
+        started_s = self._clock.monotonic_s()
+        result = await asyncio.to_thread(worker.cycle, inputs, now_ms=self._clock.now_ms())
+        seconds = self._clock.monotonic_s() - started_s
+        await self._settle()
+        if not result.empty:
+            self._commit = asyncio.create_task(self._write(result, seconds))
+
+    async def _replay(self, worker: AppWorker, request: ReplayRequest) -> None:
+        try:
+            await self._settle()
+            started_s = self._clock.monotonic_s()
+            result = await asyncio.to_thread(worker.replay, request.items, now_ms=self._clock.now_ms())
+            await self._write(result, self._clock.monotonic_s() - started_s)
+        except BaseException as error:  # the caller waits for an answer, also when this task is cancelled
+            if not request.done.done():
+                request.done.set_exception(
+                    error if isinstance(error, Exception) else asyncio.CancelledError("the app was stopped")
+                )
+            raise
+        if not request.done.done():
+            request.done.set_result(list(result.transaction.rejected))
+
+    async def _settle(self) -> None:
+        """The cycle before is durable when this returns."""
+        if self._commit is not None:
+            commit, self._commit = self._commit, None
+            try:
+                await asyncio.shield(commit)
+            except asyncio.CancelledError:
+                self._commit = commit  # let `run` put an end to it
+                raise
+
+    async def _write(self, result: CycleResult, seconds: float) -> None:
+        await self._log.commit(result.transaction)
+        self._statistics.note_cycle(result.counts, seconds=seconds)
+
+    async def _news(self, reader: SourceReader) -> None:
+        """Until the log has news of a source, a partition falls idle, or somebody wakes the app."""
+        idle_s = reader.until_idle_s()
+        timeout_s = self._settings.wait_s if idle_s is None else min(self._settings.wait_s, idle_s)
+        log_news = asyncio.create_task(self._log.wait(reader.streams, self._tick, timeout_s))
+        woken = asyncio.create_task(self._signals.wake.wait())
+        try:
+            await asyncio.wait({log_news, woken}, return_when=asyncio.FIRST_COMPLETED)
+            if log_news.done():
+                self._tick = log_news.result()
+        finally:
+            for task in (log_news, woken):
+                task.cancel()
+            await asyncio.gather(log_news, woken, return_exceptions=True)
+        self._signals.wake.clear()

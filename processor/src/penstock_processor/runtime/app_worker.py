@@ -1,0 +1,161 @@
+"""One app's cycle, synchronous and without I/O: batches of sources in, one transaction for the log out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from penstock.model.batch import RejectedEvent
+from penstock.ports.log import StateDelta, Transaction
+from penstock_processor.logical.plan import AppPlan
+from penstock_processor.operators.interface import Engine, Output, SourceBlock, StepResult
+from penstock_processor.runtime.decode import Decoded, RowDecoder
+from penstock_processor.runtime.inputs import Lines, PartitionInput
+from penstock_processor.runtime.outputs import OutputWriter
+from penstock_processor.runtime.rejections import Rejections, ReplayItem
+from penstock_processor.runtime.snapshots import SnapshotLedger
+from penstock_processor.runtime.topology import read_relations, readers
+from penstock_processor.settings import ProcessorSettings
+
+__all__ = ["AppWorker", "CycleCounts", "CycleResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class CycleCounts:
+    """Rows of one cycle, for statistics: in by source, out by statement, rejected by (statement, code)."""
+
+    rows_in: Mapping[str, int] = field(default_factory=dict)
+    rows_out: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CycleResult:
+    """What a cycle has to commit. `empty`: nothing changed, there is no need to."""
+
+    transaction: Transaction
+    counts: CycleCounts
+
+    @property
+    def empty(self) -> bool:
+        """True when the log would be as it is."""
+        t = self.transaction
+        written = any(batch.count for batch in t.appends)
+        return not (t.consumed or written or t.rejected or t.deltas or t.replayed or t.dropped_operators)
+
+
+class AppWorker:
+    """Owns the engine of one app under one term. After any error, or a cycle that was not committed: drop it."""
+
+    def __init__(
+        self,
+        plan: AppPlan,
+        engine: Engine,
+        *,
+        term: int,
+        restored: Mapping[str, Sequence[StateDelta]],
+        settings: ProcessorSettings,
+    ) -> None:
+        self._plan = plan
+        self._engine = engine
+        self._term = term
+        self._settings = settings
+        engine.restore(restored)
+        self._dropped = tuple(sorted(set(restored) - engine.operators))
+        self._ledger = SnapshotLedger(settings.snapshots, restored)
+        self._rejections = Rejections(plan.name, settings)
+        self._outputs = OutputWriter(plan, rows_max=settings.output_rows)
+        self._read = read_relations(plan)
+        self._decoders = {name: RowDecoder(plan.sources[name].spec.columns) for name in self._read}
+
+    def cycle(self, inputs: Sequence[PartitionInput], *, now_ms: int) -> CycleResult:
+        """Decode and process the inputs. Sources that no statement reads are passed over."""
+        blocks: list[SourceBlock] = []
+        sources: dict[tuple[str, int], tuple[Lines, Decoded]] = {}
+        rejected: list[RejectedEvent] = []
+        rows_in: dict[str, int] = {}
+        for taken in inputs:
+            if taken.relation not in self._read:
+                continue
+            lines = Lines.of(taken)
+            decoded = self._decoders[taken.relation].decode(lines.text)
+            sources[taken.relation, taken.partition] = lines, decoded
+            blocks.append(SourceBlock(taken.relation, taken.partition, decoded.frame, taken.through_ms, taken.idle))
+            rows_in[taken.relation] = rows_in.get(taken.relation, 0) + decoded.frame.height
+            rejected += self._rejections.undecodable(taken, lines, bad=decoded.bad, now_ms=now_ms)
+        step = self._engine.step(blocks) if blocks else StepResult([], [], [])
+        rejected += self._rejections.of_rows(step.problems, sources, now_ms=now_ms)
+        transaction = Transaction(
+            app=self._plan.name,
+            term=self._term,
+            consumed=[consumed for taken in inputs if (consumed := taken.consumed) is not None],
+            appends=self._outputs.batches(step.outputs),
+            rejected=rejected,
+            deltas=self._compacted(step.deltas),
+            dropped_operators=self._take_dropped(),
+        )
+        return CycleResult(transaction, _counts(rows_in, step.outputs, rejected))
+
+    def replay(self, items: Sequence[ReplayItem], *, now_ms: int) -> CycleResult:
+        """Feed corrected events to the one statement that rejected them; all of `items` are replayed together."""
+        outputs: list[Output] = []
+        deltas: list[StateDelta] = []
+        rejected: list[RejectedEvent] = []
+        for item in items:
+            failed: list[tuple[str, str, str]] = []  # (statement, code, detail)
+            decoded = self._decoder(item.event.stream).decode(item.raw)
+            failed += [(item.event.statement or "", bad.code, bad.detail) for bad in decoded.bad]
+            partition = item.event.position[0] if item.event.position else 0
+            for statement in self._statements(item.event) if decoded.frame.height else ():
+                step = self._engine.replay(statement, SourceBlock(item.event.stream, partition, decoded.frame))
+                outputs += step.outputs
+                deltas += step.deltas
+                failed += [(statement, problem.code, problem.detail) for problem in step.problems[:1]]
+            rejected += self._rejections.of_replay(item, failed, now_ms=now_ms)
+        transaction = Transaction(
+            app=self._plan.name,
+            term=self._term,
+            appends=self._outputs.batches(outputs),
+            rejected=rejected,
+            deltas=self._compacted(deltas),
+            replayed=[item.event.id for item in items],
+            dropped_operators=self._take_dropped(),
+        )
+        return CycleResult(transaction, _counts({}, outputs, rejected))
+
+    def state_sizes(self) -> dict[str, int]:
+        """Rows of state per operator."""
+        return self._engine.state_sizes()
+
+    def _decoder(self, relation: str) -> RowDecoder:
+        found = self._decoders.get(relation)
+        return found or RowDecoder(self._plan.sources[relation].spec.columns)
+
+    def _statements(self, event: RejectedEvent) -> list[str]:
+        """The statement that rejected the event; all that read its stream where it never came to any."""
+        return [event.statement] if event.statement else readers(self._plan, event.stream)
+
+    def _take_dropped(self) -> tuple[str, ...]:
+        dropped, self._dropped = self._dropped, ()
+        return dropped
+
+    def _compacted(self, deltas: Sequence[StateDelta]) -> list[StateDelta]:
+        """The deltas, with a snapshot in place of those of an operator that has too many."""
+        self._ledger.note(deltas)
+        due = self._ledger.due(sorted({delta.operator for delta in deltas}))
+        if not due:
+            return list(deltas)
+        snapshots = [self._engine.compact(operator) for operator in due]
+        self._ledger.note(snapshots)
+        return [delta for delta in deltas if delta.operator not in due] + snapshots
+
+
+def _counts(rows_in: Mapping[str, int], outputs: Sequence[Output], rejected: Sequence[RejectedEvent]) -> CycleCounts:
+    rows_out: dict[str, int] = {}
+    for output in outputs:
+        rows_out[output.statement] = rows_out.get(output.statement, 0) + output.frame.height
+    refused: dict[tuple[str, str], int] = {}
+    for event in rejected:
+        key = (event.statement or "", event.code)
+        refused[key] = refused.get(key, 0) + 1
+    return CycleCounts(rows_in, rows_out, refused)

@@ -1,0 +1,109 @@
+"""What statements wrote in a cycle, as batches of the log: one target's rows merged, in order, with its watermark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+import polars as pl
+import xxhash
+
+from penstock.codecs.arrow import encode_frame
+from penstock.model.batch import OP_COLUMN, Encoding, NewBatch, Op
+from penstock.model.stream import StreamSpec
+from penstock_processor.logical.plan import AppPlan
+from penstock_processor.operators.interface import Output
+
+__all__ = ["OutputWriter"]
+
+
+class OutputWriter:
+    """Makes batches of outputs. Remembers how far each statement has come: a target is as far as its least one."""
+
+    def __init__(self, plan: AppPlan, *, rows_max: int) -> None:
+        self._specs: Mapping[str, StreamSpec] = {name: source.spec for name, source in plan.sources.items()}
+        self._writers: dict[str, list[str]] = {}
+        for statement in plan.statements:
+            self._writers.setdefault(statement.target, []).append(statement.name)
+        self._through: dict[str, int | None] = {}
+        self._written: dict[str, int] = {}
+        self._rows_max = rows_max
+
+    def batches(self, outputs: Sequence[Output]) -> list[NewBatch]:
+        """Batches of these outputs, target by target; a batch without rows where only the watermark moved."""
+        frames: dict[str, list[pl.DataFrame]] = {}
+        for output in outputs:
+            frames.setdefault(output.target, [])
+            if output.frame.height:
+                frames[output.target].append(output.frame)
+            self._through[output.statement] = output.watermark_ms
+        made: list[NewBatch] = []
+        for target, parts in frames.items():
+            made.extend(self._of_target(self._specs[target], parts))
+        return made
+
+    def _of_target(self, spec: StreamSpec, parts: list[pl.DataFrame]) -> Iterator[NewBatch]:
+        watermark_ms = self._watermark(spec.name)
+        if not parts:
+            if watermark_ms is not None:
+                for partition in range(spec.partitions):
+                    yield NewBatch(spec.name, partition, Encoding.ARROW, b"", 0, watermark_ms=watermark_ms)
+            return
+        frame = parts[0] if len(parts) == 1 else pl.concat(parts)
+        frame = frame.filter(pl.col(OP_COLUMN) != int(Op.UPDATE_BEFORE))
+        for partition, rows in _partitioned(frame, spec):
+            yield from self._of_partition(spec, partition, rows=rows, watermark_ms=watermark_ms)
+
+    def _of_partition(
+        self, spec: StreamSpec, partition: int, *, rows: pl.DataFrame, watermark_ms: int | None
+    ) -> Iterator[NewBatch]:
+        slices = list(rows.iter_slices(self._rows_max)) if rows.height else []
+        for i, piece in enumerate(slices):
+            low_ms, high_ms = _times(piece, spec.time_column)
+            yield NewBatch(
+                stream=spec.name,
+                partition=partition,
+                encoding=Encoding.ARROW,
+                payload=encode_frame(piece),
+                count=piece.height,
+                min_time_ms=low_ms,
+                max_time_ms=high_ms,
+                watermark_ms=watermark_ms if i == len(slices) - 1 else None,
+            )
+        if not slices and watermark_ms is not None:
+            yield NewBatch(spec.name, partition, Encoding.ARROW, b"", 0, watermark_ms=watermark_ms)
+
+    def _watermark(self, target: str) -> int | None:
+        """The target's watermark if it has moved since it was last written."""
+        known = [self._through.get(name) for name in self._writers[target]]
+        through = [ms for ms in known if ms is not None]
+        if len(through) < len(known):
+            return None  # a writer without event time, or not heard of since the restore
+        least = min(through)
+        if self._written.get(target, least - 1) >= least:
+            return None
+        self._written[target] = least
+        return least
+
+
+def _times(frame: pl.DataFrame, column: str | None) -> tuple[int | None, int | None]:
+    if column is None or column not in frame.columns:
+        return None, None
+    times = frame[column].cast(pl.Int64)
+    low, high = times.min(), times.max()
+    return (low, high) if isinstance(low, int) and isinstance(high, int) else (None, None)
+
+
+def _partitioned(frame: pl.DataFrame, spec: StreamSpec) -> Iterable[tuple[int, pl.DataFrame]]:
+    """Rows by partition: xxh3_64 of the key's JSON text, as at the edge, so that equal keys meet."""
+    if spec.partitions == 1:
+        return [(0, frame)]
+    columns = list(spec.key or spec.primary_key) or [c.name for c in spec.columns]
+    keys = frame.select(
+        pl.col(name).to_physical() if frame.schema[name].base_type() in (pl.Datetime, pl.Date) else pl.col(name)
+        for name in columns
+    )
+    encode = msgspec.json.Encoder(decimal_format="string").encode
+    texts = (encode(row[0] if len(row) == 1 else list(row)) for row in keys.iter_rows())
+    places = pl.Series([xxhash.xxh3_64_intdigest(text) % spec.partitions for text in texts], dtype=pl.Int64)
+    return [(partition, frame.filter(places == partition)) for partition in range(spec.partitions)]

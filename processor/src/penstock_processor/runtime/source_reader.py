@@ -1,0 +1,153 @@
+"""Reads an app's sources from the log, a bounded piece of each partition at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from penstock.errors import LogUnavailable
+from penstock.ports.clock import Clock
+from penstock.ports.log import Head, Log
+from penstock_processor.logical.plan import AppPlan
+from penstock_processor.runtime.inputs import PartitionInput, bounded
+from penstock_processor.runtime.topology import read_relations, source_partitions
+from penstock_processor.settings import ProcessorSettings
+
+__all__ = ["SourceReader"]
+
+StreamPartition = tuple[str, int]
+
+
+class SourceReader:
+    """Where each partition is read next, what was last said about its watermark, and whether it is idle.
+
+    Runs ahead of the commits: it belongs to one term and is dropped with it.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        *,
+        plan: AppPlan,
+        positions: Mapping[StreamPartition, int],
+        settings: ProcessorSettings,
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._settings = settings
+        self._read = read_relations(plan)
+        self._partitions = source_partitions(plan)
+        self._next: dict[StreamPartition, int | None] = {key: positions.get(key) for key in self._partitions}
+        self._through: dict[StreamPartition, int] = {}
+        self._heads: dict[StreamPartition, Head] = {}
+        self._idle_after_s = {key: self._idle_s(plan, key[0]) for key in self._partitions}
+        self._active_s = dict.fromkeys(self._partitions, clock.monotonic_s())
+        self._idle: set[StreamPartition] = set()
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """Names of the sources, for `Log.wait`."""
+        return sorted({stream for stream, _ in self._partitions})
+
+    def lag(self) -> dict[str, int]:
+        """Events per source that are in the log and not yet read, as of the last look."""
+        lags: dict[str, int] = {}
+        for key, head in self._heads.items():
+            lags[key[0]] = lags.get(key[0], 0) + max(0, head.next - (self._next[key] or head.first))
+        return lags
+
+    def through(self) -> dict[str, int]:
+        """Per source, the least explicit watermark of its partitions (only where all have one)."""
+        found: dict[str, int] = {}
+        for stream in self.streams:
+            marks = [self._through.get(key) for key in self._partitions if key[0] == stream]
+            known = [ms for ms in marks if ms is not None]
+            if len(known) == len(marks):
+                found[stream] = min(known)
+        return found
+
+    async def next_inputs(self) -> list[PartitionInput]:
+        """What is there now, [] if nothing is. The caller processes all of it before it asks again."""
+        inputs = []
+        for key in self._partitions:
+            taken = await self._next_of(key)
+            if taken is not None:
+                inputs.append(taken)
+        return inputs
+
+    def until_idle_s(self) -> float | None:
+        """Seconds until the next partition falls idle; None if none can."""
+        now_s = self._clock.monotonic_s()
+        waits = [
+            after_s - (now_s - self._active_s[key])
+            for key, after_s in self._idle_after_s.items()
+            if after_s is not None and key not in self._idle
+        ]
+        return max(0.0, min(waits)) if waits else None
+
+    async def _next_of(self, key: StreamPartition) -> PartitionInput | None:
+        stream, partition = key
+        head = await self._log.head(stream, partition)  # before the batches: see Head.watermark_ms
+        self._heads[key] = head
+        expected = self._next[key]
+        # Without a position the source is new: it begins at the earliest event that the log has.
+        start = head.first if expected is None else expected
+        if start > head.next:
+            raise LogUnavailable(
+                f"the app is at {start} of {stream}/{partition}, beyond its end {head.next}: the log was restored or "
+                "cut behind the app; restore both to the same moment, or remove the app and deploy it again"
+            )
+        taken = PartitionInput(stream, partition, expected, start)
+        if start < head.next:
+            taken = await self._with_batches(taken, head)
+        if head.watermark_ms is not None and taken.next >= head.next:
+            taken = self._with_through(taken, head.watermark_ms)
+        taken = self._with_idleness(taken)
+        if taken.consumed is None and taken.through_ms is None and not taken.idle:
+            return None
+        self._next[key] = taken.next
+        return taken
+
+    async def _with_batches(self, taken: PartitionInput, head: Head) -> PartitionInput:
+        stream, partition = taken.relation, taken.partition
+        if stream not in self._read:
+            return PartitionInput(stream, partition, taken.expected, head.next)
+        batches = await self._log.read(
+            stream,
+            partition,
+            taken.start,
+            self._settings.cycle_bytes,
+            self._settings.cycle_batches,
+        )
+        return PartitionInput(
+            stream, partition, taken.expected, taken.start, bounded(batches, self._settings.cycle_rows)
+        )
+
+    def _with_through(self, taken: PartitionInput, through_ms: int) -> PartitionInput:
+        key = (taken.relation, taken.partition)
+        if self._through.get(key, through_ms - 1) >= through_ms:
+            return taken
+        self._through[key] = through_ms
+        return PartitionInput(
+            taken.relation, taken.partition, taken.expected, taken.start, taken.batches, through_ms, taken.idle
+        )
+
+    def _with_idleness(self, taken: PartitionInput) -> PartitionInput:
+        key = (taken.relation, taken.partition)
+        after_s = self._idle_after_s[key]
+        now_s = self._clock.monotonic_s()
+        if taken.batches or taken.through_ms is not None:
+            self._active_s[key] = now_s
+            self._idle.discard(key)
+        elif after_s is not None and key not in self._idle and now_s - self._active_s[key] >= after_s:
+            self._idle.add(key)
+            return PartitionInput(
+                taken.relation, taken.partition, taken.expected, taken.start, taken.batches, None, True
+            )
+        return taken
+
+    def _idle_s(self, plan: AppPlan, relation: str) -> float | None:
+        source = plan.sources[relation]
+        if source.idle_timeout_ms is not None:
+            return source.idle_timeout_ms / 1000
+        return self._settings.idle_timeout_s if source.spec.partitions > 1 else None

@@ -1,0 +1,98 @@
+"""What an app has done since it was started here: counters for `/statistics` and the metrics beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penstock.codecs.json_values import write_timestamp
+from penstock_processor.metrics import CYCLE_ROWS, CYCLE_SECONDS, ROWS_IN, ROWS_OUT, ROWS_REJECTED, STATE_ROWS
+from penstock_processor.runtime.app_worker import CycleCounts
+
+__all__ = ["AppStatistics"]
+
+_LATE = "late"
+
+
+@dataclass(slots=True)
+class _Source:
+    rows_in: int = 0
+    lag_events: int = 0
+    watermark_ms: int | None = None
+
+
+@dataclass(slots=True)
+class _Statement:
+    rows_out: int = 0
+    rejected: int = 0
+    late: int = 0
+
+
+@dataclass(slots=True)
+class AppStatistics:
+    """Counters of committed cycles. Survives restores of the app, not of the process."""
+
+    app: str
+    cycles: int = 0
+    last_cycle_s: float = 0.0
+    busy_s: float = 0.0
+    sources: dict[str, _Source] = field(default_factory=dict)
+    statements: dict[str, _Statement] = field(default_factory=dict)
+    state: dict[str, int] = field(default_factory=dict)
+
+    def note_cycle(self, counts: CycleCounts, *, seconds: float) -> None:
+        """A cycle was committed."""
+        self.cycles += 1
+        self.last_cycle_s = seconds
+        self.busy_s += seconds
+        CYCLE_SECONDS.labels(self.app).observe(seconds)
+        CYCLE_ROWS.labels(self.app).observe(sum(counts.rows_in.values()))
+        for name, rows in counts.rows_in.items():
+            self.sources.setdefault(name, _Source()).rows_in += rows
+            ROWS_IN.labels(self.app, name).inc(rows)
+        for name, rows in counts.rows_out.items():
+            self.statements.setdefault(name, _Statement()).rows_out += rows
+            ROWS_OUT.labels(self.app, name).inc(rows)
+        for (name, code), rows in counts.rejected.items():
+            statement = self.statements.setdefault(name, _Statement())
+            if code == _LATE:
+                statement.late += rows
+            else:
+                statement.rejected += rows
+            ROWS_REJECTED.labels(self.app, code).inc(rows)
+
+    def note_sources(self, lag: Mapping[str, int], watermarks: Mapping[str, int]) -> None:
+        """How far behind the log the app is, and up to where its sources are said to be complete."""
+        for name, events in lag.items():
+            self.sources.setdefault(name, _Source()).lag_events = events
+        for name, ms in watermarks.items():
+            self.sources.setdefault(name, _Source()).watermark_ms = ms
+
+    def note_state(self, sizes: Mapping[str, int]) -> None:
+        """Rows of state per operator."""
+        self.state = dict(sizes)
+        for operator, rows in sizes.items():
+            STATE_ROWS.labels(self.app, operator).set(rows)
+
+    def as_json(self) -> dict[str, object]:
+        """The reply of `/v1/apps/{app}/statistics`."""
+        return {
+            "cycles": self.cycles,
+            "cycle_ms": {
+                "last": round(self.last_cycle_s * 1000, 3),
+                "mean": round(self.busy_s * 1000 / self.cycles, 3) if self.cycles else None,
+            },
+            "sources": {
+                name: {
+                    "rows_in": source.rows_in,
+                    "lag_events": source.lag_events,
+                    "watermark": None if source.watermark_ms is None else write_timestamp(source.watermark_ms),
+                }
+                for name, source in sorted(self.sources.items())
+            },
+            "statements": {
+                name: {"rows_out": s.rows_out, "rejected": s.rejected, "late": s.late}
+                for name, s in sorted(self.statements.items())
+            },
+            "state_rows": self.state,
+        }
