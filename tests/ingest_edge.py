@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,7 +11,9 @@ import aiohttp
 import msgspec
 
 from penstock.codecs.ndjson import decode_lines
-from penstock.model.batch import RejectedEvent
+from penstock.logs.memory import MemoryLog
+from penstock.model.batch import NewBatch, RejectedEvent
+from penstock.model.position import Position
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT, DOUBLE, STRING, TIMESTAMP
 from penstock.ports.log import RejectedFilter
@@ -64,3 +67,41 @@ class Edge:
 
 
 MakeEdge = Callable[..., Awaitable[Edge]]
+
+
+class HeldLog(MemoryLog):
+    """A memory log whose appends wait for the test, and end as the test says."""
+
+    def __init__(self, *, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = 0
+        self.fail_before: Exception | None = None
+        self.fail_after: Exception | None = None
+
+    async def append(
+        self, batches: Sequence[NewBatch], rejected: Sequence[RejectedEvent] = (), replayed: Sequence[str] = ()
+    ) -> list[Position]:
+        """As the memory log, once the gate is open; then the failure that was set, once."""
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
+        before, self.fail_before = self.fail_before, None
+        if before is not None:
+            raise before
+        positions = await super().append(batches, rejected, replayed)
+        after, self.fail_after = self.fail_after, None
+        if after is not None:
+            raise after
+        return positions
+
+    async def until_waiting(self, count: int) -> None:
+        """Return once that many appends wait at the gate."""
+        await until(lambda: self.waiting >= count)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once the condition holds."""
+    while not condition():  # noqa: ASYNC110 # what is watched has no event to wait for
+        await asyncio.sleep(0.001)

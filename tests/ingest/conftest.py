@@ -8,11 +8,10 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 from ingest_edge import ARRIVALS, Edge, MakeEdge
 
 from penstock.http.access import Access
+from penstock.http.listener import HttpSettings, Listener
 from penstock.logs.memory import MemoryLog
 from penstock.model.stream import StreamSpec
 from penstock.ports.store import Store
@@ -33,20 +32,18 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             settings: IngestSettings | None = None,
             access: Access | None = None,
             log: Any = None,
-            auto_decompress: bool = False,
+            clock: ManualClock | None = None,
         ) -> Edge:
-            clock = ManualClock()
+            clock = clock or ManualClock()
             log = log or MemoryLog(clock=clock)
             await log.put_app("app", "", specs or (ARRIVALS,), None)
             # The gateway has no use for a store.
             ports = Ports(log, cast(Store, None), clock, access or OpenAccess())
             role = build(settings or IngestSettings(), ports)
-            app = web.Application()
-            app.add_routes(role.routes())
-            server = TestServer(app)
-            await server.start_server(auto_decompress=auto_decompress)
-            stack.push_async_callback(server.close)
-            http = await stack.enter_async_context(aiohttp.ClientSession(server.make_url("/")))
+            listener = Listener(HttpSettings(port=0, drain_s=1))
+            await listener.serve(role.routes())
+            stack.push_async_callback(listener.close)
+            http = await stack.enter_async_context(aiohttp.ClientSession(listener.url))
             return Edge(role, log, clock, http)
 
         yield make

@@ -44,7 +44,7 @@ def read(body: bytes, form: Form, record: Record, *, now_ms: int, limits: Ingest
     beyond a limit. A bad NDJSON line is a refusal of the reading.
     """
     text = lines_of(body, form)
-    if form is not Form.NDJSON or len(text) > limits.events_max:
+    if len(text) >= limits.events_max:
         lines = text.count(b"\n") + 1
         if lines > limits.events_max:
             raise PenstockError("too_large", f"{lines} events, {limits.events_max} a request are allowed; send less")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from penstock.errors import LogFull, PenstockError
+from penstock.errors import LogUnavailable, PenstockError
 from penstock.model.batch import Encoding, NewBatch, RejectedEvent
 from penstock.model.position import Position
 from penstock.role import Ports
@@ -145,14 +145,14 @@ class Gateway:
         """Ids of this request; waits while one of them is in a request whose append is not durable yet."""
         ids = reading.ids
         while True:
+            while stream.unsure:  # another request's append ended without a known outcome: ask the log first
+                await self.streams.get(stream.spec.name)
             outcome = stream.index.claim(ids, now_ms)
             if isinstance(outcome, Claim):
                 return outcome
             settled = asyncio.Event()
             outcome[0].on_settled(settled.set)
             await settled.wait()
-            if stream.unsure:
-                stream = await self.streams.get(stream.spec.name)
 
     async def _append(
         self, stream: OpenStream, reading: Reading, claim: Claim | None, *, now_ms: int, replayed: Sequence[str]
@@ -166,15 +166,15 @@ class Gateway:
             if admission.batches or admission.rejected or replayed:
                 positions = await self._log.append(admission.batches, admission.rejected, replayed)
             is_confirmed = True
-        except LogFull:
-            is_unsure = False  # nothing was written
+        except PenstockError as error:
+            is_unsure = isinstance(error, LogUnavailable)  # any other says that nothing was written
             raise
         finally:
             if claim is not None:
                 if is_confirmed:
                     stream.index.confirm(claim, now_ms)
                 else:
-                    stream.unsure = is_unsure
+                    stream.unsure |= is_unsure
                     stream.index.give_up(claim)
         metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
         return admission, positions
