@@ -1,0 +1,187 @@
+"""The table applier: follows the log and keeps the store's relations up to date, from the store's own positions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from penstock.errors import Fenced, PenstockError
+from penstock.model.stream import StreamSpec
+from penstock.ports.clock import Clock
+from penstock.ports.log import Head, Log
+from penstock.ports.store import Store
+from penstock_data.apply import Place, Reading, change_of, is_stored, place_after, skipped_events
+from penstock_data.metrics import APPLIED_ROWS, APPLY_SECONDS, LAG_EVENTS, RETRIES, SKIPPED_EVENTS
+from penstock_data.settings import ApplierSettings
+
+__all__ = ["Applier"]
+
+_CATALOG = ""  # the catalog's name among the streams to wait for
+#: The world may heal by itself: positions are read again and the round is repeated.
+_REPEATED = ("fenced", "log_unavailable", "store_unavailable", "unknown_stream", "unknown_relation")
+
+StreamPartition = tuple[str, int]
+_log = structlog.get_logger(__name__)
+
+
+class Applier:
+    """One per process with the role data. Two of them on one store do no harm: the slower is fenced each time."""
+
+    def __init__(self, log: Log, store: Store, *, clock: Clock, settings: ApplierSettings) -> None:
+        self._log, self._store, self._clock, self._settings = log, store, clock, settings
+        self._version: int | None = None  # of the catalog that the store was prepared for
+        self._specs: list[StreamSpec] = []
+        self._places: dict[StreamPartition, Place] = {}
+        self._tick = 0  # of the log, taken before the round that follows it
+        self._turn = 0  # where the next round starts: no relation starves another
+        self.trouble: str | None = None  # why the last round failed
+        self.caught_up = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Apply until `stop`; a failure that may pass is retried, any other is raised."""
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                moved = await self._attempt(self.round())
+                if self.trouble:
+                    await self._until(self._clock.sleep(self._settings.retry_s), stopped)
+                elif not moved:
+                    await self._until(self._attempt(self._news()), stopped)
+                elif self.caught_up:
+                    await self._until(self._clock.sleep(self._settings.pause_s), stopped)
+        finally:
+            stopped.cancel()
+
+    async def round(self) -> bool:
+        """Read what is new in every stored relation and apply it in one transaction; False if nothing was."""
+        catalog = await self._log.catalog()
+        if catalog.version != self._version:
+            await self._follow(catalog.streams)
+            self._version = catalog.version
+        readings = await self._read()
+        if not readings:
+            return False
+        started_s = self._clock.monotonic_s()
+        changes = await asyncio.to_thread(lambda: [change_of(reading) for reading in readings])
+        await self._store.apply(changes)
+        APPLY_SECONDS.observe(self._clock.monotonic_s() - started_s)
+        for reading, change in zip(readings, changes, strict=True):
+            self._places[change.relation, change.partition] = place_after(change, reading.place)
+            APPLIED_ROWS.labels(change.relation).inc(change.frame.height)
+            LAG_EVENTS.labels(change.relation).set(max(0, reading.head.next - change.next))
+            if skipped := skipped_events(reading):
+                SKIPPED_EVENTS.labels(change.relation).inc(skipped)
+                _log.warning("events missing in the store", relation=change.relation, events=skipped)
+        self.caught_up = all(c.next >= r.head.next for r, c in zip(readings, changes, strict=True))
+        return True
+
+    async def floors(self) -> Mapping[StreamPartition, int]:
+        """The offsets below which the store needs nothing more of the log, for `Log.trim`."""
+        catalog = await self._log.catalog()
+        return {
+            (spec.name, partition): self._floor(spec.name, partition)
+            for spec in catalog.streams.values()
+            if is_stored(spec)
+            for partition in range(spec.partitions)
+        }
+
+    async def trim(self) -> int:
+        """Let the log delete what is older than its retention and applied; the number of events deleted."""
+        return await self._log.trim(await self.floors())
+
+    def _floor(self, relation: str, partition: int) -> int:
+        place = self._places.get((relation, partition))
+        return place.next if place is not None and place.applied else 0
+
+    async def _attempt(self, step: Coroutine[Any, Any, bool]) -> bool:
+        """Run a step; a failure that may pass becomes `trouble`."""
+        try:
+            moved = await step
+        except PenstockError as error:
+            if error.code not in _REPEATED:
+                raise
+            RETRIES.labels(error.code).inc()
+            if self.trouble is None:
+                _log.warning("applying stopped for now", code=error.code, detail=error.detail)
+            self.trouble, self.caught_up = error.detail, False
+            self._version = None  # prepare again and read the positions again
+            return False
+        if self.trouble is not None:
+            _log.info("applying goes on")
+            self.trouble = None
+        return moved
+
+    async def _news(self) -> bool:
+        names = {_CATALOG, *(spec.name for spec in self._specs)}
+        self._tick = await self._log.wait(names, self._tick, self._settings.wait_s)
+        return True
+
+    async def _until(self, step: Coroutine[Any, Any, Any], stopped: asyncio.Future[Any]) -> None:
+        """Run the step, or leave it when the role stops."""
+        task = asyncio.ensure_future(step)
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+        else:
+            task.cancel()
+
+    async def _follow(self, streams: Mapping[str, StreamSpec]) -> None:
+        """Make the store's tables follow the catalog and read its positions."""
+        specs = [spec for spec in streams.values() if is_stored(spec)]
+        await self._store.prepare(specs)
+        places: dict[StreamPartition, Place] = {}
+        for spec in specs:
+            applied = await self._store.applied(spec.name)
+            for partition in range(spec.partitions):
+                head = await self._log.head(spec.name, partition)
+                place = Place(head.epoch, head.first, None, applied=False)
+                if applied is not None and applied.epoch >= head.epoch and partition in applied.next:
+                    place = Place(applied.epoch, applied.next[partition], applied.watermark_ms, applied=True)
+                _check_behind(spec.name, place, head)
+                places[spec.name, partition] = place
+        self._specs, self._places = specs, places
+
+    async def _read(self) -> Sequence[Reading]:
+        partitions = [(spec, partition) for spec in self._specs for partition in range(spec.partitions)]
+        left_bytes = self._settings.round_max_bytes
+        readings: list[Reading] = []
+        for i in range(len(partitions)):
+            spec, partition = partitions[(self._turn + i) % len(partitions)]
+            if left_bytes <= 0:
+                self._turn += i
+                break
+            reading = await self._look(spec, partition, max_bytes=min(left_bytes, self._settings.read_max_bytes))
+            if reading is not None:
+                readings.append(reading)
+                left_bytes -= sum(len(batch.payload) for batch in reading.batches)
+        return readings
+
+    async def _look(self, spec: StreamSpec, partition: int, *, max_bytes: int) -> Reading | None:
+        head = await self._log.head(spec.name, partition)
+        place = self._places[spec.name, partition]
+        if head.epoch > place.epoch:
+            raise Fenced(f"'{spec.name}' was recreated; its table starts again")
+        _check_behind(spec.name, place, head)
+        if head.next > place.next:
+            found = await self._log.read(
+                spec.name, partition, place.next, max_bytes, max_batches=self._settings.read_max_batches
+            )
+            if any(batch.epoch != place.epoch for batch in found):
+                raise Fenced(f"'{spec.name}' was recreated while it was read")
+            return Reading(spec, partition, place, head, found)
+        known_ms = place.watermark_ms
+        news = head.watermark_ms is not None and (known_ms is None or head.watermark_ms > known_ms)
+        return Reading(spec, partition, place, head, ()) if news or not place.applied else None
+
+
+def _check_behind(relation: str, place: Place, head: Head) -> None:
+    """Refuse a store that is ahead of its log: the log was restored or cut, and offsets would be given twice."""
+    if place.epoch > head.epoch or (place.epoch == head.epoch and place.next > head.next):
+        raise PenstockError(
+            "store_ahead",
+            f"the store holds '{relation}' up to {place.next} of epoch {place.epoch}, its log ends at {head.next} of "
+            f"epoch {head.epoch}: the log was restored or cut; delete store.db, it is rebuilt from the log",
+        )
