@@ -18,7 +18,7 @@ from penstock.errors import LogFull, LogUnavailable
 from penstock.logs.memory import MemoryLog
 from penstock.model.batch import Batch, Encoding, NewBatch
 from penstock.model.position import Position
-from penstock.ports.log import DeltaKind, Head, RejectedFilter, Transaction
+from penstock.ports.log import DeltaKind, Head, RejectedFilter, Restored, Transaction
 from penstock.testing.clock import ManualClock
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import SourceBlock
@@ -39,9 +39,40 @@ class FailingLog(MemoryLog):
         self.failures: list[str] = []
         self.committed: list[Transaction] = []
         self.slow_s = 0.0
+        self.cut: tuple[int, str, asyncio.Task[None]] | None = None
+        self._calls = 0
+
+    async def _maybe_cut(self, when: str) -> None:
+        """Cancel the app at its n-th call, before it takes place or after."""
+        if self.cut is None or self.cut[1] != when:
+            return
+        self._calls += 1
+        if self._calls == self.cut[0]:
+            self.cut[2].cancel()
+            await asyncio.sleep(0)
+
+    async def acquire(self, app: str) -> Restored:
+        await self._maybe_cut("before")
+        restored = await super().acquire(app)
+        await self._maybe_cut("after")
+        return restored
+
+    async def read(
+        self, stream: str, partition: int, offset: int, max_bytes: int, max_batches: int = 1000
+    ) -> list[Batch]:
+        await self._maybe_cut("before")
+        batches = await super().read(stream, partition, offset, max_bytes, max_batches)
+        await self._maybe_cut("after")
+        return batches
 
     async def commit(self, transaction: Transaction) -> list[Position]:
         await asyncio.sleep(self.slow_s)
+        await self._maybe_cut("before")
+        positions = await self._commit_or_fail(transaction)
+        await self._maybe_cut("after")
+        return positions
+
+    async def _commit_or_fail(self, transaction: Transaction) -> list[Position]:
         failure = self.failures.pop(0) if self.failures else ""
         if failure == "before":
             raise LogUnavailable("injected: nothing was written")
@@ -197,21 +228,20 @@ async def test_a_cycle_is_committed_only_after_the_one_before_it() -> None:
     await assert_exactly_once(it.log, events)
 
 
-async def test_cut_off_at_any_await_and_started_again_the_outputs_are_the_same() -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_cut_off_at_any_call_of_the_log_and_started_again_the_outputs_are_the_same(when: str) -> None:
     events = [event(i) for i in range(60)]
     cut_while_working = 0
-    for steps in range(1, 60):
+    for call in range(1, 14):
         it = await rig(settings=SETTINGS.model_copy(update={"cycle_rows": 10}))
         for i in range(0, 60, 10):
             await send(it.log, events[i : i + 10])
         task = asyncio.create_task(it.runner().run())
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.0002 * (steps % 7))
-        cut_while_working += 0 < len(it.log.committed) < 6
-        task.cancel()
+        it.log.cut = (call, when, task)
         with suppress(asyncio.CancelledError):
-            await task
+            await asyncio.wait_for(task, 10)
+        it.log.cut = None
+        cut_while_working += 0 < len(it.log.committed) < 6
         async with it.running():
             await caught_up(it.log, it.clock)
         await assert_exactly_once(it.log, events)
