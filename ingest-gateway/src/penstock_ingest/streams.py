@@ -109,18 +109,14 @@ class Streams:
             stream.report(now_ms)
 
     async def _reopen(self, spec: StreamSpec, old: OpenStream | None) -> OpenStream:
-        record = Record(spec)
-        same_ids = old is not None and (old.spec.columns, old.spec.key, old.spec.dedupe, old.spec.partitions) == (
-            spec.columns, spec.key, spec.dedupe, spec.partitions)  # fmt: skip
-        index = old.index if old is not None and same_ids else DedupeIndex(
-            window_ms=round(self._settings.window_s * 1000), max_ids=self._settings.max_ids)  # fmt: skip
-        stream = OpenStream(spec, record, index)
+        """Its ids are kept unless the stream was recreated or is deduplicated by other columns."""
+        index = DedupeIndex(window_ms=round(self._settings.window_s * 1000), max_ids=self._settings.max_ids)
+        stream = OpenStream(spec, Record(spec), index)
         await stream.read_heads(self._log)
-        if old is None or index is not old.index or stream.epoch != old.epoch:
-            if old is not None and index is old.index:  # recreated: what was sent to its predecessor may come again
-                stream.index = DedupeIndex(
-                    window_ms=round(self._settings.window_s * 1000), max_ids=self._settings.max_ids
-                )
+        if old is not None and (old.epoch, old.spec.dedupe) == (stream.epoch, spec.dedupe):
+            stream.index = old.index
+            stream.unsure = old.unsure
+        else:
             await self._fill(stream)
         self._open[spec.name] = stream
         return stream
@@ -137,7 +133,7 @@ class Streams:
         if not stream.record.dedupe:
             return
         now_ms = self._clock.now_ms()
-        window_ms = span_ms = round(self._settings.window_s * 1000)
+        window_ms = round(self._settings.window_s * 1000)
         span_ms = min(_FIRST_SPAN_MS, window_ms)
         while True:
             entries = await self._log.ids(stream.spec.name, now_ms - span_ms)
