@@ -1,0 +1,194 @@
+"""GROUP BY over a window: keys, aggregate functions with Flink's result types, HAVING and the SELECT list above them.
+
+Flink: "Window Aggregation", "System (Built-in) Functions: Aggregate Functions". SUM and AVG of integers keep the
+argument's type (AVG truncates); DECIMAL grows to 38 digits.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from penstock.errors import SqlErrors
+from penstock.expressions.dialect import span_of
+from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
+from penstock.model.types import BIGINT, DataType, Kind, decimal
+from penstock_processor.logical.bind_window import WINDOW_COLUMNS
+from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
+from penstock_processor.logical.plan import Aggregate, AggregateCall, Field, Named, WindowAssign
+from penstock_processor.logical.scope import RowScope
+from penstock_processor.sql.findings import refusal
+from penstock_processor.sql.parse import only
+
+__all__ = ["Grouping"]
+
+_ORDERED = (Kind.STRING, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
+
+
+class Grouping:
+    """One GROUP BY. `value` binds expressions above it and gathers the aggregate calls; `node` is the plan then."""
+
+    def __init__(self, window: WindowAssign, rows: RowScope, keys: list[exp.Expr], *, at: Span) -> None:
+        self._window = window
+        self._rows = rows
+        self._keys: list[Named] = []
+        self._window_columns: set[str] = set()
+        self._calls: list[AggregateCall] = []
+        for key in keys:
+            self._add_key(key)
+        if not {"window_start", "window_end"} <= self._window_columns:
+            raise refusal(
+                at,
+                "unbounded_state",
+                message="GROUP BY does not name the window, so its groups would never end.",
+                remedy="Group by window_start and window_end.",
+            )
+
+    def value(self, node: exp.Expr) -> Expr:
+        """An expression over the groups: keys, window columns, aggregate calls. Raises SqlErrors."""
+        return bind_value(node, self._rows, hook=self._hook)
+
+    def column(self, column: ColumnRef) -> Expr:
+        """A column that a star stands for."""
+        return self._grouped(column, shown=column.name)
+
+    def condition(self, node: exp.Expr) -> Expr:
+        """HAVING."""
+        return bind_condition(node, self._rows, hook=self._hook, what="HAVING")
+
+    def node(self) -> Aggregate:
+        """The plan node with all calls gathered so far."""
+        columns = tuple(c for c in WINDOW_COLUMNS if c in self._window_columns)
+        by_name = {f.name: f for f in self._window.fields}
+        fields = (
+            *(Field(k.name, k.expr.type) for k in self._keys),
+            *(by_name[c] for c in columns),
+            *(Field(c.name, c.type) for c in self._calls),
+        )
+        return Aggregate(fields, self._window, tuple(self._keys), columns, tuple(self._calls))
+
+    def _add_key(self, node: exp.Expr) -> None:
+        if isinstance(node, exp.Literal):
+            raise refusal(
+                span_of(node),
+                "unsupported",
+                message="Positions in GROUP BY are not Flink SQL.",
+                remedy="Write the expression itself.",
+            )
+        key = bind_value(node, self._rows, hook=rows_only("GROUP BY"))
+        if isinstance(key, ColumnRef) and key.name in WINDOW_COLUMNS:
+            self._window_columns.add(key.name)
+        elif all(key != k.expr for k in self._keys):
+            name = key.name if isinstance(key, ColumnRef) else f"key${len(self._keys)}"
+            self._keys.append(Named(name, key))
+
+    def _hook(self, node: exp.Expr) -> Expr | None:
+        refuse_special(node)
+        if isinstance(node, exp.Filter):
+            if not is_aggregate(node.this):
+                raise refusal(
+                    span_of(node),
+                    "syntax",
+                    message="FILTER belongs to an aggregate function.",
+                    remedy="Write COUNT(*) FILTER (WHERE condition).",
+                )
+            return self._call(node.this, where=node.expression.this)
+        if is_aggregate(node):
+            return self._call(node, where=None)
+        if isinstance(node, exp.Column):
+            return self._grouped(bind_value(node, self._rows), shown=node.name)
+        return self._grouped_expression(node)
+
+    def _grouped(self, found: Expr, *, shown: str) -> Expr:
+        if isinstance(found, ColumnRef) and found.name in self._window_columns:
+            return found
+        for key in self._keys:
+            if key.expr == found:
+                return ColumnRef(found.type, name=key.name, span=found.span)
+        raise refusal(
+            found.span,
+            "not_grouped",
+            message=f"'{shown}' is neither in GROUP BY nor inside an aggregate.",
+            remedy=f"Add {shown} to GROUP BY, or write MAX({shown}).",
+        )
+
+    def _grouped_expression(self, node: exp.Expr) -> Expr | None:
+        """An expression that is grouped by as a whole."""
+        if all(isinstance(k.expr, ColumnRef) for k in self._keys) or node.find(exp.Column) is None:
+            return None
+        if any(is_aggregate(n) for n in node.walk()):
+            return None
+        try:
+            found = bind_value(node, self._rows)
+        except SqlErrors:
+            return None  # the same finding comes up again where its parts are bound
+        for key in self._keys:
+            if key.expr == found:
+                return ColumnRef(found.type, name=key.name, span=found.span)
+        return None
+
+    def _call(self, node: exp.Expr, *, where: exp.Expr | None) -> Expr:
+        at, function = span_of(node), node.name.upper()
+        arguments, distinct = node.expressions, False
+        if len(arguments) == 1 and isinstance(arguments[0], exp.Distinct):
+            only(arguments[0], ("expressions",), where="an aggregate")
+            arguments, distinct = arguments[0].expressions, True
+        if len(arguments) != 1:
+            raise refusal(
+                at,
+                "argument_count",
+                message=f"{function} takes one argument, not {len(arguments)}.",
+                remedy="Write COUNT(*) or COUNT(x)." if function == "COUNT" else f"Write {function}(x).",
+            )
+        hook = rows_only("an aggregate function")
+        predicate = None if where is None else bind_condition(where, self._rows, hook=hook, what="FILTER")
+        star = isinstance(arguments[0], exp.Star)
+        arg = None if star else bind_value(arguments[0], self._rows, hook=hook)
+        if arg is None and (function != "COUNT" or distinct):
+            raise refusal(
+                at,
+                "syntax",
+                message=f"{function}({'DISTINCT ' if distinct else ''}*) does not exist.",
+                remedy=f"Write {function}(x)." if function != "COUNT" else "Write COUNT(*) or COUNT(DISTINCT x).",
+            )
+        if isinstance(arg, Literal) and arg.value is not None and function == "COUNT" and not distinct:
+            arg = None  # COUNT(1)
+        if distinct and function in ("SUM", "AVG"):
+            raise refusal(
+                at,
+                "unsupported",
+                message=f"{function}(DISTINCT x) is not in this version.",
+                remedy="Only COUNT(DISTINCT x) is.",
+            )
+        type_ = _result_type(function, arg, at=at)
+        return self._registered(
+            function, arg, type_=type_, distinct=distinct and function == "COUNT", where=predicate, at=at
+        )
+
+    def _registered(
+        self, function: str, arg: Expr | None, *, type_: DataType, distinct: bool, where: Expr | None, at: Span
+    ) -> Expr:
+        for call in self._calls:
+            if (call.function, call.arg, call.distinct, call.filter) == (function, arg, distinct, where):
+                return ColumnRef(call.type, name=call.name, span=at)
+        name = f"{function.lower()}${len(self._calls)}"
+        self._calls.append(AggregateCall(name, function, arg, type_, distinct, where))
+        return ColumnRef(type_, name=name, span=at)
+
+
+def _result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
+    if function == "COUNT":
+        return BIGINT
+    assert arg is not None
+    given = arg.type
+    fitting = given.is_numeric or (function in ("MIN", "MAX") and given.kind in _ORDERED)
+    if not fitting:
+        raise refusal(
+            at,
+            "type_mismatch",
+            message=f"{function} cannot take {given}.",
+            remedy="Give it a number." if function in ("SUM", "AVG") else "Give it a number, text or time.",
+        )
+    if given.kind is Kind.DECIMAL and function in ("SUM", "AVG"):
+        scale = given.scale or 0
+        return decimal(38, scale if function == "SUM" else max(6, scale))
+    return given

@@ -1,0 +1,151 @@
+"""FROM: tables, views, windows, subqueries, and one join; with what is left of WHERE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlglot import exp
+
+from penstock.expressions.dialect import span_of
+from penstock.expressions.nodes import Expr
+from penstock_processor.logical.bind_join import Side, bind_join, seen_of_join
+from penstock_processor.logical.bind_window import bind_window
+from penstock_processor.logical.expressions import bind_condition, rows_only
+from penstock_processor.logical.plan import Node, WindowAssign
+from penstock_processor.logical.scope import RowScope, Seen
+from penstock_processor.sql.findings import refusal
+from penstock_processor.sql.limits import SqlLimits
+from penstock_processor.sql.parse import identifier, only
+from penstock_processor.sql.statements import Word
+
+__all__ = ["From", "Queries", "bind_from"]
+
+
+class Queries(Protocol):
+    """What FROM may refer to: declared relations, queries of WITH, and queries in parentheses."""
+
+    def relation(self, name: Word) -> Node:
+        """A table, a view or a query of WITH. Raises SqlErrors: unknown_table."""
+        ...
+
+    def subquery(self, tree: exp.Expr) -> Node:
+        """The plan of a query in parentheses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """A node, the names under which its columns are seen, and the part of WHERE that is not in the node."""
+
+    node: Node
+    seen: tuple[Seen, ...]
+    where: Expr | None
+
+
+def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
+    """FROM and WHERE of one SELECT. Raises SqlErrors."""
+    clause, joins, where = tree.args.get("from_"), tree.args.get("joins") or [], tree.args.get("where")
+    if clause is None:
+        raise refusal(
+            span_of(tree), "syntax", message="The query has no FROM.", remedy="Write SELECT ... FROM table."
+        )
+    first = _side(clause.this, queries, limits=limits)
+    if not joins:
+        seen = (Seen(first.alias, first.node.fields, tuple(f.name for f in first.node.fields)),)
+        condition = None
+        if where is not None:
+            condition = bind_condition(where.this, RowScope(seen), hook=rows_only("WHERE"), what="WHERE")
+        return From(first.node, seen, condition)
+    if len(joins) > 1:
+        raise refusal(
+            span_of(joins[1]),
+            "unsupported",
+            message="More than one join in one FROM is not in this version.",
+            remedy="Put the first join into a view or a subquery that keeps one event time.",
+        )
+    return _join(first, joins[0], queries=queries, where=where, limits=limits)
+
+
+def _join(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | None, limits: SqlLimits) -> From:
+    at = span_of(join)
+    if join.side or join.args.get("method") or join.args.get("kind") not in (None, "", "INNER", "CROSS"):
+        what = " ".join(str(join.args[p]) for p in ("method", "side", "kind") if join.args.get(p))
+        raise refusal(
+            at,
+            "unsupported",
+            message=f"{what} JOIN is not in this version.",
+            remedy="Use an inner join with bounds in time.",
+        )
+    if join.args.get("using"):
+        raise refusal(
+            at, "unsupported", message="USING is not in this version.", remedy="Write ON a.key = b.key AND ..."
+        )
+    only(join, ("this", "on", "kind"), where="a join")
+    right = _side(join.this, queries, limits=limits)
+    if isinstance(left.node, WindowAssign) or isinstance(right.node, WindowAssign):
+        raise refusal(
+            at,
+            "unsupported",
+            message="Joining windows directly is not in this version.",
+            remedy="Group each window in a view that keeps window_time, and join the views on it.",
+        )
+    seen = seen_of_join(left, right, at=at)
+    scope = RowScope(seen)
+    condition = [
+        bind_condition(part, scope, hook=rows_only(what), what=what)
+        for part, what in ((join.args.get("on"), "ON"), (where.this if where is not None else None, "WHERE"))
+        if part is not None
+    ]
+    return From(bind_join(left, right, seen=seen, condition=condition, at=at), seen, None)
+
+
+def _side(node: exp.Expr, queries: Queries, *, limits: SqlLimits) -> Side:
+    """One relation under its alias; without one, under its own name."""
+    alias = node.args.get("alias")
+    if alias is not None:
+        only(alias, ("this",), where="an alias")
+    match node:
+        case exp.Table(this=exp.Anonymous() as call):
+            only(node, ("this", "alias"), where="FROM")
+            return Side(node.alias, bind_window(call, lambda n: _argument(n, queries), limits=limits))
+        case exp.Table():
+            return Side(node.alias or node.name, _table(node, queries))
+        case exp.Subquery():
+            only(node, ("this", "alias", "with_"), where="FROM")
+            return Side(node.alias, queries.subquery(node))
+        case _:
+            raise refusal(
+                span_of(node),
+                "unsupported",
+                message="FROM takes tables, views, windows and subqueries.",
+                remedy="Write the name of a table, TABLE(TUMBLE(...)), or (SELECT ...) AS name.",
+            )
+
+
+def _argument(node: exp.Expr, queries: Queries) -> Node:
+    """The table argument of a window."""
+    match node:
+        case exp.Table(this=exp.Identifier()):
+            return _table(node, queries)
+        case exp.Subquery():
+            return queries.subquery(node)
+        case _:
+            raise refusal(
+                span_of(node),
+                "syntax",
+                message="The first argument of a window is a table.",
+                remedy="Write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE)).",
+            )
+
+
+def _table(node: exp.Table, queries: Queries) -> Node:
+    if node.args.get("db") or node.args.get("catalog"):
+        raise refusal(
+            span_of(node),
+            "unsupported",
+            message="There are no catalogs or databases.",
+            remedy=f"Write '{node.name}' alone.",
+        )
+    only(node, ("this", "alias"), where="FROM")
+    return queries.relation(identifier(node.this, otherwise=span_of(node), what="a table"))

@@ -1,0 +1,270 @@
+"""Queries: SELECT over rows and over groups, UNION ALL, subqueries and WITH, bound to plan nodes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlglot import exp
+
+from penstock.expressions.coercion import common_type
+from penstock.expressions.dialect import span_of
+from penstock.expressions.nodes import ColumnRef, Expr, Span
+from penstock_processor.logical.bind_aggregate import Grouping
+from penstock_processor.logical.bind_from import From, bind_from
+from penstock_processor.logical.bind_window import WINDOW_COLUMNS
+from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
+from penstock_processor.logical.implicit_casts import with_type
+from penstock_processor.logical.plan import Field, Filter, Named, Node, Project, Union, WindowAssign
+from penstock_processor.logical.rewrite import columns_read, inputs_of
+from penstock_processor.logical.scope import RowScope
+from penstock_processor.logical.select_list import outputs_of, project, renamed
+from penstock_processor.sql.findings import refusal
+from penstock_processor.sql.limits import SqlLimits
+from penstock_processor.sql.parse import identifier, only
+from penstock_processor.sql.statements import Word
+
+__all__ = ["QueryBinder", "Relations"]
+
+_SELECT_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "with_")
+
+
+class Relations(Protocol):
+    """Declared tables and views."""
+
+    def relation(self, name: Word) -> Node:
+        """A Scan of a table, or the plan of a view. Raises SqlErrors: unknown_table."""
+        ...
+
+
+class QueryBinder:
+    """Binds queries against `relations`; `ctes` are the queries of WITH in reach."""
+
+    def __init__(self, relations: Relations, limits: SqlLimits, ctes: dict[str, Node] | None = None) -> None:
+        self._relations = relations
+        self._limits = limits
+        self._ctes = ctes or {}
+
+    def query(self, tree: exp.Expr) -> Node:
+        """The plan of a query; its field names are distinct. Raises SqlErrors."""
+        clause = tree.args.get("with_")
+        if clause is not None:
+            return self._with(clause)._body(tree)
+        return self._body(tree)
+
+    def relation(self, name: Word) -> Node:
+        """A query of WITH, else a declared table or view."""
+        return self._ctes[name.text] if name.text in self._ctes else self._relations.relation(name)
+
+    def subquery(self, tree: exp.Expr) -> Node:
+        """The plan of a query in parentheses."""
+        return self.query(tree)
+
+    def _body(self, tree: exp.Expr) -> Node:
+        match tree:
+            case exp.Select():
+                node = self._select(tree)
+            case exp.Union():
+                node = self._union(tree)
+            case exp.Subquery():
+                only(tree, ("this", "alias", "with_"), where="a query in parentheses")
+                node = self.query(tree.this)
+            case _:
+                raise refusal(
+                    span_of(tree),
+                    "unsupported",
+                    message="This is no query of this version.",
+                    remedy="Write SELECT ... FROM ..., or several combined with UNION ALL.",
+                )
+        size, depth = _measure(node)
+        if size > self._limits.nodes_max or depth > self._limits.depth_max:
+            raise refusal(
+                span_of(tree),
+                "too_large",
+                message="With its views written out, this query is too large.",
+                remedy="Store a part of it with CREATE TABLE name WITH (...) AS SELECT, and read that.",
+            )
+        return node
+
+    def _with(self, clause: exp.Expr) -> QueryBinder:
+        """A binder that also knows the queries of WITH; each sees those before it."""
+        only(clause, ("expressions",), where="WITH")
+        binder = self
+        for cte in clause.expressions:
+            alias = cte.args.get("alias")
+            name = identifier(alias and alias.this, otherwise=span_of(cte), what="a query of WITH")
+            columns = tuple(
+                identifier(c, otherwise=name.span, what="a column") for c in alias.args.get("columns") or ()
+            )
+            node = renamed(binder.query(cte.this), columns, at=name.span)
+            binder = QueryBinder(self._relations, self._limits, {**binder._ctes, name.text: node})
+        return binder
+
+    def _select(self, tree: exp.Select) -> Node:
+        only(tree, _SELECT_PARTS, where="a streaming query")
+        source = bind_from(tree, self, limits=self._limits)
+        if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
+            return self._grouped(tree, source)
+        if isinstance(source.node, WindowAssign):
+            raise refusal(
+                span_of(tree),
+                "unsupported",
+                message="A window without GROUP BY is not in this version.",
+                remedy="Add GROUP BY window_start, window_end.",
+            )
+        scope = RowScope(source.seen)
+        outputs = outputs_of(tree, scope, _RowValues(scope))
+        return project(
+            _filtered(source.node, source.where),
+            outputs,
+            is_rowtime=scope.rowtime,
+            columns_max=self._limits.columns_max,
+            at=span_of(tree),
+        )
+
+    def _grouped(self, tree: exp.Select, source: From) -> Node:
+        window, group, having = source.node, tree.args.get("group"), tree.args.get("having")
+        at = span_of(group) if group is not None and group.expressions else span_of(tree)
+        if not isinstance(window, WindowAssign):
+            raise refusal(
+                at,
+                "unbounded_state",
+                message="Grouping without a window would keep every group for ever.",
+                remedy="Select FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) and group by "
+                "window_start, window_end: grouping needs a window or SET table.exec.state.ttl, and the "
+                "latter is not in this version.",
+            )
+        if group is not None:
+            only(group, ("expressions",), where="GROUP BY")
+        rows = RowScope(source.seen)
+        keys = list(group.expressions) if group is not None else []
+        grouping = Grouping(_rows_filtered(window, source.where, at=span_of(tree)), rows, keys, at=at)
+        outputs = outputs_of(tree, rows, grouping)
+        condition = None if having is None else grouping.condition(having.this)
+        node = grouping.node()
+        times = {f.name for f in node.fields if f.rowtime}
+        return project(
+            _filtered(node, condition),
+            outputs,
+            is_rowtime=times.__contains__,
+            columns_max=self._limits.columns_max,
+            at=span_of(tree),
+        )
+
+    def _union(self, tree: exp.Union) -> Node:
+        parts = _operands(tree, operands_max=self._limits.nodes_max)
+        first, *others = (self.query(part) for part in parts)
+        fields = first.fields
+        for part, other in zip(parts[1:], others, strict=True):
+            at = span_of(part)
+            if len(fields) != len(other.fields):
+                raise refusal(
+                    at,
+                    "column_count",
+                    message=f"The first input of UNION ALL has {len(fields)} columns, this one {len(other.fields)}.",
+                    remedy="Select the same number of columns.",
+                )
+            fields = tuple(_united(one, two, at=at) for one, two in zip(fields, other.fields, strict=True))
+        inputs = [one for side in (first, *others) for one in (side.inputs if isinstance(side, Union) else (side,))]
+        return Union(fields, tuple(_converted(one, fields) for one in inputs))
+
+
+class _RowValues:
+    """A SELECT list over rows."""
+
+    def __init__(self, scope: RowScope) -> None:
+        self._scope = scope
+
+    def value(self, node: exp.Expr) -> Expr:
+        return bind_value(node, self._scope, hook=rows_only("this place"))
+
+    def column(self, column: ColumnRef) -> Expr:
+        return column
+
+
+def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
+    """The queries of a chain of UNION ALL, in text order."""
+    found: list[exp.Expr] = []
+    left: exp.Expr = tree
+    while isinstance(left, exp.Union) and (left is tree or left.args.get("with_") is None):
+        only(left, ("this", "expression", "with_"), where="a streaming query")
+        if left.args.get("distinct") is not False:
+            raise refusal(
+                span_of(left.expression),
+                "unbounded_state",
+                message="UNION would remember every row for ever.",
+                remedy="Write UNION ALL.",
+            )
+        found.append(left.expression)
+        left = left.this
+        if len(found) > operands_max:
+            raise refusal(
+                span_of(left),
+                "too_large",
+                message="UNION ALL has too many inputs.",
+                remedy=f"At most {operands_max:,}; write several INSERT INTO statements.",
+            )
+    return [left, *reversed(found)]
+
+
+def _aggregates(tree: exp.Select) -> bool:
+    return any(is_aggregate(n) for e in tree.expressions for n in e.walk(prune=lambda n: isinstance(n, exp.Query)))
+
+
+def _united(first: Field, second: Field, *, at: Span) -> Field:
+    found = common_type((first.type, second.type))
+    if found is None:
+        raise refusal(
+            at,
+            "type_mismatch",
+            message=f"'{first.name}' is {first.type} in the first input of UNION ALL, "
+            f"'{second.name}' is {second.type} in this one.",
+            remedy="Use CAST to give both the same type.",
+        )
+    return Field(first.name, found, first.rowtime and second.rowtime and first.type == second.type)
+
+
+def _converted(node: Node, fields: tuple[Field, ...]) -> Node:
+    """An input of UNION ALL with the types of the union."""
+    if all(own.type == wanted.type for own, wanted in zip(node.fields, fields, strict=True)):
+        return node
+    exprs = tuple(
+        Named(own.name, with_type(ColumnRef(own.type, name=own.name), wanted.type))
+        for own, wanted in zip(node.fields, fields, strict=True)
+    )
+    changed = tuple(
+        Field(o.name, w.type, o.rowtime and o.type == w.type) for o, w in zip(node.fields, fields, strict=True)
+    )
+    return Project(changed, node, exprs)
+
+
+def _filtered(node: Node, condition: Expr | None) -> Node:
+    return node if condition is None else Filter(node.fields, node, condition)
+
+
+def _rows_filtered(window: WindowAssign, condition: Expr | None, *, at: Span) -> WindowAssign:
+    """WHERE over a window filters its rows before they are assigned."""
+    if condition is None:
+        return window
+    if columns_read(condition) & set(WINDOW_COLUMNS):
+        raise refusal(
+            condition.span if condition.span.line > 1 else at,
+            "unsupported",
+            message="WHERE cannot use window columns: rows are filtered before windows are assigned.",
+            remedy="Use HAVING.",
+        )
+    rows = window.input
+    return WindowAssign(
+        window.fields,
+        Filter(rows.fields, rows, condition),
+        window.kind,
+        window.time_column,
+        window.size_ms,
+        window.slide_ms,
+        window.offset_ms,
+    )
+
+
+def _measure(node: Node) -> tuple[int, int]:
+    """(nodes, depth)"""
+    below = [_measure(one) for one in inputs_of(node)]
+    return 1 + sum(size for size, _ in below), 1 + max((depth for _, depth in below), default=0)

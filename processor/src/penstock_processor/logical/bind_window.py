@@ -1,0 +1,185 @@
+"""FROM TABLE(TUMBLE(...)) and TABLE(HOP(...)): arguments, time attribute, sizes.
+
+Flink: "Windowing table-valued functions"; HOP takes the slide before the size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from penstock.expressions.dialect import span_of
+from penstock.expressions.nodes import Literal, Span
+from penstock.model.types import TIMESTAMP, Kind
+from penstock_processor.logical.expressions import bind_constant
+from penstock_processor.logical.plan import Field, Node, WindowAssign, WindowKind
+from penstock_processor.logical.printing import interval_text
+from penstock_processor.sql.findings import closest, refusal
+from penstock_processor.sql.limits import SqlLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["WINDOW_COLUMNS", "bind_window"]
+
+WINDOW_COLUMNS = ("window_start", "window_end", "window_time")
+_FORMS = {
+    "TUMBLE": "TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE))",
+    "HOP": "TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)), slide before size",
+}
+_PARAMETERS = {
+    "TUMBLE": ("DATA", "TIMECOL", "SIZE", "OFFSET"),
+    "HOP": ("DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Arguments by parameter name."""
+
+    function: str
+    at: Span
+    arguments: dict[str, exp.Expr]
+
+    def missing(self, parameter: str) -> Exception:
+        return refusal(
+            self.at,
+            "syntax",
+            message=f"{self.function} has no {parameter}.",
+            remedy=f"Write {_FORMS[self.function]}.",
+        )
+
+
+def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, limits: SqlLimits) -> WindowAssign:
+    """The window node over the table argument, which `relation` binds. Raises SqlErrors."""
+    found = _arguments(call)
+    if "DATA" not in found.arguments:
+        raise found.missing("TABLE argument")
+    data = relation(found.arguments["DATA"])
+    time = _time_column(found, data)
+    size = _interval(found, "SIZE")
+    slide = _interval(found, "SLIDE") if found.function == "HOP" else size
+    offset = _interval(found, "OFFSET", positive=False) if "OFFSET" in found.arguments else 0
+    if found.function == "HOP":
+        _check_hop(found, slide=slide, size=size, limits=limits)
+    taken = {f.name for f in data.fields} & set(WINDOW_COLUMNS)
+    if taken:
+        raise refusal(
+            found.at,
+            "name_taken",
+            message=f"The input already has a column '{min(taken)}'.",
+            remedy="Rename it in a view before the window.",
+        )
+    fields = (
+        *(Field(f.name, f.type) for f in data.fields),
+        Field("window_start", TIMESTAMP),
+        Field("window_end", TIMESTAMP),
+        Field("window_time", time.type, rowtime=True),
+    )
+    return WindowAssign(fields, data, WindowKind(found.function), time.name, size, slide, offset % slide)
+
+
+def _arguments(call: exp.Anonymous) -> _Call:
+    function, at = call.name.upper(), span_of(call)
+    if function not in _FORMS:
+        raise refusal(
+            at,
+            "unsupported",
+            message=f"{function} is not a window of this version.",
+            remedy=closest(function, _FORMS, otherwise=f"Write {_FORMS['TUMBLE']} or HOP."),
+        )
+    names = _PARAMETERS[function]
+    arguments: dict[str, exp.Expr] = {}
+    for i, argument in enumerate(call.expressions):
+        name, value = names[i] if i < len(names) else "", argument
+        if isinstance(argument, exp.Kwarg):
+            name, value = argument.this.name.upper(), argument.expression
+        if name not in names or name in arguments:
+            raise refusal(
+                span_of(argument),
+                "syntax",
+                message=f"{function} takes no such argument here.",
+                remedy=f"Write {_FORMS[function]}.",
+            )
+        arguments[name] = value
+    return _Call(function, at, arguments)
+
+
+def _time_column(call: _Call, data: Node) -> Field:
+    descriptor = call.arguments.get("TIMECOL")
+    if (
+        not isinstance(descriptor, exp.Anonymous)
+        or descriptor.name.upper() != "DESCRIPTOR"
+        or len(descriptor.expressions) != 1
+    ):
+        raise call.missing("DESCRIPTOR(time column)")
+    column = descriptor.expressions[0]
+    at = span_of(column)
+    if not isinstance(column, exp.Column) or column.args.get("table"):
+        raise refusal(at, "syntax", message="DESCRIPTOR takes the name of a column.", remedy="Write DESCRIPTOR(ts).")
+    times = [f for f in data.fields if f.rowtime]
+    field = next((f for f in data.fields if f.name == column.name), None)
+    if field is None:
+        raise refusal(
+            at,
+            "unknown_column",
+            message=f"There is no column '{column.name}'.",
+            remedy=closest(
+                column.name,
+                [f.name for f in times] or [f.name for f in data.fields],
+                otherwise="Name the column that WATERMARK is declared for.",
+            ),
+        )
+    if not field.rowtime:
+        raise refusal(
+            at,
+            "no_event_time",
+            message=f"'{field.name}' is not an event time here.",
+            remedy=f"Use '{times[0].name}'."
+            if times
+            else "A window needs a column with WATERMARK. A derived table keeps event time only if it declares "
+            "WATERMARK or is a VIEW, as in Flink; casts and functions lose it.",
+        )
+    return field
+
+
+def _interval(call: _Call, parameter: str, *, positive: bool = True) -> int:
+    node = call.arguments.get(parameter)
+    if node is None:
+        raise call.missing(parameter)
+    value = bind_constant(node)
+    if not isinstance(value, Literal) or value.type.kind is not Kind.INTERVAL or not isinstance(value.value, int):
+        raise refusal(
+            span_of(node),
+            "type_mismatch",
+            message=f"{parameter} of {call.function} is not an interval.",
+            remedy="Write INTERVAL '10' MINUTE.",
+        )
+    if positive and value.value <= 0:
+        raise refusal(
+            span_of(node),
+            "bad_window",
+            message=f"{parameter} of {call.function} is not positive.",
+            remedy="Write an interval above zero.",
+        )
+    return value.value
+
+
+def _check_hop(call: _Call, *, slide: int, size: int, limits: SqlLimits) -> None:
+    at = span_of(call.arguments["SIZE"])
+    if size % slide:
+        raise refusal(
+            at,
+            "bad_window",
+            message=f"The size {interval_text(size)} is no multiple of the slide {interval_text(slide)}.",
+            remedy="HOP takes the slide before the size; choose a size that the slide divides.",
+        )
+    if size // slide > limits.windows_per_row_max:
+        raise refusal(
+            at,
+            "bad_window",
+            message=f"Each row would lie in {size // slide:,} windows.",
+            remedy=f"At most {limits.windows_per_row_max:,}; choose a longer slide.",
+        )

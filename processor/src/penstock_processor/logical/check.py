@@ -1,0 +1,92 @@
+"""Can it run as a stream? Last stage before the plan is handed on: updates, early results, cycles, partitions.
+
+What would keep state for ever is refused while binding (grouping without a window, joins without time bounds); here
+are the conditions that need the whole app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from penstock.expressions.nodes import Span
+from penstock.model.stream import Relation
+from penstock_processor.logical.identity import scans_of
+from penstock_processor.logical.plan import Aggregate, Filter, Node, Project, SourcePlan, Statement
+from penstock_processor.logical.topology import find_cycle
+from penstock_processor.logical.uniqueness import grouping_of, unique_by
+from penstock_processor.sql.findings import Findings, refusal
+
+__all__ = ["check_app", "early"]
+
+
+def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
+    """The plan that also emits while its window is open. Raises SqlErrors if the target cannot take updates of it."""
+    name, key = source.spec.name, source.spec.primary_key
+    below = plan
+    while isinstance(below, Project):
+        below = below.input
+    if isinstance(below, Filter) and grouping_of(below.input) is not None:
+        raise refusal(
+            at,
+            "early_having",
+            message=f"'{name}' has 'emit' = 'early', but HAVING may take back a row that was emitted.",
+            remedy="Remove HAVING and filter where rows are read, or remove 'emit'.",
+        )
+    grouping = grouping_of(plan)
+    if grouping is None:
+        raise refusal(
+            at,
+            "early_without_window",
+            message=f"'{name}' has 'emit' = 'early', but this query has no window on top.",
+            remedy="Remove 'emit', or group by window_start, window_end.",
+        )
+    if not unique_by(plan, set(key)):
+        wanted = [k.name for k in grouping.keys] + [c for c in grouping.window_columns if c != "window_end"][:1]
+        raise refusal(
+            at,
+            "early_key",
+            message=f"The primary key of '{name}' ({', '.join(key)}) does not tell its groups apart.",
+            remedy=f"With 'emit' = 'early' the key must hold all GROUP BY columns ({', '.join(wanted)}), selected "
+            "unchanged.",
+        )
+    return _marked(plan)
+
+
+def check_app(statements: tuple[Statement, ...], sources: Mapping[str, SourcePlan], findings: Findings) -> None:
+    """Notes what is wrong between statements."""
+    for statement in find_cycle(statements):
+        findings.add(
+            statement.span,
+            "cycle",
+            message=f"'{statement.target}' is written from itself, directly or through others.",
+            remedy="Break the circle: let one of the statements read a source.",
+        )
+    for statement in statements:
+        for relation in dict.fromkeys(scan.relation for scan in scans_of(statement.plan)):
+            spec = sources[relation].spec
+            if spec.relation is Relation.TABLE and not _insert_only(relation, statements, sources):
+                findings.add(
+                    statement.span,
+                    "reads_updates",
+                    message=f"'{relation}' is updated by its primary key; reading updates is not in this version.",
+                    remedy=f"Put its query into a VIEW and read that, or write '{relation}' by one statement with "
+                    "'emit' = 'final' and all GROUP BY columns in its primary key.",
+                )
+
+
+def _insert_only(relation: str, statements: tuple[Statement, ...], sources: Mapping[str, SourcePlan]) -> bool:
+    """A table whose rows never change: one writer, final results only, one row a key."""
+    writers = [s for s in statements if s.target == relation]
+    spec = sources[relation].spec
+    return len(writers) == 1 and spec.emit == "final" and unique_by(writers[0].plan, set(spec.primary_key))
+
+
+def _marked(node: Node) -> Node:
+    match node:
+        case Project():
+            return replace(node, input=_marked(node.input))
+        case Aggregate():
+            return replace(node, early=True)
+        case _:
+            return node

@@ -1,0 +1,171 @@
+"""`penstock explain`: a plan as text for people (not contract) and as JSON (contract)."""
+
+from __future__ import annotations
+
+from penstock.expressions.nodes import Expr
+from penstock.model.stream import StreamSpec
+from penstock_processor.logical.plan import (
+    Aggregate,
+    AppPlan,
+    Filter,
+    IntervalJoin,
+    Node,
+    Project,
+    Scan,
+    SourcePlan,
+    Statement,
+    WindowAssign,
+)
+from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
+from penstock_processor.logical.rewrite import inputs_of
+
+__all__ = ["explain_json", "explain_text"]
+
+
+def explain_text(plan: AppPlan) -> str:
+    """Relations, then statements as trees of nodes; ends with a newline."""
+    lines = [f"app {plan.name}"]
+    lines += [f"set {key} = {value}" for key, value in sorted(plan.settings.items())]
+    for source in plan.sources.values():
+        lines += ["", *_relation_lines(source)]
+    for statement in plan.statements:
+        lines += ["", f"{statement.name} -> {statement.target}"]
+        lines += ["  " + line for line in tree_text(statement.plan)]
+    return "\n".join(lines) + "\n"
+
+
+def explain_json(plan: AppPlan) -> dict[str, object]:
+    """The plan as plain JSON values: `app`, `settings`, `relations`, `statements` (each with its tree of nodes)."""
+    return {
+        "app": plan.name,
+        "settings": dict(sorted(plan.settings.items())),
+        "relations": [_relation_json(source) for source in plan.sources.values()],
+        "statements": [_statement_json(statement) for statement in plan.statements],
+    }
+
+
+def _relation_lines(source: SourcePlan) -> list[str]:
+    spec = source.spec
+    columns = ", ".join(f"{name_text(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in spec.columns)
+    lines = [f"{spec.relation} {spec.name} ({columns})"]
+    lines += [f"  {name_text(c.name)} {c.expr.type} as {expr_text(c.expr)}" for c in source.computed]
+    if source.watermark is not None:
+        lines.append(f"  watermark {name_text(source.watermark.column)} as {expr_text(source.watermark.expr)}")
+    if source.idle_timeout_ms is not None:
+        lines.append(f"  idle after {interval_text(source.idle_timeout_ms)}")
+    if spec.primary_key:
+        lines.append(f"  primary key {', '.join(spec.primary_key)}")
+    lines += [f"  {key} {value}" for key, value in _traits(spec)]
+    return lines
+
+
+def _traits(spec: StreamSpec) -> list[tuple[str, str]]:
+    """What differs from the plainest relation."""
+    traits = []
+    if spec.key and spec.key != spec.primary_key:
+        traits.append(("key", ", ".join(spec.key)))
+    if spec.partitions != 1:
+        traits.append(("partitions", str(spec.partitions)))
+    if spec.dedupe:
+        traits.append(("dedupe", ", ".join(spec.dedupe)))
+    if spec.retention_s is not None:
+        traits.append(("retention", f"{spec.retention_s:g} s"))
+    if spec.scope != f"{spec.name}:read":
+        traits.append(("scope", spec.scope))
+    for name, differs in (("unknown", spec.unknown != "ignore"), ("emit", spec.emit != "final")):
+        if differs:
+            traits.append((name, str(getattr(spec, name))))
+    if spec.relation != "source":
+        traits += [(name, "no") for name in ("publish", "store") if not getattr(spec, name)]
+    return traits
+
+
+def _relation_json(source: SourcePlan) -> dict[str, object]:
+    spec = source.spec
+    return {
+        "name": spec.name,
+        "relation": str(spec.relation),
+        "columns": [{"name": c.name, "type": str(c.type), "nullable": c.nullable} for c in spec.columns],
+        "computed": [{"name": c.name, "type": str(c.expr.type), "expr": expr_text(c.expr)} for c in source.computed],
+        "watermark": None
+        if source.watermark is None
+        else {"column": source.watermark.column, "expr": expr_text(source.watermark.expr)},
+        "primary_key": list(spec.primary_key),
+        "time_column": spec.time_column,
+        "key": list(spec.key),
+        "partitions": spec.partitions,
+        "publish": spec.publish,
+        "store": spec.store,
+        "scope": spec.scope,
+        "retention_s": spec.retention_s,
+        "dedupe": list(spec.dedupe),
+        "unknown": spec.unknown,
+        "emit": spec.emit,
+        "idle_timeout_ms": source.idle_timeout_ms,
+    }
+
+
+def _statement_json(statement: Statement) -> dict[str, object]:
+    return {
+        "name": statement.name,
+        "target": statement.target,
+        "line": statement.span.line,
+        "column": statement.span.column,
+        "text": statement.text,
+        "plan": _node_json(statement.plan),
+    }
+
+
+def _node_json(node: Node) -> dict[str, object]:
+    found: dict[str, object] = {
+        "node": type(node).__name__,
+        "fields": [{"name": f.name, "type": str(f.type), "rowtime": f.rowtime} for f in node.fields],
+    }
+    match node:
+        case Scan():
+            found["relation"] = node.relation
+        case Filter():
+            found["predicate"] = expr_text(node.predicate)
+        case Project():
+            found["exprs"] = [expr_text(n.expr) for n in node.exprs]
+        case WindowAssign():
+            found |= {
+                "kind": str(node.kind),
+                "time_column": node.time_column,
+                "size_ms": node.size_ms,
+                "slide_ms": node.slide_ms,
+                "offset_ms": node.offset_ms,
+            }
+        case Aggregate():
+            found |= {
+                "keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.keys],
+                "window_columns": list(node.window_columns),
+                "calls": [
+                    {
+                        "name": c.name,
+                        "function": c.function,
+                        "arg": _optional(c.arg),
+                        "distinct": c.distinct,
+                        "filter": _optional(c.filter),
+                        "type": str(c.type),
+                    }
+                    for c in node.calls
+                ],
+                "early": node.early,
+            }
+        case IntervalJoin():
+            found |= {
+                "left_keys": [expr_text(e) for e in node.left_keys],
+                "right_keys": [expr_text(e) for e in node.right_keys],
+                "left_time": node.left_time,
+                "right_time": node.right_time,
+                "lower_ms": node.lower_ms,
+                "upper_ms": node.upper_ms,
+                "residual": _optional(node.residual),
+            }
+    found["inputs"] = [_node_json(one) for one in inputs_of(node)]
+    return found
+
+
+def _optional(expr: Expr | None) -> str | None:
+    return None if expr is None else expr_text(expr)

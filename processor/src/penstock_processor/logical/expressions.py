@@ -1,0 +1,105 @@
+"""Expressions inside statements: the core's binder with names of FROM, and what may not stand in a row expression."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from penstock.expressions.bind import AGGREGATES, Hook, bind
+from penstock.expressions.dialect import span_of
+from penstock.expressions.nodes import Expr
+from penstock.model.types import Kind
+from penstock_processor.logical.scope import RowScope
+from penstock_processor.sql.findings import refusal
+
+__all__ = ["bind_condition", "bind_constant", "bind_value", "is_aggregate", "refuse_special", "rows_only"]
+
+_LATER = frozenset(
+    [
+        "LISTAGG",
+        "STDDEV",
+        "STDDEV_POP",
+        "STDDEV_SAMP",
+        "VARIANCE",
+        "VAR_POP",
+        "VAR_SAMP",
+        "COLLECT",
+        "FIRST_VALUE",
+        "LAST_VALUE",
+        "ARRAY_AGG",
+        "JSON_ARRAYAGG",
+        "JSON_OBJECTAGG",
+        "PERCENTILE",
+        "ANY_VALUE",
+        "GROUPING",
+    ]
+)
+
+
+def bind_value(node: exp.Expr, scope: RowScope, *, hook: Hook | None = None) -> Expr:
+    """A typed expression over the columns of `scope`. Raises SqlErrors."""
+    return bind(node, scope, hook=hook)
+
+
+def bind_condition(node: exp.Expr, scope: RowScope, *, what: str, hook: Hook | None = None) -> Expr:
+    """A predicate. Raises SqlErrors, also if it is not BOOLEAN."""
+    found = bind_value(node, scope, hook=hook)
+    if found.type.kind not in (Kind.BOOLEAN, Kind.NULL):
+        raise refusal(
+            span_of(node),
+            "type_mismatch",
+            message=f"{what} takes a condition, this is {found.type}.",
+            remedy="Write a comparison, such as x > 0.",
+        )
+    return found
+
+
+def bind_constant(node: exp.Expr) -> Expr:
+    """An expression without columns. Raises SqlErrors."""
+    return bind_value(node, RowScope(()), hook=rows_only("this place"))
+
+
+def is_aggregate(node: exp.Expr) -> bool:
+    """A call of an aggregate function of this version."""
+    return isinstance(node, exp.Anonymous) and node.name.upper() in AGGREGATES
+
+
+def rows_only(where: str) -> Hook:
+    """A hook for expressions over single rows: no aggregates, no OVER, no subqueries."""
+
+    def hook(node: exp.Expr) -> Expr | None:
+        refuse_special(node)
+        if is_aggregate(node) or isinstance(node, exp.Filter):
+            raise refusal(
+                span_of(node),
+                "misplaced_aggregate",
+                message=f"An aggregate function cannot stand in {where}.",
+                remedy="Use HAVING, or a subquery that groups first.",
+            )
+        return None
+
+    return hook
+
+
+def refuse_special(node: exp.Expr) -> None:
+    """Refuses what is no expression anywhere in this version: OVER, subqueries, other aggregates."""
+    if isinstance(node, exp.Window):
+        raise refusal(
+            span_of(node),
+            "unsupported",
+            message="OVER windows are not in this version.",
+            remedy="Group by a TUMBLE or HOP window, and join the result where single rows need it.",
+        )
+    if isinstance(node, exp.Query | exp.Exists) or (isinstance(node, exp.In) and node.args.get("query")):
+        raise refusal(
+            span_of(node),
+            "unsupported",
+            message="A subquery is no value here.",
+            remedy="Put the query into FROM, or join it.",
+        )
+    if isinstance(node, exp.Anonymous) and node.name.upper() in _LATER:
+        raise refusal(
+            span_of(node),
+            "unsupported",
+            message=f"{node.name.upper()} is not in this version.",
+            remedy=f"Aggregate functions are {', '.join(sorted(AGGREGATES))}.",
+        )

@@ -1,0 +1,42 @@
+"""Which types fit into the columns of a target without CAST.
+
+Rules of Flink (LogicalTypeCasts, implicit rules): widening of numbers; any number to DECIMAL or DOUBLE; TIMESTAMP to
+DATE and TIME. Additionally TIMESTAMP and TIMESTAMP_LTZ fit each other, since the session's time zone is UTC.
+"""
+
+from __future__ import annotations
+
+from penstock.expressions.nodes import Cast, Expr, Literal
+from penstock.model.types import DataType, Kind
+
+__all__ = ["fits", "with_type"]
+
+_WIDTH = (Kind.TINYINT, Kind.SMALLINT, Kind.INT, Kind.BIGINT)
+
+
+def fits(given: DataType, wanted: DataType) -> bool:
+    """Whether a value of type `given` may be stored as `wanted` without CAST."""
+    if given == wanted or given.kind is Kind.NULL:
+        return True
+    match wanted.kind:
+        case Kind.TINYINT | Kind.SMALLINT | Kind.INT | Kind.BIGINT:
+            return given.is_integer and _WIDTH.index(given.kind) <= _WIDTH.index(wanted.kind)
+        case Kind.FLOAT:
+            return given.is_integer or given.kind in (Kind.FLOAT, Kind.DECIMAL)
+        case Kind.DOUBLE | Kind.DECIMAL:
+            return given.is_numeric
+        case Kind.DATE | Kind.TIME:
+            return given.kind is Kind.TIMESTAMP
+        case Kind.TIMESTAMP | Kind.TIMESTAMP_LTZ:
+            return given.is_timestamp
+        case _:
+            return given.kind is wanted.kind
+
+
+def with_type(expr: Expr, wanted: DataType) -> Expr:
+    """`expr` as `wanted`; `fits` must hold."""
+    if expr.type == wanted:
+        return expr
+    if isinstance(expr, Literal) and expr.value is None:
+        return Literal(wanted, value=None, span=expr.span)
+    return Cast(wanted, arg=expr, span=expr.span)

@@ -1,0 +1,171 @@
+"""Expressions and plan nodes as text: stable, readable, one line a node. The print is what explain tests compare."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
+from penstock.model.types import Kind
+from penstock_processor.logical.plan import (
+    Aggregate,
+    AggregateCall,
+    Filter,
+    IntervalJoin,
+    Named,
+    Node,
+    Project,
+    Scan,
+    Union,
+    WindowAssign,
+)
+from penstock_processor.logical.rewrite import inputs_of
+
+__all__ = ["expr_text", "interval_text", "name_text", "node_line", "tree_text"]
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_UNITS_MS = (("DAY", 86_400_000), ("HOUR", 3_600_000), ("MINUTE", 60_000), ("SECOND", 1_000))
+
+
+def expr_text(expr: Expr, *, typed: bool = False) -> str:
+    """SQL-like text; operators in parentheses, so that equal text means equal trees. `typed` names column types."""
+    match expr:
+        case ColumnRef():
+            return f"{name_text(expr.name)}:{expr.type}" if typed else name_text(expr.name)
+        case Literal():
+            return _literal(expr)
+        case Cast():
+            return f"{'TRY_CAST' if expr.lenient else 'CAST'}({expr_text(expr.arg, typed=typed)} AS {expr.type})"
+        case Case():
+            parts = [f"WHEN {expr_text(w, typed=typed)} THEN {expr_text(t, typed=typed)}" for w, t in expr.branches]
+            if expr.otherwise is not None:
+                parts.append(f"ELSE {expr_text(expr.otherwise, typed=typed)}")
+            return f"CASE {' '.join(parts)} END"
+        case Call():
+            return _call(expr.function, [expr_text(a, typed=typed) for a in expr.args])
+        case _:
+            raise TypeError(f"no text for {type(expr).__name__}")
+
+
+def tree_text(node: Node, *, typed: bool = False) -> list[str]:
+    """One line a node, inputs indented below."""
+    lines = [node_line(node, typed=typed)]
+    for one in inputs_of(node):
+        lines.extend("  " + line for line in tree_text(one, typed=typed))
+    return lines
+
+
+def node_line(node: Node, *, typed: bool = False) -> str:
+    """What the node does, without its inputs."""
+    match node:
+        case Scan():
+            return f"Scan {name_text(node.relation)}"
+        case Filter():
+            return f"Filter {expr_text(node.predicate, typed=typed)}"
+        case Project():
+            return f"Project {', '.join(_named(n, typed=typed) for n in node.exprs)}"
+        case WindowAssign():
+            return _window(node)
+        case Aggregate():
+            by = [*(_named(k, typed=typed) for k in node.keys), *node.window_columns]
+            calls = ", ".join(_aggregate_call(c, typed=typed) for c in node.calls) or "nothing else"
+            return f"Aggregate by {', '.join(by)}: {calls}{' [early]' if node.early else ''}"
+        case Union():
+            return "Union"
+        case IntervalJoin():
+            return _join(node, typed=typed)
+        case _:
+            raise TypeError(f"no text for {type(node).__name__}")
+
+
+def name_text(name: str) -> str:
+    """A name as SQL writes it: in backticks where it needs them."""
+    return name if _PLAIN_NAME.fullmatch(name) else "`" + name.replace("`", "``") + "`"
+
+
+def interval_text(ms: int) -> str:
+    """`1 DAY`, `90 SECOND`, `0.500 SECOND`: the largest unit that divides."""
+    for unit, unit_ms in _UNITS_MS:
+        if ms % unit_ms == 0 and (ms or unit == "SECOND"):
+            return f"{ms // unit_ms} {unit}"
+    return f"{'-' if ms < 0 else ''}{abs(ms) // 1000}.{abs(ms) % 1000:03d} SECOND"
+
+
+def _literal(expr: Literal) -> str:
+    value = expr.value
+    if value is None:
+        return "NULL" if expr.type.kind is Kind.NULL else f"CAST(NULL AS {expr.type})"
+    if expr.type.kind is Kind.INTERVAL and isinstance(value, int):
+        return f"INTERVAL {interval_text(value)}"
+    match value:
+        case bool():
+            return str(value).upper()
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case bytes():
+            return f"x'{value.hex()}'"
+        case dt.datetime():
+            return f"TIMESTAMP '{value.isoformat(sep=' ', timespec='milliseconds')}'"
+        case dt.date():
+            return f"DATE '{value.isoformat()}'"
+        case dt.time():
+            return f"TIME '{value.isoformat()}'"
+        case float():
+            return repr(value) if "e" in repr(value) else f"{value!r}e0"
+        case _:
+            return str(value)
+
+
+def _call(function: str, args: list[str]) -> str:
+    word = function.upper()
+    infix = (
+        not word.replace("_", "").replace(" ", "").isalnum()
+        or word in ("AND", "OR", "LIKE", "NOT LIKE")
+        or (word.startswith("IS ") and len(args) == 2)
+    )
+    if infix and len(args) >= 2:
+        return f"({f' {word} '.join(args)})"
+    if word.startswith("IS ") and len(args) == 1:
+        return f"({args[0]} {word})"
+    if len(args) == 1 and word in ("NOT", "-", "+"):
+        return f"({word} {args[0]})"
+    return f"{word}({', '.join(args)})"
+
+
+def _named(named: Named, *, typed: bool) -> str:
+    text = expr_text(named.expr, typed=typed)
+    plain = isinstance(named.expr, ColumnRef) and named.expr.name == named.name
+    return text if plain else f"{text} AS {name_text(named.name)}"
+
+
+def _window(node: WindowAssign) -> str:
+    slide = f" every {interval_text(node.slide_ms)}" if node.slide_ms != node.size_ms else ""
+    offset = f" offset {interval_text(node.offset_ms)}" if node.offset_ms else ""
+    return f"{node.kind} {name_text(node.time_column)} size {interval_text(node.size_ms)}{slide}{offset}"
+
+
+def _aggregate_call(call: AggregateCall, *, typed: bool) -> str:
+    arg = "*" if call.arg is None else expr_text(call.arg, typed=typed)
+    text = f"{call.function}({'DISTINCT ' if call.distinct else ''}{arg})"
+    if call.filter is not None:
+        text += f" FILTER (WHERE {expr_text(call.filter, typed=typed)})"
+    return f"{text} AS {name_text(call.name)}"
+
+
+def _join(node: IntervalJoin, *, typed: bool) -> str:
+    keys = " AND ".join(
+        f"{expr_text(left, typed=typed)} = {expr_text(right, typed=typed)}"
+        for left, right in zip(node.left_keys, node.right_keys, strict=True)
+    )
+    between = f"{interval_text(node.lower_ms)} <= {name_text(node.left_time)} - {name_text(node.right_time)} <= "
+    residual = f" residual {expr_text(node.residual, typed=typed)}" if node.residual is not None else ""
+    sides = [
+        "("
+        + ", ".join(
+            f.name if f.name == new else f"{f.name} AS {new}" for f, new in zip(side.fields, names, strict=True)
+        )
+        + ")"
+        for side, names in ((node.left, node.left_names), (node.right, node.right_names))
+    ]
+    within = f"{between}{interval_text(node.upper_ms)}"
+    return f"IntervalJoin on {keys} within {within}{residual} left {sides[0]} right {sides[1]}"

@@ -1,0 +1,95 @@
+"""Rewriting of expressions and plans: which columns are read, columns replaced, conjuncts split and joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, walk
+from penstock.model.types import BOOLEAN
+from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Node, Project, Union, WindowAssign
+
+__all__ = ["all_of", "columns_read", "conjuncts", "inputs_of", "is_plain", "replace_columns", "with_inputs"]
+
+
+def columns_read(*exprs: Expr | None) -> set[str]:
+    """Names of the columns that the expressions read."""
+    return {e.name for expr in exprs if expr is not None for e in walk(expr) if isinstance(e, ColumnRef)}
+
+
+def is_plain(expr: Expr) -> bool:
+    """True for what costs nothing to compute twice."""
+    return isinstance(expr, ColumnRef | Literal)
+
+
+def replace_columns(expr: Expr, by: Mapping[str, Expr]) -> Expr:
+    """`expr` with column references replaced; columns that `by` does not name stay."""
+    return _rewritten(expr, lambda e: by.get(e.name) if isinstance(e, ColumnRef) else None)
+
+
+def conjuncts(expr: Expr | None) -> tuple[Expr, ...]:
+    """The terms of a (nested) AND, in order; a single term for anything else, none for None."""
+    if expr is None:
+        return ()
+    if isinstance(expr, Call) and expr.function == "AND":
+        return tuple(term for arg in expr.args for term in conjuncts(arg))
+    return (expr,)
+
+
+def all_of(terms: tuple[Expr, ...] | list[Expr]) -> Expr | None:
+    """The terms joined by AND, left to right; None for no term."""
+    joined: Expr | None = None
+    for term in terms:
+        joined = term if joined is None else Call(BOOLEAN, function="AND", args=(joined, term), span=joined.span)
+    return joined
+
+
+def inputs_of(node: Node) -> tuple[Node, ...]:
+    """The nodes that `node` reads, left to right."""
+    match node:
+        case Filter() | Project() | WindowAssign() | Aggregate():
+            return (node.input,)
+        case Union():
+            return node.inputs
+        case IntervalJoin():
+            return (node.left, node.right)
+        case _:
+            return ()
+
+
+def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """`node` over other inputs with the same fields; the same object if nothing changed."""
+    if all(new is old for new, old in zip(inputs, inputs_of(node), strict=True)):
+        return node
+    match node:
+        case Filter() | Project() | WindowAssign():
+            return replace(node, input=inputs[0])
+        case Aggregate():
+            if not isinstance(inputs[0], WindowAssign):
+                raise TypeError(f"an Aggregate reads a WindowAssign, not {type(inputs[0]).__name__}")
+            return replace(node, input=inputs[0])
+        case Union():
+            return replace(node, inputs=inputs)
+        case IntervalJoin():
+            return replace(node, left=inputs[0], right=inputs[1])
+        case _:
+            return node
+
+
+def _rewritten(expr: Expr, new: Callable[[Expr], Expr | None]) -> Expr:
+    found = new(expr)
+    if found is not None:
+        return found
+    match expr:
+        case Call():
+            return replace(expr, args=tuple(_rewritten(a, new) for a in expr.args))
+        case Cast():
+            return replace(expr, arg=_rewritten(expr.arg, new))
+        case Case():
+            return replace(
+                expr,
+                branches=tuple((_rewritten(when, new), _rewritten(then, new)) for when, then in expr.branches),
+                otherwise=None if expr.otherwise is None else _rewritten(expr.otherwise, new),
+            )
+        case _:
+            return expr

@@ -1,0 +1,108 @@
+"""Unused columns end at the scan: a Project of the columns that are read stands directly on every Scan."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from penstock.expressions.nodes import ColumnRef
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Field,
+    Filter,
+    IntervalJoin,
+    Named,
+    Node,
+    Project,
+    Scan,
+    Union,
+    WindowAssign,
+)
+from penstock_processor.logical.rewrite import columns_read
+
+__all__ = ["prune"]
+
+
+def prune(node: Node) -> Node:
+    """The plan with the same output fields that reads no column without need."""
+    return _needing(node, {f.name for f in node.fields})
+
+
+def _needing(node: Node, names: set[str]) -> Node:
+    """`node` with at least the fields `names`; possibly fewer than before, in the same order."""
+    match node:
+        case Scan():
+            return _narrowed_scan(node, names)
+        case Project():
+            kept = _kept(node, names)
+            if isinstance(kept.input, Scan):
+                return kept  # the projection itself says what is read
+            return replace(kept, input=_needing(kept.input, columns_read(*(n.expr for n in kept.exprs))))
+        case Filter():
+            below = _needing(node.input, names | columns_read(node.predicate))
+            return Filter(below.fields, below, node.predicate)
+        case WindowAssign():
+            below = _needing(node.input, (names | {node.time_column}) & {f.name for f in node.input.fields})
+            own = node.fields[len(node.input.fields) :]
+            plain = tuple(f for f in node.fields if f.name in {b.name for b in below.fields})
+            return replace(node, fields=(*plain, *own), input=below)
+        case Aggregate():
+            read = columns_read(
+                *(n.expr for n in node.keys), *(c.arg for c in node.calls), *(c.filter for c in node.calls)
+            )
+            window = _needing(node.input, read)
+            assert isinstance(window, WindowAssign)
+            return replace(node, input=window)
+        case Union():
+            return replace(node, inputs=tuple(_needing(one, {f.name for f in one.fields}) for one in node.inputs))
+        case IntervalJoin():
+            return _narrowed_join(node, names)
+        case _:
+            raise TypeError(f"no rule for {type(node).__name__}")
+
+
+def _kept(node: Project, names: set[str]) -> Project:
+    """At least one column stays: rows must be countable."""
+    keep = [i for i, f in enumerate(node.fields) if f.name in names] or [0]
+    return Project(tuple(node.fields[i] for i in keep), node.input, tuple(node.exprs[i] for i in keep))
+
+
+def _narrowed_scan(node: Scan, names: set[str]) -> Node:
+    keep = [f for f in node.fields if f.name in names] or [_cheapest(node.fields)]
+    if len(keep) == len(node.fields):
+        return node
+    return Project(tuple(keep), node, tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in keep))
+
+
+def _cheapest(fields: tuple[Field, ...]) -> Field:
+    """For COUNT(*) some column must be read: rather the rowtime, which is decoded anyway."""
+    return next((f for f in fields if f.rowtime), fields[0])
+
+
+def _narrowed_join(node: IntervalJoin, names: set[str]) -> Node:
+    wanted = names | columns_read(node.residual)
+    left = _needing(
+        node.left, _side(node.left, node.left_names, wanted) | columns_read(*node.left_keys) | {node.left_time}
+    )
+    right = _needing(
+        node.right, _side(node.right, node.right_names, wanted) | columns_read(*node.right_keys) | {node.right_time}
+    )
+    left_names = _renamed(node.left, node.left_names, left)
+    right_names = _renamed(node.right, node.right_names, right)
+    by_name = {f.name: f for f in node.fields}
+    return replace(
+        node,
+        fields=tuple(by_name[name] for name in (*left_names, *right_names)),
+        left=left,
+        right=right,
+        left_names=left_names,
+        right_names=right_names,
+    )
+
+
+def _side(side: Node, renamed: tuple[str, ...], wanted: set[str]) -> set[str]:
+    return {f.name for f, name in zip(side.fields, renamed, strict=True) if name in wanted}
+
+
+def _renamed(before: Node, names: tuple[str, ...], after: Node) -> tuple[str, ...]:
+    by = {f.name: name for f, name in zip(before.fields, names, strict=True)}
+    return tuple(by[f.name] for f in after.fields)

@@ -1,0 +1,97 @@
+"""Filters move towards the source: below projections, unions, joins and windowed groupings, as far as they only read
+what is there unchanged. Fewer rows then reach the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from penstock.expressions.nodes import ColumnRef, Expr
+from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Node, Project, Union
+from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
+
+__all__ = ["push_filters"]
+
+
+def push_filters(node: Node) -> Node:
+    """Moves what can move of a Filter (or of a join's residual predicate) one node down."""
+    match node:
+        case Filter(input=Project() as inner):
+            return _below_project(node, inner)
+        case Filter(input=Union() as inner):
+            return _below_union(node, inner)
+        case Filter(input=IntervalJoin() as inner):
+            terms = (*conjuncts(inner.residual), *conjuncts(node.predicate))
+            return _into_sides(replace(inner, residual=all_of(terms)))
+        case Filter(input=Aggregate() as inner):
+            return _below_aggregate(node, inner)
+        case IntervalJoin():
+            return _into_sides(node)
+        case _:
+            return node
+
+
+def _below_project(node: Filter, inner: Project) -> Node:
+    by = {n.name: n.expr for n in inner.exprs}
+    down, stay = _split(node.predicate, lambda term: all(is_plain(by[c]) for c in columns_read(term)))
+    if not down:
+        return node
+    moved = replace(inner, input=_filtered(inner.input, [replace_columns(term, by) for term in down]))
+    return _filtered(moved, stay)
+
+
+def _below_union(node: Filter, inner: Union) -> Node:
+    moved = []
+    for one in inner.inputs:
+        by: dict[str, Expr] = {
+            outer.name: ColumnRef(f.type, name=f.name) for outer, f in zip(inner.fields, one.fields, strict=True)
+        }
+        moved.append(_filtered(one, [replace_columns(node.predicate, by)]))
+    return replace(inner, inputs=tuple(moved))
+
+
+def _below_aggregate(node: Filter, inner: Aggregate) -> Node:
+    """Terms over grouping keys alone decide on whole groups, so on their rows as well."""
+    by = {n.name: n.expr for n in inner.keys}
+    down, stay = _split(node.predicate, lambda term: columns_read(term) <= set(by) and bool(columns_read(term)))
+    if not down or any(not is_plain(by[c]) for term in down for c in columns_read(term)):
+        return node
+    window = inner.input
+    rows = _filtered(window.input, [replace_columns(term, by) for term in down])
+    return _filtered(replace(inner, input=replace(window, input=rows)), stay)
+
+
+def _into_sides(join: IntervalJoin) -> Node:
+    """Terms over one side alone filter that side before its rows are kept."""
+    sides = [join.left, join.right]
+    for i, names in enumerate((join.left_names, join.right_names)):
+        by: dict[str, Expr] = {
+            renamed: ColumnRef(f.type, name=f.name) for renamed, f in zip(names, sides[i].fields, strict=True)
+        }
+        own = set(names)
+
+        def reads_one_side(term: Expr, own: set[str] = own) -> bool:
+            return bool(columns_read(term)) and columns_read(term) <= own
+
+        down, stay = _split(join.residual, reads_one_side)
+        if down:
+            sides[i] = _filtered(sides[i], [replace_columns(term, by) for term in down])
+            join = replace(join, residual=all_of(stay))
+    if sides[0] is join.left and sides[1] is join.right:
+        return join
+    return replace(join, left=sides[0], right=sides[1])
+
+
+def _split(predicate: Expr | None, moves: Callable[[Expr], bool]) -> tuple[list[Expr], list[Expr]]:
+    """(terms that move, terms that stay)"""
+    down: list[Expr] = []
+    stay: list[Expr] = []
+    for term in conjuncts(predicate):
+        (down if moves(term) else stay).append(term)
+    return down, stay
+
+
+def _filtered(node: Node, terms: list[Expr]) -> Node:
+    predicate = all_of(terms)
+    return node if predicate is None else Filter(node.fields, node, predicate)

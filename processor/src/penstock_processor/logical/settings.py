@@ -1,0 +1,86 @@
+"""SET 'key' = 'value': settings of Flink that an app may carry. Some have no effect here."""
+
+from __future__ import annotations
+
+from penstock_processor.logical.durations import duration_ms
+from penstock_processor.sql.findings import Findings, closest
+from penstock_processor.sql.statements import OptionText, Script, Setting
+
+__all__ = ["IDLE_TIMEOUT", "idle_timeout_ms", "read_settings"]
+
+IDLE_TIMEOUT = "table.exec.source.idle-timeout"
+_UTC = ("utc", "etc/utc", "gmt", "z", "+00:00")
+_KNOWN = (
+    IDLE_TIMEOUT,
+    "table.exec.state.ttl",
+    "table.local-time-zone",
+    "execution.runtime-mode",
+    "pipeline.name",
+    "parallelism.default",
+)
+#: Settings of a Flink cluster: deployment and tuning, without a meaning for results.
+_OF_A_CLUSTER = (
+    "execution.",
+    "parallelism.",
+    "pipeline.",
+    "state.",
+    "restart-strategy",
+    "taskmanager.",
+    "jobmanager.",
+    "rest.",
+    "sql-client.",
+    "table.optimizer.",
+    "table.exec.mini-batch.",
+    "table.exec.resource.",
+    "table.exec.async-",
+    "python.",
+    "s3.",
+    "high-availability",
+)
+
+
+def read_settings(script: Script, findings: Findings) -> dict[str, str]:
+    """All settings; the last one of a key counts, as in Flink. What cannot be followed is noted."""
+    found: dict[str, str] = {}
+    for statement in script.statements:
+        if isinstance(statement, Setting):
+            _check(statement.option, findings)
+            found[statement.option.name] = statement.option.value
+    return found
+
+
+def idle_timeout_ms(settings: dict[str, str]) -> int | None:
+    """When a silent partition stops holding time back, unless a table says it; None: not set, or 0."""
+    return duration_ms(settings.get(IDLE_TIMEOUT, "")) or None
+
+
+def _check(option: OptionText, findings: Findings) -> None:
+    key, value = option.name, option.value
+    if key not in _KNOWN and not key.startswith(_OF_A_CLUSTER):
+        findings.add(
+            option.span,
+            "unknown_setting",
+            message=f"There is no setting '{key}'.",
+            remedy=closest(key, _KNOWN, otherwise=f"Settings are {', '.join(_KNOWN)}."),
+        )
+    elif key in (IDLE_TIMEOUT, "table.exec.state.ttl") and duration_ms(value) is None:
+        findings.add(
+            option.value_span,
+            "bad_option",
+            message=f"'{value}' is not a duration.",
+            remedy="Write a number and a unit, such as '30 s'.",
+        )
+    elif key == "table.local-time-zone" and value.lower() not in _UTC:
+        findings.add(
+            option.value_span,
+            "unsupported",
+            message="The session's time zone is UTC in this version.",
+            remedy="Write 'UTC', or remove the setting.",
+        )
+    elif key == "execution.runtime-mode" and value.lower() != "streaming":
+        findings.add(
+            option.value_span,
+            "unsupported",
+            message="Apps run in streaming mode.",
+            remedy="Write 'streaming', or remove the setting; `penstock eval` runs an app over finite files.",
+        )

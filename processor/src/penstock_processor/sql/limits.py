@@ -1,0 +1,26 @@
+"""Limits of an app's text beyond those of single expressions (`penstock.expressions.settings`)."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+__all__ = ["DEFAULT_LIMITS", "SqlLimits"]
+
+
+class SqlLimits(BaseModel, frozen=True):
+    """How large an app may be; a text beyond it is refused before it is bound."""
+
+    statements_max: int = Field(default=1_000, description="Most statements in one app.", ge=1, le=100_000)
+    columns_max: int = Field(default=500, description="Most columns of one table or query.", ge=1, le=10_000)
+    nodes_max: int = Field(
+        default=2_000, description="Most plan nodes of one statement, views written out.", ge=10, le=100_000
+    )
+    depth_max: int = Field(
+        default=60, description="Deepest chain of views and subqueries, in plan nodes.", ge=5, le=120
+    )
+    windows_per_row_max: int = Field(
+        default=1_000, description="Most HOP windows that one row may lie in (size / slide).", ge=1, le=100_000
+    )
+
+
+DEFAULT_LIMITS = SqlLimits()
