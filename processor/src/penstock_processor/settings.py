@@ -10,9 +10,11 @@ __all__ = ["ProcessorSettings", "SnapshotSettings"]
 class SnapshotSettings(BaseModel, frozen=True):
     """When an operator's deltas are replaced by a snapshot of its whole state: whichever is reached first."""
 
-    deltas: int = Field(2000, ge=1, description="Deltas of one operator since its last snapshot.")
-    min_bytes: int = Field(1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one.")
-    growth: float = Field(2.0, gt=0, description="Bytes of deltas, as a multiple of the last snapshot's.")
+    deltas: int = Field(default=2000, ge=1, description="Deltas of one operator since its last snapshot.")
+    min_bytes: int = Field(
+        default=1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one."
+    )
+    growth: float = Field(default=2.0, gt=0, description="Bytes of deltas, as a multiple of the last snapshot's.")
 
 
 class ProcessorSettings(BaseModel, frozen=True):

@@ -84,7 +84,7 @@ class AppStatistics:
             },
             "sources": {
                 name: {
-                    "rows_in": source.rows_in,
+                    "rows": source.rows_in,
                     "lag_events": source.lag_events,
                     "watermark": None if source.watermark_ms is None else write_timestamp(source.watermark_ms),
                 }
