@@ -19,7 +19,7 @@ from penstock_data.service import build as build_data
 from penstock_ingest.service import build as build_ingest
 from penstock_processor.service import ProcessorRole
 from penstock_processor.service import build as build_processor
-from penstock_publish.oauth.authority import ensure_development_client, open_authority
+from penstock_publish.authority import open_authority
 from penstock_publish.service import build as build_publish
 
 __all__ = ["OpenedRoles", "open_roles"]
@@ -44,11 +44,9 @@ async def open_roles(
         settings.log_address, roles=frozenset({"ingest", "processor"}), clock=clock, settings=settings.log
     )
     stack.push_async_callback(log.close)
-    store = await open_store(settings.store_address, settings.store)
+    store = await asyncio.to_thread(open_store, settings.store_address, clock=clock, settings=settings.store)
     stack.push_async_callback(store.close)
-    if settings.auth.issuer is None:
-        await asyncio.to_thread(ensure_development_client, settings.data, f"{public_url}/oauth/token")
-    authority = await asyncio.to_thread(open_authority, settings.data, settings.auth, clock, public_url)
+    authority = await open_authority(settings.data, settings.auth, clock=clock, public_url=public_url)
     stack.push_async_callback(authority.close)
     ports = Ports(log=log, store=store, clock=clock, access=authority.access)
     ingest = build_ingest(settings.ingest, ports)

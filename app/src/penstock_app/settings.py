@@ -32,15 +32,15 @@ class PenstockSettings(BaseSettings):
         env_prefix="PENSTOCK_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    data: Path = Field(Path("penstock-data"), description="Folder of everything that must survive a restart.")
-    log_url: str | None = Field(None, description="Where streams live; default `sqlite:///<data>`.")
+    data: Path = Field(default=Path("penstock-data"), description="Folder of everything that must survive a restart.")
+    log_url: str | None = Field(default=None, description="Where streams live; default `sqlite:///<data>`.")
     store_url: str | None = Field(
-        None, description="The data service's database; default `sqlite:///<data>/store.db`."
+        default=None, description="The data service's database; the file `store.db` in `sqlite:///<data>`."
     )
     public_url: str | None = Field(
-        None, description="URL that clients use (issuer of tokens); default: the listener's."
+        default=None, description="URL that clients use (issuer of tokens); default: the listener's."
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: str = Field(default="info", description="debug, info, warning or error.")
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
@@ -59,7 +59,7 @@ class PenstockSettings(BaseSettings):
     @property
     def store_address(self) -> str:
         """URL of the store, with the default filled in."""
-        return self.store_url or f"sqlite:///{self.data / 'store.db'}"
+        return self.store_url or f"sqlite:///{self.data}"
 
 
 def load_settings(config: Path | None, flags: dict[str, Any]) -> PenstockSettings:

@@ -28,17 +28,19 @@ __all__ = ["HttpSettings", "Listener", "health_routes"]
 class HttpSettings(BaseModel, frozen=True):
     """Where and how to listen."""
 
-    host: str = Field("127.0.0.1", description="Address to bind; others than loopback need TLS or insecure_http.")
-    port: int = Field(8080, ge=0, le=65535, description="Port of the listener; 0 picks a free one.")
-    tls_cert: Path | None = Field(None, description="PEM file with the certificate chain.")
-    tls_key: Path | None = Field(None, description="PEM file with the private key.")
-    insecure_http: bool = Field(False, description="Allow plain HTTP on an address that is not loopback.")
+    host: str = Field(
+        default="127.0.0.1", description="Address to bind; others than loopback need TLS or insecure_http."
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="Port of the listener; 0 picks a free one.")
+    tls_cert: Path | None = Field(default=None, description="PEM file with the certificate chain.")
+    tls_key: Path | None = Field(default=None, description="PEM file with the private key.")
+    insecure_http: bool = Field(default=False, description="Allow plain HTTP on an address that is not loopback.")
     body_max_bytes: int = Field(
-        16 * 1024 * 1024,
+        default=16 * 1024 * 1024,
         ge=1024,
         description="Largest request body of any route (ingest has its own, lower or equal).",
     )
-    drain_s: float = Field(10.0, gt=0, description="Seconds for open requests and sockets to finish at stop.")
+    drain_s: float = Field(default=10.0, gt=0, description="Seconds for open requests and sockets to finish at stop.")
 
 
 def is_loopback(host: str) -> bool:
