@@ -1,0 +1,218 @@
+"""Aggregate nodes as the shape of an operator: arguments, accumulators that calls share, and the results over them.
+
+Result types are Flink's (docs: "Built-in Aggregate Functions"): SUM of integers keeps its type and wraps around, AVG
+of integers truncates, DECIMAL sums have 38 digits, AVG of DECIMAL rounds half up. SUM, AVG, MIN and MAX of no value
+are NULL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from penstock.codecs.frames import polars_type
+from penstock.expressions.compile import Compiled, compile_expression
+from penstock.expressions.decimals import divide, exactly
+from penstock.expressions.nodes import Expr
+from penstock.model.types import BIGINT, DOUBLE, DataType, Kind
+from penstock_processor.compile.stages import Planned, project_stage, references
+from penstock_processor.logical.plan import Aggregate, AggregateCall, Named
+from penstock_processor.operators.accumulators import (
+    Accumulator,
+    Count,
+    DecimalSum,
+    DoubleSum,
+    Extreme,
+    IntegerSum,
+    ObjectExtreme,
+)
+from penstock_processor.operators.aggregate import AggregateShape
+from penstock_processor.operators.chain import Chain, ProjectStage
+from penstock_processor.operators.distinct import DistinctFeed
+from penstock_processor.operators.window_assign import window_columns
+from penstock_processor.operators.windows import Windows
+
+__all__ = ["WINDOW_COLUMNS", "argument_stage", "by_window", "shape_of"]
+
+WINDOW_COLUMNS = ("window_start", "window_end", "window_time")
+
+
+@dataclass(slots=True)
+class _Argument:
+    """An argument column: its name, the type in which it is held, and accumulators over it by kind."""
+
+    column: str
+    held: DataType
+    compiled: Compiled
+    reads: frozenset[str]
+    accumulators: dict[str, Accumulator] = field(default_factory=dict)
+
+
+def by_window(node: Aggregate) -> bool:
+    """Whether state is kept by window and not by slice: slices cannot be merged, or rows see the window."""
+    if node.input.slide_ms == node.input.size_ms:
+        hop = False
+    else:
+        hop = node.early or any(call.distinct for call in node.calls)
+    return hop or bool(_all_references(node) & set(WINDOW_COLUMNS))
+
+
+def argument_stage(node: Aggregate, *more: pl.Expr) -> Planned:
+    """The projection below the operator: keys as `$k0`, ..., arguments as `$a0`, ..., and `more`."""
+    planned = project_stage([Named(f"$k{n}", key.expr) for n, key in enumerate(node.keys)])
+    arguments = _arguments(node)[0]
+    assert isinstance(planned.stage, ProjectStage)
+    columns = (*planned.stage.columns, *(a.compiled.value.alias(a.column) for a in arguments), *more)
+    errors = planned.stage.errors + tuple(a.compiled.error for a in arguments if a.compiled.error is not None)
+    return Planned(ProjectStage(columns, errors), _all_references(node))
+
+
+def shape_of(node: Aggregate, windows: Windows, early: Chain | None) -> AggregateShape:
+    """Accumulators and results. The input has the columns of `argument_stage`."""
+    keys = tuple(f"$k{n}" for n in range(len(node.keys)))
+    arguments, by_call = _arguments(node)
+    rows = Count("$rows", None)
+    plain: list[Accumulator] = [rows]
+    results = [_result(call, argument) for call, argument in zip(node.calls, by_call, strict=True)]
+    distinct = []
+    for argument in arguments:
+        made = tuple(argument.accumulators.values())
+        if argument.column.endswith("d"):
+            distinct.append(DistinctFeed(argument.column, argument.held, keys=keys, accumulators=made))
+        else:
+            plain += made
+    names = [f.name for f in node.fields]
+    shown = [pl.col(key).alias(name) for key, name in zip(keys, names, strict=False)]
+    return AggregateShape(
+        windows=windows,
+        key_names=keys,
+        key_types=tuple(key.expr.type for key in node.keys),
+        accumulators=tuple(plain),
+        distinct=tuple(distinct),
+        outputs=(*shown, *_window_outputs(node), *results),
+        early=early,
+    )
+
+
+def _all_references(node: Aggregate) -> frozenset[str]:
+    exprs = [key.expr for key in node.keys]
+    exprs += [e for call in node.calls for e in (call.arg, call.filter) if e is not None]
+    return references(exprs)
+
+
+def _window_outputs(node: Aggregate) -> list[pl.Expr]:
+    """The grouped window columns under the node's names (fields after the keys)."""
+    fields = node.fields[len(node.keys) : len(node.keys) + len(node.window_columns)]
+    types = {name: polars_type(f.type) for name, f in zip(node.window_columns, fields, strict=True)}
+    made = window_columns(node.input.size_ms, [types.get(name, pl.Datetime("ms")) for name in WINDOW_COLUMNS])
+    by_name = dict(zip(WINDOW_COLUMNS, made, strict=True))
+    return [by_name[name].alias(f.name) for name, f in zip(node.window_columns, fields, strict=True)]
+
+
+def _arguments(node: Aggregate) -> tuple[list[_Argument], list[_Argument | None]]:
+    """Argument columns, each once, and the one of each call (None: COUNT(*) of all rows)."""
+    made: dict[tuple[Expr | None, Expr | None, bool], _Argument] = {}
+    by_call: list[_Argument | None] = []
+    for call in node.calls:
+        if call.arg is None and call.filter is None:
+            by_call.append(None)
+            continue
+        distinct = call.distinct and call.function not in ("MIN", "MAX")
+        key = (call.arg, call.filter, distinct)
+        if key not in made:
+            column = f"$a{len(made)}" + ("d" if distinct else "")
+            made[key] = _argument(call, column)
+        by_call.append(made[key])
+    return list(made.values()), by_call
+
+
+def _argument(call: AggregateCall, column: str) -> _Argument:
+    if call.arg is None:
+        held, compiled = BIGINT, Compiled(pl.lit(1, dtype=pl.Int64))
+    else:
+        compiled = compile_expression(call.arg)
+        held, value = _held(call.arg.type, compiled.value)
+        compiled = Compiled(value, compiled.error)
+    reads = references(e for e in (call.arg, call.filter) if e is not None)
+    if call.filter is not None:
+        condition = compile_expression(call.filter)
+        error = condition.error
+        if compiled.error is not None:
+            reached = pl.when(condition.value).then(compiled.error)
+            error = reached if error is None else pl.coalesce(error, reached)
+        compiled = Compiled(pl.when(condition.value).then(compiled.value), error)
+    return _Argument(column, held, compiled, reads)
+
+
+def _held(data_type: DataType, value: pl.Expr) -> tuple[DataType, pl.Expr]:
+    """The type that accumulators hold values in: integers, times and booleans as BIGINT, FLOAT as DOUBLE."""
+    if data_type.kind in (Kind.FLOAT, Kind.DOUBLE):
+        return DOUBLE, value.cast(pl.Float64)
+    if data_type.kind in (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ):
+        return BIGINT, value.to_physical().cast(pl.Int64)
+    if data_type.is_integer or data_type.kind is Kind.BOOLEAN:
+        return BIGINT, value.cast(pl.Int64)
+    return data_type, value
+
+
+def _result(call: AggregateCall, argument: _Argument | None) -> pl.Expr:
+    """The call's value over saved columns, with the call's name and type; makes the accumulators that it needs."""
+    dtype = polars_type(call.type)
+    if argument is None:
+        return pl.col("$rows").cast(dtype).alias(call.name)
+    if call.function in ("MIN", "MAX"):
+        return _extreme(call.function, argument).cast(dtype).alias(call.name)
+    count = _need(argument, "n")
+    if call.function == "COUNT":
+        return count.cast(dtype).alias(call.name)
+    total = _sum(argument)
+    if call.function == "SUM":
+        value = total
+    elif argument.held.kind is Kind.DECIMAL:
+        value = exactly(divide, total, count, precision=call.type.precision or 38, scale=call.type.scale or 0)
+    elif argument.held.kind is Kind.DOUBLE:
+        value = total / count
+    else:
+        value = pl.when(total < 0).then(-(-total // count)).otherwise(total // count)
+    cast = value.cast(dtype, wrap_numerical=True) if call.type.is_integer else value.cast(dtype)
+    return pl.when(count > 0).then(cast).alias(call.name)
+
+
+def _sum(argument: _Argument) -> pl.Expr:
+    total = _need(argument, "s")
+    if argument.held.kind is Kind.DOUBLE:
+        return total + pl.col(f"{argument.column}s~")
+    return total
+
+
+def _need(argument: _Argument, kind: str) -> pl.Expr:
+    """The saved column of the argument's count ("n") or sum ("s")."""
+    name = argument.column + kind
+    if kind not in argument.accumulators:
+        made: Accumulator
+        if kind == "n":
+            made = Count(name, argument.column)
+        elif argument.held.kind is Kind.DOUBLE:
+            made = DoubleSum(name, argument.column)
+        elif argument.held.kind is Kind.DECIMAL:
+            made = DecimalSum(name, argument.column, argument.held.scale or 0)
+        else:
+            made = IntegerSum(name, argument.column)
+        argument.accumulators[kind] = made
+    return pl.col(name)
+
+
+def _extreme(function: str, argument: _Argument) -> pl.Expr:
+    kind = function.lower()
+    name = argument.column + kind
+    if kind not in argument.accumulators:
+        made: Accumulator
+        if argument.held in (BIGINT, DOUBLE):
+            dtype = np.int64 if argument.held == BIGINT else np.float64
+            made = Extreme(name, argument.column, function=function, dtype=dtype)
+        else:
+            made = ObjectExtreme(name, argument.column, function=function, dtype=polars_type(argument.held))
+        argument.accumulators[kind] = made
+    return pl.col(name)

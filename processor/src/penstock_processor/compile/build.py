@@ -1,0 +1,249 @@
+"""From the logical plan to operators: the only file that knows both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+
+import polars as pl
+
+from penstock.codecs.frames import polars_type
+from penstock.expressions.compile import compile_expression
+from penstock.expressions.nodes import Expr
+from penstock.model.batch import PENDING_COLUMN
+from penstock.model.types import TIMESTAMP
+from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
+from penstock_processor.compile.stages import (
+    Planned,
+    filter_stage,
+    project_stage,
+    read_columns,
+    rename_stage,
+)
+from penstock_processor.compile.targets import completeness, keeps_event_time, operation, windows_of
+from penstock_processor.logical.plan import (
+    Aggregate,
+    AppPlan,
+    Filter,
+    IntervalJoin,
+    Named,
+    Node,
+    Project,
+    Scan,
+    SourcePlan,
+    Statement,
+    Union,
+    WindowAssign,
+)
+from penstock_processor.operators.aggregate import LAST_WINDOW, SLOT, WindowAggregate
+from penstock_processor.operators.chain import Chain, ChainOperator, FilterStage, ProjectStage
+from penstock_processor.operators.engine import AppEngine
+from penstock_processor.operators.interface import Engine
+from penstock_processor.operators.join import IntervalJoinOperator, JoinSide, key_name, time_name
+from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
+from penstock_processor.operators.sink import Sink
+from penstock_processor.operators.step import AT, SLICE, Operator, Stateful
+from penstock_processor.operators.union import UnionOperator
+from penstock_processor.operators.watermarks import Watermarks
+from penstock_processor.operators.window_assign import WindowAssignOperator
+
+__all__ = ["build_engine"]
+
+
+def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
+    """The engine of an app, empty. `durable` false: no state deltas are made (finite runs that never restore).
+
+    State ids come from `Statement.identity`, target and the node's place, so an unchanged statement keeps its state.
+    """
+    statements = {statement.name: statement for statement in plan.statements}
+    writers: dict[str, list[str]] = defaultdict(list)
+    for statement in plan.statements:
+        writers[statement.target].append(statement.name)
+    scanned = {name: sorted(_scans(statement.plan)) for name, statement in statements.items()}
+    read = {relation for names in scanned.values() for relation in names}
+    relations = {name: _relation(plan.sources[name], writers.get(name, [])) for name in sorted(read)}
+    order = TopologicalSorter({f"statement {name}": [f"relation {r}" for r in scanned[name]] for name in statements})
+    for name in read:
+        order.add(f"relation {name}", *(f"statement {writer}" for writer in writers.get(name, [])))
+    seen: Counter[str] = Counter()
+    sinks: dict[str, Sink] = {}
+    stateful: list[Stateful] = []
+    for name, statement in statements.items():
+        identity = _digest(f"{statement.identity}|{statement.target}|{plan.sources[statement.target].spec.emit}")
+        seen[identity] += 1
+        place = identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
+        builder = _StatementBuilder(plan, place)
+        sinks[name] = builder.sink(statement, writers=len(writers[statement.target]))
+        stateful += builder.stateful
+    schedule: list[Sink | Relation] = []
+    for step in order.static_order():
+        kind, _, name = step.partition(" ")
+        if kind == "statement":
+            schedule.append(sinks[name])
+        elif writers.get(name):
+            schedule.append(relations[name])
+    return AppEngine(
+        [relation for name, relation in relations.items() if not writers.get(name)],
+        schedule,
+        stateful=stateful,
+        vouched=frozenset(n for n, s in statements.items() if keeps_event_time(s, plan.sources[s.target])),
+        durable=durable,
+    )
+
+
+class _StatementBuilder:
+    """Operators of one statement. `place` starts the ids of its state."""
+
+    def __init__(self, plan: AppPlan, place: str) -> None:
+        self._plan = plan
+        self._place = place
+        self.stateful: list[Stateful] = []
+
+    def sink(self, statement: Statement, *, writers: int) -> Sink:
+        """The whole statement, its columns under the target's names."""
+        target = self._plan.sources[statement.target].spec
+        names = [column.name for column in target.columns]
+        top = statement.plan
+        if isinstance(top, Project):
+            exprs = [Named(name, each.expr) for name, each in zip(names, top.exprs, strict=True)]
+            root = self._build(top.input, (project_stage(exprs),), path="0", at_sink=True)
+        else:
+            root = self._build(top, (rename_stage(top.fields, names),), path="0", at_sink=True)
+        op = operation(statement, target, writers=writers)
+        return Sink(statement.name, target, root=root, op=op, complete=completeness(statement.plan))
+
+    def _build(self, node: Node, above: tuple[Planned, ...], *, path: str, at_sink: bool = False) -> Operator:
+        """The operator of `node` with the stateless stages `above` it, innermost first."""
+        match node:
+            case Filter():
+                return self._build(node.input, (filter_stage(node.predicate), *above), path=path, at_sink=at_sink)
+            case Project():
+                return self._build(node.input, (project_stage(node.exprs), *above), path=path, at_sink=at_sink)
+            case Scan():
+                return self._scan(node, above)
+            case Union():
+                names = [field.name for field in node.fields]
+                branches = []
+                for n, branch in enumerate(node.inputs):
+                    stages = (rename_stage(branch.fields, names), *above)
+                    branches.append(self._build(branch, stages, path=f"{path}.{n}", at_sink=at_sink))
+                return UnionOperator(branches)
+            case WindowAssign():
+                return _chained(self._assign(node, path), above)
+            case Aggregate():
+                return self._aggregate(node, above, path=path, at_sink=at_sink)
+            case IntervalJoin():
+                return self._join(node, above, path=path)
+        raise TypeError(f"no operator for {type(node).__name__}")
+
+    def _scan(self, node: Scan, above: tuple[Planned, ...]) -> Operator:
+        computed = self._plan.sources[node.relation].computed
+        read = read_columns(above, node.fields)
+        errors = tuple(
+            error_column(each.name)
+            for each in computed
+            if each.name in read and compile_expression(each.expr).error is not None
+        )
+        scan = ScanOperator(node.relation)
+        return _chained(scan, above, input_errors=errors)
+
+    def _assign(self, node: WindowAssign, path: str) -> Operator:
+        types = {field.name: polars_type(field.type) for field in node.fields}
+        dtypes = [types.get(name, polars_type(TIMESTAMP)) for name in WINDOW_COLUMNS]
+        source = self._build(node.input, (), path=f"{path}.0")
+        return WindowAssignOperator(source, windows_of(node), time_column=node.time_column, dtypes=dtypes)
+
+    def _aggregate(self, node: Aggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
+        early = node.early and at_sink
+        per_window = by_window(node)
+        windows = windows_of(node.input, sliced=not per_window)
+        if per_window:
+            hidden = (AT, SLICE, LAST_WINDOW)
+            source = _chained(self._assign(node.input, path), (argument_stage(node),), hidden=hidden)
+        else:
+            stage = argument_stage(node, windows.slice_of(pl.col(node.input.time_column)))
+            stage = Planned(stage.stage, stage.reads | {node.input.time_column})
+            source = self._build(node.input.input, (stage,), path=f"{path}.0")
+        chain = _chain(above, hidden=(AT, SLOT, PENDING_COLUMN), marking=True) if early else None
+        operator = WindowAggregate(source, shape_of(node, windows, chain), f"{self._place}.{path}")
+        self.stateful.append(operator)
+        return operator if early or not above else _chained(operator, above)
+
+    def _join(self, node: IntervalJoin, above: tuple[Planned, ...], *, path: str) -> Operator:
+        left = self._join_side("l", node.left, keys=node.left_keys, time=node.left_time, names=node.left_names,
+                               path=f"{path}.0")  # fmt: skip
+        right = self._join_side("r", node.right, keys=node.right_keys, time=node.right_time, names=node.right_names,
+                                path=f"{path}.1")  # fmt: skip
+        keys = max(1, len(node.left_keys))
+        equal = pl.all_horizontal([pl.col(key_name("l", n)) == pl.col(key_name("r", n)) for n in range(keys)])
+        tail = [Planned(FilterStage(equal, None), frozenset())]
+        if node.residual is not None:
+            tail.append(filter_stage(node.residual))
+        if not any(isinstance(planned.stage, ProjectStage) for planned in above):
+            tail.append(rename_stage(node.fields, [field.name for field in node.fields]))
+        operator = IntervalJoinOperator(
+            JoinSide("l", left, keys, -node.lower_ms), JoinSide("r", right, keys, node.upper_ms),
+            lower_ms=node.lower_ms, upper_ms=node.upper_ms, tail=_chain((*tail, *above)),
+            operator=f"{self._place}.{path}",
+        )  # fmt: skip
+        self.stateful.append(operator)
+        return operator
+
+    def _join_side(self, side: str, node: Node, *, keys: Sequence[Expr], time: str, names: Sequence[str], path: str
+                   ) -> Operator:  # fmt: skip
+        """An input with its columns renamed, its keys and its time beside them. Without keys all rows share one."""
+        columns = [pl.col(field.name).alias(name) for field, name in zip(node.fields, names, strict=True)]
+        columns.append(pl.col(time).dt.timestamp("ms").alias(time_name(side)))
+        if not keys:
+            columns.append(pl.lit(0, pl.Int64).alias(key_name(side, 0)))
+        named = [Named(key_name(side, n), key) for n, key in enumerate(keys)]
+        stage = project_stage(named, *columns, reads=[field.name for field in node.fields])
+        return self._build(node, (stage,), path=path)
+
+
+def _chain(stages: Sequence[Planned], *, hidden: tuple[str, ...] = (AT,), input_errors: tuple[str, ...] = (),
+           marking: bool = False) -> Chain:  # fmt: skip
+    return Chain([planned.stage for planned in stages], hidden=hidden, input_errors=input_errors, marking=marking)
+
+
+def _chained(source: Operator, stages: Sequence[Planned], *, hidden: tuple[str, ...] = (AT,),
+             input_errors: tuple[str, ...] = ()) -> Operator:  # fmt: skip
+    if not stages and not input_errors:
+        return source
+    return ChainOperator(source, _chain(stages, hidden=hidden, input_errors=input_errors))
+
+
+def _relation(source: SourcePlan, writers: Sequence[str]) -> Relation:
+    spec = source.spec
+    computed = []
+    for each in source.computed:
+        made = compile_expression(each.expr)
+        computed.append(Computed(each.name, made.value, made.error))
+    clock = watermark = None
+    if source.watermark is not None:
+        made = compile_expression(source.watermark.expr)
+        watermark = made.value if made.error is None else pl.when(made.error.is_null()).then(made.value)
+        channels = writers or [str(partition) for partition in range(spec.partitions)]
+        shape = f"{spec.columns}|{source.watermark.column}"
+        clock = Watermarks(f"watermark:{spec.name}:{_digest(shape)}", channels)
+    columns = [column.name for column in spec.columns]
+    return Relation(spec.name, columns, computed=computed, watermark=watermark, clock=clock)
+
+
+def _scans(node: Node) -> set[str]:
+    match node:
+        case Scan():
+            return {node.relation}
+        case Filter() | Project() | WindowAssign() | Aggregate():
+            return _scans(node.input)
+        case Union():
+            return {name for branch in node.inputs for name in _scans(branch)}
+        case IntervalJoin():
+            return _scans(node.left) | _scans(node.right)
+    raise TypeError(f"no operator for {type(node).__name__}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,94 @@
+"""What a statement's plan promises its target: new keys, event time, and how far it is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from penstock.expressions.nodes import ColumnRef
+from penstock.model.batch import Op
+from penstock.model.stream import StreamSpec
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Filter,
+    Node,
+    Project,
+    SourcePlan,
+    Statement,
+    Union,
+    WindowAssign,
+)
+from penstock_processor.operators.step import MAX_WATERMARK
+from penstock_processor.operators.windows import Windows
+
+__all__ = ["completeness", "keeps_event_time", "operation", "windows_of"]
+
+
+def operation(statement: Statement, target: StreamSpec, *, writers: int) -> Op:
+    """The operation of an appended row: INSERT, or UPDATE_AFTER where the key may be in the table already."""
+    if not target.primary_key:
+        return Op.INSERT
+    groups = _groups(statement.plan)
+    if writers > 1 or groups is None:
+        return Op.UPDATE_AFTER
+    names = [field.name for field in statement.plan.fields]
+    key = {names[n] for n, column in enumerate(target.columns) if column.name in target.primary_key}
+    return Op.INSERT if all(group & key for group in groups) else Op.UPDATE_AFTER
+
+
+def keeps_event_time(statement: Statement, source: SourcePlan) -> bool:
+    """Whether the WATERMARK column of the target is the plan's time attribute, so that its watermark holds for it."""
+    if source.watermark is None:
+        return False
+    fields = zip(statement.plan.fields, source.spec.columns, strict=False)
+    return any(field.rowtime and column.name == source.watermark.column for field, column in fields)
+
+
+def completeness(plan: Node) -> Callable[[int], int]:
+    """Watermark -> event time up to which the target is complete, by each of its window columns.
+
+    A windowed result whose window_start lies below the first open window cannot come any more.
+    """
+    windows = _windows(plan)
+
+    def complete(watermark: int) -> int:
+        if watermark == MAX_WATERMARK:
+            return watermark
+        return min([watermark, *(w.first_open(watermark) - 1 for w in windows)])
+
+    return complete
+
+
+def windows_of(node: WindowAssign, *, sliced: bool = False) -> Windows:
+    """The node's windows."""
+    return Windows(node.size_ms, node.slide_ms, node.offset_ms, sliced)
+
+
+def _windows(node: Node) -> list[Windows]:
+    match node:
+        case Filter() | Project():
+            return _windows(node.input)
+        case Union():
+            return [w for branch in node.inputs for w in _windows(branch)]
+        case Aggregate():
+            return [windows_of(node.input)]
+        case WindowAssign():
+            return [windows_of(node)]
+    return []
+
+
+def _groups(node: Node) -> list[set[str]] | None:
+    """Of an aggregate's groups, the output columns that tell each apart; None without an aggregate."""
+    match node:
+        case Filter():
+            return _groups(node.input)
+        case Project():
+            below = _groups(node.input)
+            if below is None:
+                return None
+            kept = [(each.name, each.expr.name) for each in node.exprs if isinstance(each.expr, ColumnRef)]
+            return [{name for name, column in kept if column in group} for group in below]
+        case Aggregate():
+            names = [field.name for field in node.fields]
+            keys = [{name} for name in names[: len(node.keys)]]
+            return [*keys, set(names[len(node.keys) : len(node.keys) + len(node.window_columns)])]
+    return None

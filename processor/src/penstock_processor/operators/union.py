@@ -1,0 +1,26 @@
+"""UNION ALL: the rows of all inputs; the least of their watermarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from penstock_processor.operators.step import Flow, Operator, Step
+from penstock_processor.operators.watermarks import least
+
+__all__ = ["UnionOperator"]
+
+
+class UnionOperator:
+    """Inputs have equal columns, in order."""
+
+    def __init__(self, sources: Sequence[Operator]) -> None:
+        self._sources = tuple(sources)
+
+    def run(self, step: Step) -> Flow:
+        """See `Operator`."""
+        flows = [source.run(step) for source in self._sources]
+        frames = [flow.frame for flow in flows if flow.frame is not None and flow.frame.height]
+        frame = None if not frames else frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal")
+        return Flow(frame, least(flow.before for flow in flows), least(flow.after for flow in flows))
