@@ -127,6 +127,7 @@ async def test_nothing_in_an_empty_array_or_ndjson_body_is_fine(edge: Edge) -> N
         (None, line(1) + b"\n" + line(2), 2),
         (None, b'{"id":\n"1",\n"ts":0}', 1),
         ("application/json", b"\xef\xbb\xbf" + line(1), 1),
+        ("application/json", b"\xef\xbb\xbf[" + line(1) + b"]", 1),
         ("application/x-ndjson", b"\xef\xbb\xbf" + line(1) + b"\n" + line(2), 2),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 import zstandard
@@ -62,6 +63,7 @@ def form_of(body: bytes, media_type: str, charset: str | None = None) -> Form:
             "unsupported_media_type",
             f"'{media_type[:80]}' is not accepted; send application/json or application/x-ndjson",
         )
+    body = body.removeprefix(_BOM)
     start = body.lstrip(_SPACE)[:1] if body[:1] not in (b"{", b"[") else body[:1]
     if media_type in _ABSENT and start == b"{":
         first, _, rest = body.strip(_SPACE).partition(b"\n")
@@ -71,23 +73,23 @@ def form_of(body: bytes, media_type: str, charset: str | None = None) -> Form:
 
 
 def lines_of(body: bytes, form: Form) -> bytes:
-    """The events one a line, joined by `\\n`; `bad_json` if an array cannot be parsed.
+    """The events one a line, joined by `\\n`; `bad_json` if an array, or an object of several lines, is not JSON.
 
-    Nothing but white space between tokens is changed: newlines inside an event become spaces (RFC 8259 section 7
-    allows none in strings), a byte order mark and space around the body go.
+    Nothing but white space between tokens is changed, and only in what is known to be JSON, as a newline in a string
+    is an error (RFC 8259 section 7): newlines inside an event become spaces. A byte order mark and space around the
+    body go.
     """
-    if body.startswith(_BOM):
-        body = body[len(_BOM) :]
+    body = body.removeprefix(_BOM)
     if form is Form.ARRAY:
-        try:
-            elements = msgspec.json.decode(body, type=list[msgspec.Raw])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise PenstockError("bad_json", f"the array cannot be parsed, nothing was accepted: {error}") from None
+        elements: list[msgspec.Raw] = _parsed(body, list[msgspec.Raw], "array")
         return b"\n".join([_one_line(bytes(element)) for element in elements])
     if form is Form.OBJECT:
-        return _one_line(body.strip(_SPACE))
+        text = body.strip(_SPACE)
+        if b"\n" in text or b"\r" in text:
+            _parsed(text, msgspec.Raw, "object")
+        return _one_line(text)
     if b"\r" in body:
-        body = body.replace(b"\r\n", b"\n").replace(b"\r", b" ")
+        body = body.replace(b"\r\n", b"\n")
     return body.rstrip(_SPACE) if body[-1:] in (b"\n", b" ", b"\t") else body
 
 
@@ -95,6 +97,13 @@ def _one_line(text: bytes) -> bytes:
     if b"\n" in text or b"\r" in text:
         return text.replace(b"\n", b" ").replace(b"\r", b" ")
     return text
+
+
+def _parsed(text: bytes, wanted: Any, name: str) -> Any:
+    try:
+        return msgspec.json.decode(text, type=wanted)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise PenstockError("bad_json", f"the {name} cannot be parsed, nothing was accepted: {error}") from None
 
 
 def _is_json(text: bytes) -> bool:

@@ -37,7 +37,7 @@ def explain(line: bytes, record: Record) -> Reason:
     except RecursionError:
         return "bad_json", "nested too deeply"
     except msgspec.ValidationError:
-        return "wrong_type", f"an event is a JSON object, found {json_type_name(line.strip())}"
+        return _not_an_object(line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return "bad_json", str(error)
     for field in record.fields:
@@ -60,6 +60,14 @@ def event_id(line: bytes) -> str | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return str(value)[:_ID_CHARS_MAX] if isinstance(value, str | int | float) else None
+
+
+def _not_an_object(line: bytes) -> Reason:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return "bad_json", str(error)
+    return "wrong_type", f"an event is a JSON object, found {json_type_name(line)}"
 
 
 def _check(field: Field, raw: msgspec.Raw | None, *, is_time: bool) -> Reason | None:
