@@ -425,7 +425,7 @@ class FlinkParser(Parser):
         return table
 
     def _flink_table_argument(self) -> exp.Expr | None:
-        if self._match_pair(TokenType.VAR, TokenType.FARROW, advance=False):
+        if self._next and self._next.token_type is TokenType.FARROW:
             name = _placed(exp.Var(this=self._curr.text.upper()), self._curr)
             self._advance(2)
             return self.expression(exp.Kwarg(this=name, expression=self._flink_table_argument()))

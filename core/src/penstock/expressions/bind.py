@@ -1,0 +1,334 @@
+"""Binding: parsed text to typed expressions. Names are resolved, types inferred, Flink's implicit conversions made
+explicit. A whitelist: a node that is not listed here is refused with its place and a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Protocol
+
+from sqlglot import exp
+
+from penstock.errors import SqlError, SqlErrors
+from penstock.expressions.casts import check_cast
+from penstock.expressions.coercion import NULL, Mismatch, common_type, data_type_of
+from penstock.expressions.dialect import span_of
+from penstock.expressions.functions import ALIASES, closest_function, function_named
+from penstock.expressions.literals import coerced, interval, months, number, time_literal
+from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, Span
+from penstock.expressions.reserved import reserved_name
+from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
+from penstock.model.stream import Column
+from penstock.model.types import BOOLEAN, BYTES, STRING, DataType, Kind
+
+__all__ = ["AGGREGATES", "ColumnScope", "Hook", "Scope", "bind", "bind_text"]
+
+AGGREGATES = frozenset({"COUNT", "SUM", "AVG", "MIN", "MAX"})
+
+_NOW = frozenset({"CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME", "LOCALTIMESTAMP", "NOW",
+                  "CURRENT_ROW_TIMESTAMP", "PROCTIME", "RAND", "RAND_INTEGER", "UUID"})  # fmt: skip
+
+Hook = Callable[[exp.Expr], Expr | None]
+
+
+class Scope(Protocol):
+    """Names that an expression may use."""
+
+    def resolve(self, name: str, qualifier: str | None) -> ColumnRef:
+        """The column; Mismatch with code `unknown_column` or `ambiguous_column`. Names are case-sensitive."""
+        ...
+
+
+class ColumnScope:
+    """Columns of one relation, also under the relation's name."""
+
+    def __init__(self, columns: Sequence[tuple[str, DataType]], relation: str | None = None) -> None:
+        self._types = dict(columns)
+        self._relation = relation
+
+    def resolve(self, name: str, qualifier: str | None) -> ColumnRef:
+        """As `Scope.resolve`."""
+        if qualifier is not None and qualifier != self._relation:
+            known = f"Write {self._relation}.{name}." if self._relation else f"Write {name} alone."
+            raise Mismatch(f"There is no table '{qualifier}' here.", known, "unknown_table")
+        found = self._types.get(name)
+        if found is None:
+            raise unknown_column(name, list(self._types))
+        return ColumnRef(found, name=name)
+
+
+def unknown_column(name: str, known: Sequence[str]) -> Mismatch:
+    """The finding for a name that is no column, with the closest that is."""
+    lower = {k.lower(): k for k in known}
+    close = [lower[name.lower()]] if name.lower() in lower else get_close_matches(name, known, n=1)
+    remedy = f"Did you mean {close[0]}?" if close else f"Columns: {', '.join(sorted(known)[:20])}."
+    return Mismatch(f"There is no column '{name}'.", remedy, "unknown_column")
+
+
+def bind(
+    node: exp.Expr, scope: Scope, *, hook: Hook | None = None, limits: ExpressionSettings = DEFAULT_LIMITS
+) -> Expr:
+    """The typed expression of `node`. Raises SqlErrors.
+
+    `hook` is asked first for every node: it may return the expression that stands for it (a caller's ColumnRef for an
+    aggregate call, say), or None.
+    """
+    return _Binder(scope, hook, limits).bind(node)
+
+
+def bind_text(text: str, columns: Sequence[Column], *, limits: ExpressionSettings = DEFAULT_LIMITS) -> Expr:
+    """Parse and bind one expression over columns. Raises SqlErrors."""
+    from penstock.expressions.dialect import parse_expression
+
+    return bind(parse_expression(text, limits), ColumnScope([(c.name, c.type) for c in columns]), limits=limits)
+
+
+_BINARY: dict[type[exp.Expr], str] = {
+    exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%",
+    exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
+    exp.NullSafeEQ: "IS NOT DISTINCT FROM", exp.NullSafeNEQ: "IS DISTINCT FROM",
+}  # fmt: skip
+_CHAINS: dict[type[exp.Expr], str] = {exp.And: "AND", exp.Or: "OR", exp.DPipe: "||"}
+_TREE_DEPTH_MAX = 100
+
+_REMEDIES: dict[type[exp.Expr], str] = {
+    exp.Subquery: "Write a join, or put the query into a view.",
+    exp.Select: "Write a join, or put the query into a view.",
+    exp.Tuple: "Compare the columns one by one.",
+    exp.Bracket: "Arrays and maps are not in this version.",
+    exp.Dot: "Rows within rows are not in this version; use plain columns.",
+    exp.Window: "OVER is not in this version; use a window table function with GROUP BY.",
+    exp.Star: "Name the columns.",
+    exp.Distinct: "DISTINCT stands in an aggregate or after SELECT.",
+    exp.Filter: "FILTER belongs to an aggregate.",
+    exp.AtTimeZone: "Times are UTC; CAST between TIMESTAMP and TIMESTAMP_LTZ.",
+    exp.SimilarTo: "Write REGEXP(x, 'pattern').",
+    exp.Order: "ORDER BY is not possible inside a call.",
+}
+
+
+class _Binder:
+    def __init__(self, scope: Scope, hook: Hook | None, limits: ExpressionSettings) -> None:
+        self._scope = scope
+        self._hook = hook
+        self._limits = limits
+        self._terms = 0
+        self._depth = 0
+
+    def bind(self, node: exp.Expr) -> Expr:
+        if self._hook is not None:
+            replaced = self._hook(node)
+            if replaced is not None:
+                return replaced
+        self._terms += 1
+        self._depth += 1
+        if self._terms > self._limits.terms_max or self._depth > _TREE_DEPTH_MAX:
+            raise self._error(node, "too_deep", "This expression is too large.",
+                              "Split it: compute parts in a view or a computed column.")  # fmt: skip
+        try:
+            return self._node(node)
+        except Mismatch as mismatch:
+            raise self._error(node, mismatch.code, mismatch.message, mismatch.remedy) from None
+        finally:
+            self._depth -= 1
+
+    def _node(self, node: exp.Expr) -> Expr:
+        span = span_of(node)
+        match node:
+            case exp.Paren():
+                return self.bind(node.this)
+            case exp.Column():
+                return self._column(node, span)
+            case exp.Literal() if node.is_string:
+                return Literal(STRING, value=node.this, span=span)
+            case exp.Literal():
+                return number(node.this, span=span)
+            case exp.Boolean():
+                return Literal(BOOLEAN, value=bool(node.this), span=span)
+            case exp.Null():
+                return Literal(NULL, value=None, span=span)
+            case exp.HexString():
+                return self._bytes(node, span)
+            case exp.Var():
+                return Literal(STRING, value=node.name, span=span)
+            case exp.Interval():
+                return interval(node, span=span)
+            case exp.Neg():
+                return self._negative(node, span)
+            case exp.Not():
+                return self.call("NOT", [node.this], node)
+            case exp.Is():
+                return self._is(node)
+            case exp.Between():
+                return self._between(node)
+            case exp.In():
+                return self._in(node)
+            case exp.Like():
+                return self._like(node, node, [node.this, node.expression])
+            case exp.Escape() if isinstance(node.this, exp.Like):
+                return self._like(node, node.this, [node.this.this, node.this.expression, node.expression])
+            case exp.Cast():  # TryCast is a Cast
+                return self._cast(node, span)
+            case exp.Case():
+                return self._case(node, span)
+            case exp.Anonymous():
+                return self._function(node)
+        if type(node) in _CHAINS:
+            return self.call(_CHAINS[type(node)], _flattened(node), node)
+        if type(node) in _BINARY:
+            return self._binary(node, span)
+        remedy = _REMEDIES.get(type(node), "Use the operators and functions of the reference page.")
+        raise self._error(node, "unsupported", f"{_shown(node)} is not supported here.", remedy)
+
+    def call(self, name: str, nodes: Sequence[exp.Expr], at: exp.Expr) -> Call:
+        """A call of the table over operand nodes."""
+        return self.typed_call(name, [self.bind(n) for n in nodes], at)
+
+    def typed_call(self, name: str, args: Sequence[Expr], at: exp.Expr) -> Call:
+        """A call of the table over bound operands: checked, converted, typed."""
+        entry = function_named(name)
+        try:
+            typing = entry.check(args)
+            converted = tuple(coerced(a, t) for a, t in zip(args, typing.arguments, strict=True))
+        except Mismatch as mismatch:
+            message = mismatch.message if mismatch.message[:1].isupper() else f"{name} {mismatch.message}"
+            if mismatch.message[:1] == "'":
+                message = mismatch.message
+            raise self._error(at, mismatch.code, message, mismatch.remedy) from None
+        return Call(typing.result, function=entry.name, args=converted, span=span_of(at))
+
+    def _column(self, node: exp.Column, span: Span) -> Expr:
+        identifier = node.this
+        if not isinstance(identifier, exp.Identifier) or node.args.get("db"):
+            raise self._error(node, "unsupported", f"{_shown(node)} is not supported here.", _REMEDIES[exp.Dot])
+        if not identifier.args.get("quoted") and identifier.name.upper() in _NOW:
+            raise self._no_clock(node, identifier.name)
+        for part in node.parts:
+            if isinstance(part, exp.Identifier) and (finding := reserved_name(part)) is not None:
+                raise SqlErrors([finding])
+        return replace(self._scope.resolve(node.name, node.table or None), span=span)
+
+    def _no_clock(self, node: exp.Expr, name: str) -> SqlErrors:
+        return self._error(node, "unsupported", f"{name.upper()} differs from run to run.",
+                           "Use the event's own time or columns.")  # fmt: skip
+
+    def _bytes(self, node: exp.HexString, span: Span) -> Expr:
+        try:
+            return Literal(BYTES, value=bytes.fromhex(node.this), span=span)
+        except ValueError:
+            raise Mismatch("X'...' takes pairs of hexadecimal digits.", "Write X'0aff'.") from None
+
+    def _negative(self, node: exp.Neg, span: Span) -> Expr:
+        if isinstance(node.this, exp.Literal) and not node.this.is_string:
+            return number(node.this.this, negative=True, span=span)
+        return self.call("NEGATE", [node.this], node)
+
+    def _binary(self, node: exp.Expr, span: Span) -> Expr:
+        operands = [node.this, node.expression]
+        if isinstance(node, exp.Add | exp.Sub):
+            for i, operand in enumerate(operands):
+                count = months(operand) if isinstance(operand, exp.Interval) else None
+                if count is not None:
+                    moved = count if isinstance(node, exp.Add) else -count
+                    unit = Literal(STRING, value="MONTH", span=span)
+                    return self.typed_call("TIMESTAMPADD", [unit, number(str(abs(moved)), negative=moved < 0),
+                                                            self.bind(operands[1 - i])], node)  # fmt: skip
+        return self.call(_BINARY[type(node)], operands, node)
+
+    def _is(self, node: exp.Is) -> Expr:
+        word = node.expression
+        negate = bool(node.args.get("negate"))
+        if isinstance(word, exp.Null):
+            return self.call("IS NOT NULL" if negate else "IS NULL", [node.this], node)
+        if not isinstance(word, exp.Boolean):
+            raise self._error(node, "unsupported", "IS takes NULL, TRUE, FALSE or UNKNOWN.", "Compare values with =.")
+        found = self.call("IS TRUE" if word.this else "IS FALSE", [node.this], node)
+        return self.typed_call("NOT", [found], node) if negate else found
+
+    def _between(self, node: exp.Between) -> Expr:
+        value, low, high = (self.bind(node.args[k]) for k in ("this", "low", "high"))
+
+        def within(least: Expr, most: Expr) -> Call:
+            parts = [self.typed_call(">=", [value, least], node), self.typed_call("<=", [value, most], node)]
+            return self.typed_call("AND", parts, node)
+
+        if not node.args.get("symmetric"):
+            return within(low, high)
+        return self.typed_call("OR", [within(low, high), within(high, low)], node)
+
+    def _in(self, node: exp.In) -> Expr:
+        items = node.args.get("expressions") or []
+        if node.args.get("query") is not None or not items:
+            raise self._error(node, "unsupported", "IN takes a list of values.", "Write x IN (1, 2, 3), or a join.")
+        return self.call("IN", [node.this, *items], node)
+
+    def _like(self, node: exp.Expr, like: exp.Like, operands: Sequence[exp.Expr]) -> Expr:
+        found = self.call("LIKE", operands, node)
+        return self.typed_call("NOT", [found], node) if like.args.get("negate") else found
+
+    def _cast(self, node: exp.Cast, span: Span) -> Expr:
+        target = data_type_of(node.args["to"])
+        arg = self.bind(node.this)
+        if node.meta.get("typed_literal") and isinstance(arg, Literal):
+            return time_literal(str(arg.value), target, span=span)
+        check_cast(arg.type, target)
+        if isinstance(arg, Literal) and arg.value is None:
+            return Literal(target, value=None, span=span)
+        return Cast(target, arg=arg, lenient=isinstance(node, exp.TryCast), span=span)
+
+    def _case(self, node: exp.Case, span: Span) -> Expr:
+        subject = self.bind(node.this) if node.this is not None else None
+        branches = []
+        for branch in node.args["ifs"]:
+            condition = self.bind(branch.this)
+            if subject is not None:
+                condition = self.typed_call("=", [subject, condition], branch)
+            elif condition.type.kind not in (Kind.BOOLEAN, Kind.NULL):
+                raise self._error(branch, "type_mismatch", f"WHEN takes a condition, not {condition.type}.",
+                                  "Write WHEN a = b THEN ...")  # fmt: skip
+            branches.append((coerced(condition, BOOLEAN), self.bind(branch.args["true"])))
+        default = node.args.get("default")
+        otherwise = self.bind(default) if default is not None else None
+        results = [value for _, value in branches] + ([otherwise] if otherwise is not None else [])
+        found = common_type(r.type for r in results)
+        if found is None:
+            kinds = ", ".join(dict.fromkeys(str(r.type) for r in results))
+            raise Mismatch(f"The branches of CASE have different types: {kinds}.", "CAST them to one type.")
+        return Case(found, branches=tuple((c, coerced(v, found)) for c, v in branches),
+                    otherwise=None if otherwise is None else coerced(otherwise, found), span=span)  # fmt: skip
+
+    def _function(self, node: exp.Anonymous) -> Expr:
+        name = str(node.this).upper() if isinstance(node.this, str) else node.this.name
+        if name in _NOW:
+            raise self._no_clock(node, name)
+        if name in AGGREGATES:
+            raise self._error(node, "unsupported", f"The aggregate {name} cannot stand here.",
+                              "Use it in SELECT or HAVING of a query with GROUP BY.")  # fmt: skip
+        try:
+            function_named(name)
+        except KeyError:
+            close = closest_function(name)
+            remedy = f"Did you mean {close}?" if close else "See the list of functions on the reference page."
+            raise self._error(node, "unknown_function", f"There is no function {name}.", remedy) from None
+        return self.call(ALIASES.get(name, name), node.expressions, node)
+
+    def _error(self, node: exp.Expr, code: str, message: str, remedy: str) -> SqlErrors:
+        span = span_of(node)
+        return SqlErrors([SqlError(span.line, span.column, code, message, remedy)])
+
+
+def _flattened(node: exp.Expr) -> list[exp.Expr]:
+    """Operands of a chain of one operator, left to right, without recursion over its left side."""
+    kind, operands = type(node), []
+    while type(node) is kind:
+        operands.append(node.expression)
+        node = node.this
+    return [node, *reversed(operands)]
+
+
+def _shown(node: exp.Expr) -> str:
+    names = {exp.Subquery: "A subquery", exp.Select: "A subquery", exp.Tuple: "A list in parentheses",
+             exp.Star: "'*'", exp.Bracket: "x[i]", exp.Dot: "a.b.c", exp.Column: "A name of that form"}  # fmt: skip
+    return names.get(type(node), type(node).__name__.upper())

@@ -1,0 +1,54 @@
+"""The function table: every operator and function by its SQL name. Families are defined in their own modules."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from penstock.expressions import (
+    functions_choice,
+    functions_math,
+    functions_text,
+    functions_time,
+    operators_arithmetic,
+    operators_logic,
+)
+from penstock.expressions.table import Function
+
+__all__ = ["ALIASES", "FAMILIES", "FUNCTIONS", "closest_function", "function_named"]
+
+#: Title -> entries, in the order of the reference page.
+FAMILIES: dict[str, tuple[Function, ...]] = {
+    "Comparison and logic": operators_logic.FUNCTIONS,
+    "Arithmetic": operators_arithmetic.FUNCTIONS,
+    "Choice": functions_choice.FUNCTIONS,
+    "Numbers": functions_math.FUNCTIONS,
+    "Text": functions_text.FUNCTIONS,
+    "Time": functions_time.FUNCTIONS,
+}
+
+FUNCTIONS: dict[str, Function] = {entry.name: entry for entries in FAMILIES.values() for entry in entries}
+
+#: Other names of the same function.
+ALIASES: dict[str, str] = {
+    "CEILING": "CEIL",
+    "CHARACTER_LENGTH": "CHAR_LENGTH",
+    "LENGTH": "CHAR_LENGTH",
+    "LCASE": "LOWER",
+    "UCASE": "UPPER",
+    "MOD": "%",
+    "POW": "POWER",
+    "SUBSTR": "SUBSTRING",
+    "DAY": "DAYOFMONTH",
+}
+
+
+def function_named(name: str) -> Function:
+    """The entry of a function or operator; names are not case-sensitive. KeyError if there is none."""
+    upper = name.upper()
+    return FUNCTIONS[ALIASES.get(upper, upper)]
+
+
+def closest_function(name: str) -> str | None:
+    """A function whose name looks like `name`."""
+    found = get_close_matches(name.upper(), [*FUNCTIONS, *ALIASES], n=1, cutoff=0.6)
+    return found[0] if found else None

@@ -1,0 +1,337 @@
+"""Functions of text. Lengths and places count characters (Unicode code points), the first is 1. NULL in, NULL out.
+
+Regular expressions are those of Rust's regex crate: no look-around and no back-references (Flink has Java's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+from penstock.expressions.coercion import Mismatch
+from penstock.expressions.nodes import Call, Expr, Literal
+from penstock.expressions.table import (
+    CONSTANT_TEXT,
+    INTEGER,
+    TEXT,
+    Check,
+    Compiled,
+    Function,
+    Typing,
+    plain,
+    takes,
+    typed,
+)
+from penstock.model.types import BOOLEAN, INT, STRING
+
+__all__ = ["FUNCTIONS"]
+
+_FARTHEST = 2**31 - 1
+
+
+def _slice(value: pl.Expr, first: pl.Expr, length: pl.Expr | None = None) -> pl.Expr:
+    """SUBSTRING: 1-based; 0 reads as 1, a negative start counts from the end; NULL for a negative length."""
+    size = value.str.len_chars().cast(pl.Int64)
+    start = first.cast(pl.Int64)
+    offset = (
+        pl.when(start > 0).then(start - 1).when(start == 0).then(pl.lit(0, dtype=pl.Int64)).otherwise(start + size)
+    )
+    if length is None:
+        kept = pl.when(offset >= 0).then(value.str.slice(offset.clip(lower_bound=0)))
+    else:
+        wanted = length.cast(pl.Int64)
+        kept = pl.when((offset >= 0) & (wanted >= 0)).then(
+            value.str.slice(offset.clip(lower_bound=0), wanted.clip(lower_bound=0))
+        )
+    known = value.is_not_null() & first.is_not_null()
+    empty = known & (offset < 0) if length is None else known & (offset < 0) & (length >= 0)
+    return pl.when(empty).then(pl.lit("")).otherwise(kept)
+
+
+def _left(value: pl.Expr, count: pl.Expr) -> pl.Expr:
+    cut = value.str.slice(0, count.cast(pl.Int64).clip(lower_bound=0))
+    return pl.when(count.is_not_null()).then(cut)
+
+
+def _right(value: pl.Expr, count: pl.Expr) -> pl.Expr:
+    size = value.str.len_chars().cast(pl.Int64)
+    start = (size - count.cast(pl.Int64).clip(lower_bound=0)).clip(lower_bound=0)
+    return pl.when(count.is_not_null()).then(value.str.slice(start))
+
+
+def _by_row(build: Callable[..., object], result: pl.DataType) -> Callable[..., pl.Expr]:
+    """A function of Python values, row by row; NULL where an argument is. For functions without a vectorised form."""
+
+    def apply(*values: pl.Expr) -> pl.Expr:
+        names = [str(i) for i in range(len(values))]
+
+        def batch(rows: pl.Series) -> pl.Series:
+            columns = [rows.struct.field(n).to_list() for n in names]
+            made = [None if None in row else build(*row) for row in zip(*columns, strict=True)]
+            return pl.Series(made, dtype=result)
+
+        packed = pl.struct(v.alias(n) for v, n in zip(values, names, strict=True))
+        return packed.map_batches(batch, return_dtype=result, is_elementwise=True)
+
+    return apply
+
+
+def _pad(text: str, size: int, fill: str, *, left: bool) -> str | None:
+    if size < 0 or not fill:
+        return None
+    missing = size - len(text)
+    if missing <= 0:
+        return text[:size]
+    padding = (fill * (missing // len(fill) + 1))[:missing]
+    return padding + text if left else text + padding
+
+
+def _split_index(text: str, separator: str, index: int) -> str | None:
+    if index < 0:
+        return None
+    parts = text.split(separator) if separator else text.split()
+    return parts[index] if index < len(parts) else None
+
+
+def _overlay(text: str, new: str, start: int, length: int | None = None) -> str:
+    count = len(new) if length is None else length
+    if start <= 0 or start > len(text):
+        return text
+    rest = text[start - 1 + count :] if count >= 0 else ""
+    return text[: start - 1] + new + rest
+
+
+def _instr(text: pl.Expr, part: pl.Expr) -> pl.Expr:
+    """1-based place in characters; 0 if there is none. Polars finds bytes."""
+    at = text.str.find(part, literal=True)
+    characters = (text.cast(pl.Binary).bin.slice(0, at)).cast(pl.String, strict=False).str.len_chars()
+    found = pl.when(at.is_null()).then(pl.lit(0, dtype=pl.Int32)).otherwise(characters.cast(pl.Int32) + 1)
+    return pl.when(text.is_not_null() & part.is_not_null()).then(found)
+
+
+def _trim(call: Call, values: Sequence[pl.Expr]) -> Compiled:
+    if len(values) == 1:
+        return Compiled(values[0].str.strip_chars(" "))
+    side, characters = (str(a.value) for a in call.args[:2] if isinstance(a, Literal))
+    return Compiled(_stripped(values[2], side, characters))
+
+
+def _stripped(value: pl.Expr, side: str, characters: str) -> pl.Expr:
+    if not characters:
+        return value
+    if side == "LEADING":
+        return value.str.strip_chars_start(characters)
+    if side == "TRAILING":
+        return value.str.strip_chars_end(characters)
+    return value.str.strip_chars(characters)
+
+
+def _trim_check(args: Sequence[Expr]) -> Typing:
+    if len(args) == 3:
+        return takes(STRING, CONSTANT_TEXT, CONSTANT_TEXT, TEXT)(args)
+    return takes(STRING, TEXT)(args)
+
+
+def _side(side: str) -> Callable[[Call, Sequence[pl.Expr]], Compiled]:
+    def build(call: Call, values: Sequence[pl.Expr]) -> Compiled:
+        characters = call.args[1] if len(call.args) > 1 else None
+        text = str(characters.value) if isinstance(characters, Literal) else " "
+        return Compiled(_stripped(values[0], side, text))
+
+    return build
+
+
+_FOREIGN = re.compile(r"\(\?(?:[=!>]|<[=!])|\\[1-9]|\\k<|[*+?}]\+")
+
+
+def check_pattern(pattern: str) -> None:
+    """Mismatch for a regular expression that this engine does not have."""
+    if _FOREIGN.search(pattern):
+        raise Mismatch("takes regular expressions without look-around, back-references and possessive quantifiers.",
+                       "Write a simpler pattern, or combine several conditions.")  # fmt: skip
+    try:
+        pl.select(pl.lit("").str.contains(pattern))
+    except pl.exceptions.ComputeError:
+        raise Mismatch(
+            f"cannot read the regular expression '{pattern[:60]}'.", "Check brackets and escapes."
+        ) from None
+
+
+def _pattern(result: object, *parameters: object, optional: int = 0) -> Check:
+    base = takes(result, *parameters, optional=optional)  # type: ignore[arg-type]  # passed through unchanged
+
+    def check(args: Sequence[Expr]) -> Typing:
+        typing = base(args)
+        pattern = args[1]
+        if isinstance(pattern, Literal):
+            check_pattern(str(pattern.value))
+        return typing
+
+    return check
+
+
+def _constant(expr: Expr) -> object:
+    return expr.value if isinstance(expr, Literal) else None
+
+
+def _regexp_replace(call: Call, values: Sequence[pl.Expr]) -> Compiled:
+    pattern, new = str(_constant(call.args[1])), call.args[2]
+    if isinstance(new, Literal) and isinstance(new.value, str):
+        return Compiled(values[0].str.replace_all(pattern, new.value.replace("$", "$$")))
+    return Compiled(values[0].str.replace_all(pattern, values[2].str.replace_all("$", "$$$$", literal=True)))
+
+
+def _regexp_extract(call: Call, values: Sequence[pl.Expr]) -> Compiled:
+    group = _constant(call.args[2]) if len(call.args) > 2 else 0
+    return Compiled(values[0].str.extract(str(_constant(call.args[1])), int(str(group))))
+
+
+def _extract_check(args: Sequence[Expr]) -> Typing:
+    typing = _pattern(STRING, TEXT, CONSTANT_TEXT, INTEGER, optional=1)(args)
+    if len(args) > 2:
+        group = _constant(args[2])
+        if not isinstance(group, int) or group < 0:
+            raise Mismatch("takes a constant group number.", "Write REGEXP_EXTRACT(text, 'a(b)', 1).")
+        if group > re.compile(str(_constant(args[1]))).groups:
+            raise Mismatch(f"has no group {group} in its pattern.", "Count the opening parentheses.")
+    return typing
+
+
+def _digest(name: str) -> Callable[[str], str]:
+    return lambda text: hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _concat_ws(separator: str, *parts: str) -> str:
+    return separator.join(parts)
+
+
+def _joined(values: Sequence[pl.Expr]) -> pl.Expr:
+    return pl.concat_str(list(values), ignore_nulls=False)
+
+
+def _with_separator(_: Call, values: Sequence[pl.Expr]) -> Compiled:
+    """Skips NULL parts; NULL if the separator is."""
+    joined = pl.concat_list(list(values[1:])).list.drop_nulls().list.join(values[0])
+    return Compiled(joined)
+
+
+def _initcap(value: pl.Expr) -> pl.Expr:
+    return value.str.to_titlecase()
+
+
+def _text(name: str, usage: str, doc: str, build: Callable[..., pl.Expr], *examples: tuple[str, str]) -> Function:
+    return Function(name, usage, doc, takes(STRING, TEXT), plain(build), examples)
+
+
+def _hash(name: str, algorithm: str, example: str) -> Function:
+    return _text(name, f"{name}(text)", f"The {algorithm.upper()} digest as hexadecimal text.",
+                 _by_row(_digest(algorithm), pl.String()), (f"{name}('abc')", f'"{example}"'))  # fmt: skip
+
+
+FUNCTIONS = (
+    Function("||", "a || b", "Both texts joined.", takes(STRING, TEXT, TEXT, more=True),
+             typed(lambda _, v: Compiled(_joined(v))),
+             (("'a' || 'b' || ''", '"ab"'), ("'a' || CAST(NULL AS STRING)", "null"))),
+    Function("CONCAT", "CONCAT(a, b, ...)", "The texts joined; NULL if one is NULL.", takes(STRING, TEXT, more=True),
+             typed(lambda _, v: Compiled(_joined(v))), (("CONCAT('a', 'b', 'c')", '"abc"'), ("CONCAT('a', NULL)",
+             "null"))),
+    Function("CONCAT_WS", "CONCAT_WS(separator, a, b, ...)", "The texts joined with the separator between; NULLs "
+             "are left "
+             "out.", takes(STRING, TEXT, TEXT, more=True), typed(_with_separator),
+             (("CONCAT_WS('-', 'a', NULL, 'b')", '"a-b"'), ("CONCAT_WS(NULL, 'a')", "null"))),
+    _text("UPPER", "UPPER(text)", "In upper case.", lambda v: v.str.to_uppercase(), ("UPPER('aß')", '"ASS"')),
+    _text("LOWER", "LOWER(text)", "In lower case.", lambda v: v.str.to_lowercase(), ("LOWER('ABC')", '"abc"')),
+    _text("INITCAP", "INITCAP(text)", "Each word with a capital first letter, the rest in lower case.", _initcap,
+          ("INITCAP('new DELHI')", '"New Delhi"')),
+    Function("CHAR_LENGTH", "CHAR_LENGTH(text), LENGTH(text)", "The number of characters.", takes(INT, TEXT),
+             plain(lambda v: v.str.len_chars().cast(pl.Int32)), (("CHAR_LENGTH('né😀')", "3"), ("CHAR_LENGTH('')",
+             "0"))),
+    Function("TRIM", "TRIM([BOTH | LEADING | TRAILING] [characters FROM] text)",
+             "Without the blanks (or the constant "
+             "characters) around it.", _trim_check, typed(_trim),
+             (("TRIM('  a ')", '"a"'), ("TRIM(LEADING 'x' FROM 'xxax')", '"ax"'), ("TRIM(BOTH 'xy' FROM 'xyay')",
+             '"a"'))),
+    Function("LTRIM", "LTRIM(text[, characters])", "Without the blanks (or constant characters) before it.",
+             takes(STRING, TEXT, CONSTANT_TEXT, optional=1), typed(_side("LEADING")), (("LTRIM('  a ')", '"a "'),)),
+    Function("RTRIM", "RTRIM(text[, characters])", "Without the blanks (or constant characters) behind it.",
+             takes(STRING, TEXT, CONSTANT_TEXT, optional=1), typed(_side("TRAILING")), (("RTRIM('  a ')", '"  a"'),)),
+    Function("BTRIM", "BTRIM(text[, characters])", "Without the blanks (or constant characters) on both sides.",
+             takes(STRING, TEXT, CONSTANT_TEXT, optional=1), typed(_side("BOTH")), (("BTRIM('--a-', '-')", '"a"'),)),
+    Function("SUBSTRING", "SUBSTRING(text, start[, length]) or SUBSTRING(text FROM start [FOR length])",
+             "The part from a place on; a negative start counts from the end. NULL for a negative length.",
+             takes(STRING, TEXT, INTEGER, INTEGER, optional=1), plain(_slice),
+             (("SUBSTRING('abcdef', 2, 3)", '"bcd"'), ("SUBSTRING('abcdef' FROM 4)", '"def"'),
+              ("SUBSTRING('abcdef', -2)", '"ef"'), ("SUBSTRING('abc', 1, -1)", "null"))),
+    Function("LEFT", "LEFT(text, n)", "The first n characters.", takes(STRING, TEXT, INTEGER), plain(_left),
+             (("LEFT('abc', 2)", '"ab"'), ("LEFT('abc', -1)", '""'))),
+    Function("RIGHT", "RIGHT(text, n)", "The last n characters.", takes(STRING, TEXT, INTEGER), plain(_right),
+             (("RIGHT('abc', 2)", '"bc"'), ("RIGHT('abc', 9)", '"abc"'))),
+    Function("REPLACE", "REPLACE(text, old, new)", "Every occurrence of old replaced.", takes(STRING, TEXT, TEXT,
+             TEXT),
+             plain(_by_row(str.replace, pl.String())),
+             (("REPLACE('a-b-c', '-', '+')", '"a+b+c"'), ("REPLACE('abc', 'b', '')", '"ac"'))),
+    Function("REGEXP", "REGEXP(text, 'pattern')", "True if a part of the text matches.", _pattern(BOOLEAN, TEXT,
+             CONSTANT_TEXT),
+             typed(lambda call, v: Compiled(v[0].str.contains(str(_constant(call.args[1]))))),
+             (("REGEXP('lot 42', '[0-9]+')", "true"), ("REGEXP('lot', '^[0-9]')", "false"))),
+    Function("REGEXP_REPLACE", "REGEXP_REPLACE(text, 'pattern', new)",
+             "Every match replaced by new, taken literally.",
+             _pattern(STRING, TEXT, CONSTANT_TEXT, TEXT), typed(_regexp_replace),
+             (("REGEXP_REPLACE('a1b22', '[0-9]+', '#')", '"a#b#"'), ("REGEXP_REPLACE('ab', '(a)', '$1$1')",
+             '"$1$1b"'))),
+    Function("REGEXP_EXTRACT", "REGEXP_EXTRACT(text, 'pattern'[, group])",
+             "The first match, or a group of it; NULL if "
+             "there is none.", _extract_check, typed(_regexp_extract),
+             (("REGEXP_EXTRACT('foothebar', 'foo(.*?)(bar)', 2)", '"bar"'), ("REGEXP_EXTRACT('x', 'y')", "null"))),
+    Function("LPAD", "LPAD(text, n, fill)", "Filled on the left, or cut, to n characters. NULL for a negative n "
+             "or an empty "
+             "fill.", takes(STRING, TEXT, INTEGER, TEXT), plain(_by_row(lambda t, n, f: _pad(t, n, f, left=True),
+             pl.String())),
+             (("LPAD('7', 3, '0')", '"007"'), ("LPAD('abc', 2, '0')", '"ab"'), ("LPAD('a', -1, '0')", "null"))),
+    Function("RPAD", "RPAD(text, n, fill)", "Filled on the right, or cut, to n characters.",
+             takes(STRING, TEXT, INTEGER, TEXT), plain(_by_row(lambda t, n, f: _pad(t, n, f, left=False),
+             pl.String())),
+             (("RPAD('ab', 5, '.-')", '"ab.-."'),)),
+    Function("REPEAT", "REPEAT(text, n)", "The text n times; empty for n below 1.", takes(STRING, TEXT, INTEGER),
+             plain(_by_row(lambda t, n: t * min(n, _FARTHEST // max(1, len(t))), pl.String())),
+             (("REPEAT('ab', 3)", '"ababab"'), ("REPEAT('ab', -1)", '""'))),
+    _text("REVERSE", "REVERSE(text)", "The characters in reverse order.", _by_row(lambda t: t[::-1], pl.String()),
+          ("REVERSE('abc')", '"cba"')),
+    Function("POSITION", "POSITION(part IN text)", "The place of the first occurrence, from 1; 0 if there is none.",
+             takes(INT, TEXT, TEXT), plain(lambda part, text: _instr(text, part)),
+             (("POSITION('c' IN 'abc')", "3"), ("POSITION('x' IN 'abc')", "0"))),
+    Function("LOCATE", "LOCATE(part, text)", "As POSITION.", takes(INT, TEXT, TEXT),
+             plain(lambda part, text: _instr(text, part)), (("LOCATE('é', 'aé')", "2"),)),
+    Function("INSTR", "INSTR(text, part)", "As POSITION, with the text first.", takes(INT, TEXT, TEXT), plain(_instr),
+             (("INSTR('abc', 'b')", "2"), ("INSTR('éb', 'b')", "2"))),
+    Function("SPLIT_INDEX", "SPLIT_INDEX(text, separator, index)",
+             "The part at an index, from 0, between separators; NULL "
+             "if there are fewer.", takes(STRING, TEXT, TEXT, INTEGER), plain(_by_row(_split_index, pl.String())),
+             (("SPLIT_INDEX('a/b/c', '/', 1)", '"b"'), ("SPLIT_INDEX('a/b', '/', 5)", "null"),
+             ("SPLIT_INDEX('a//b', '/', 1)", '""'))),
+    Function("OVERLAY", "OVERLAY(text PLACING new FROM start [FOR length])", "A part replaced by another text.",
+             takes(STRING, TEXT, TEXT, INTEGER, INTEGER, optional=1), plain(_by_row(_overlay, pl.String())),
+             (("OVERLAY('abcdef' PLACING 'XY' FROM 2)", '"aXYdef"'), ("OVERLAY('abcdef' PLACING 'X' FROM 2 FOR 3)",
+             '"aXef"'))),
+    Function("STARTSWITH", "STARTSWITH(text, prefix)", "True if the text begins so.", takes(BOOLEAN, TEXT, TEXT),
+             plain(lambda v, p: v.str.starts_with(p)), (("STARTSWITH('abc', 'ab')", "true"),
+             ("STARTSWITH('abc', NULL)", "null"))),
+    Function("ENDSWITH", "ENDSWITH(text, suffix)", "True if the text ends so.", takes(BOOLEAN, TEXT, TEXT),
+             plain(lambda v, p: v.str.ends_with(p)), (("ENDSWITH('abc', 'bc')", "true"), ("ENDSWITH('abc', '')",
+             "true"))),
+    Function("ASCII", "ASCII(text)", "The code of the first character as a byte; 0 for an empty text.", takes(INT,
+             TEXT),
+             plain(_by_row(lambda t: (t.encode() or b"\0")[0] - (256 if (t.encode() or b"\0")[0] > 127 else 0),
+             pl.Int32())),
+             (("ASCII('abc')", "97"), ("ASCII('')", "0"))),
+    Function("CHR", "CHR(n)", "The character with this code (modulo 256); empty for a negative one.", takes(STRING,
+             INTEGER),
+             plain(_by_row(lambda n: "" if n < 0 else chr(n % 256), pl.String())), (("CHR(97)", '"a"'), ("CHR(-1)",
+             '""'))),
+    _hash("MD5", "md5", "900150983cd24fb0d6963f7d28e17f72"),
+    _hash("SHA1", "sha1", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+    _hash("SHA256", "sha256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+)  # fmt: skip
