@@ -63,6 +63,7 @@ class Applier:
             self._version = catalog.version
         readings = await self._read()
         if not readings:
+            self.caught_up = True
             return False
         started_s = self._clock.monotonic_s()
         changes = await asyncio.to_thread(lambda: [change_of(reading) for reading in readings])

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -18,7 +19,7 @@ __all__ = ["cursor_text", "read_cursor"]
 
 _VERSION = 1
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[int, int, list[bool | int | float | str | bytes | None]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[int, int, list[Any]]).decode
 
 
 def cursor_text(scope: str, values: Sequence[Scalar | None]) -> str:
@@ -43,13 +44,21 @@ def read_cursor(scope: str, text: str, types: Sequence[DataType]) -> list[Scalar
     )
 
 
-def _value(value: bool | int | float | str | bytes | None, data_type: DataType) -> Scalar | None:
+def _value(value: Any, data_type: DataType) -> Scalar | None:
     if value is None:
         return None
     kind = data_type.kind
     if kind is Kind.DECIMAL and isinstance(value, str):
         return Decimal(value)
-    wanted = {Kind.BOOLEAN: bool, Kind.FLOAT: float, Kind.DOUBLE: float, Kind.STRING: str, Kind.BYTES: bytes}
-    if type(value) is not wanted.get(kind, int):
+    wanted: dict[Kind, type[Any]] = {
+        Kind.BOOLEAN: bool,
+        Kind.FLOAT: float,
+        Kind.DOUBLE: float,
+        Kind.STRING: str,
+        Kind.BYTES: bytes,
+    }
+    as_cursor_text_wrote_it = type(value) is wanted.get(kind, int)
+    if not as_cursor_text_wrote_it:
         raise TypeError("another type")
-    return value
+    found: Scalar = value
+    return found

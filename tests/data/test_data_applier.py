@@ -1,0 +1,241 @@
+"""The applier: each effect of the log shows once in the store, whatever is killed or recreated in between."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from penstock.errors import Fenced, PenstockError
+from penstock.logs.memory import MemoryLog
+from penstock.logs.settings import LogSettings
+from penstock.model.batch import Op
+from penstock.model.stream import Column, Relation, StreamSpec
+from penstock.model.types import BIGINT, STRING
+from penstock.ports.clock import SystemClock
+from penstock.testing.clock import ManualClock
+from penstock.testing.store_contract import refused
+from penstock_data.applier import Applier
+from penstock_data.settings import ApplierSettings
+
+DAY = dt.datetime(2018, 1, 1)
+TOTALS = StreamSpec(
+    "totals",
+    "markets",
+    Relation.TABLE,
+    (Column("k", STRING, nullable=False), Column("v", BIGINT)),
+    primary_key=("k",),
+    store=True,
+)
+EVENTS = replace(TOTALS, name="events", relation=Relation.STREAM, primary_key=(), partitions=2)
+
+
+async def rows(harness: Any, relation: str = "totals") -> list[tuple[Any, ...]]:
+    return (await harness.store.snapshot(relation)).frame.rows()
+
+
+async def next_of(harness: Any, relation: str) -> dict[int, int] | None:
+    applied = await harness.store.applied(relation)
+    return None if applied is None else dict(applied.next)
+
+
+async def settled(role: Any) -> bool:
+    return role.applier.trouble is None and bool(role.applier.caught_up)
+
+
+async def until(look: Callable[[], Awaitable[Any]], wanted: Any) -> None:
+    """Look again and again until it is as wanted."""
+    async with asyncio.timeout(10):
+        while await look() != wanted:  # noqa: ASYNC110  # the store has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def test_rows_of_a_table_follow_its_changelog(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    role = harness.role()
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT), ("b", 1, Op.INSERT)])
+    await harness.derive(TOTALS, [("a", 2, Op.UPDATE_AFTER), ("b", 1, Op.DELETE)])
+    await harness.catch_up(role)
+    assert await rows(harness) == [("a", 2)]
+
+
+async def test_a_new_applier_goes_on_where_the_store_is(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
+    await harness.catch_up(harness.role())
+    await harness.derive(TOTALS, [("a", 2, Op.UPDATE_AFTER)])
+    second = harness.role()
+    await harness.catch_up(second)
+    assert await rows(harness) == [("a", 2)]
+    assert await second.applier.floors() == {("totals", 0): 2}
+
+
+async def test_two_appliers_on_one_store_do_not_write_twice(harness: Any) -> None:
+    await harness.deploy(EVENTS)
+    first, second = harness.role(), harness.role()
+    await harness.derive(EVENTS, [("a", 1, Op.INSERT)])
+    await harness.catch_up(first)
+    await harness.derive(EVENTS, [("b", 2, Op.INSERT)])
+    await second.applier.round()
+    with refused("fenced"):
+        await first.applier.round()
+    applied = await harness.store.applied("events")
+    assert applied is not None
+    assert dict(applied.next) == {0: 2, 1: 0}
+
+
+async def test_the_running_applier_reads_its_position_again_after_being_fenced(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    role = harness.role()
+    stop = asyncio.Event()
+    running = asyncio.create_task(role.run(stop))
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
+    other = harness.role()
+    for i in range(20):
+        await harness.derive(TOTALS, [("a", i, Op.UPDATE_AFTER)])
+        with contextlib.suppress(Fenced):
+            await other.applier.round()
+            continue
+        other = harness.role()
+    await until(lambda: rows(harness), [("a", 19)])
+    stop.set()
+    await running
+    assert (await harness.store.applied("totals")).next == {0: 21}
+
+
+async def test_a_stream_recreated_with_other_columns_starts_again(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    role = harness.role()
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
+    await harness.catch_up(role)
+    wider = replace(TOTALS, columns=(*TOTALS.columns, Column("w", BIGINT)))
+    await harness.deploy(wider)
+    await harness.derive(wider, [("b", 2, 3, Op.INSERT)])
+    await harness.catch_up(role)
+    assert await rows(harness) == [("b", 2, 3)]
+
+
+async def test_a_relation_that_leaves_the_app_leaves_the_store(harness: Any) -> None:
+    await harness.deploy(TOTALS, EVENTS)
+    role = harness.role()
+    await harness.catch_up(role)
+    await harness.deploy(EVENTS)
+    await harness.catch_up(role)
+    assert list(await harness.store.relations()) == ["events"]
+
+
+async def test_sources_and_relations_with_store_off_are_not_stored(harness: Any) -> None:
+    source = replace(TOTALS, name="source", relation=Relation.SOURCE, primary_key=())
+    await harness.deploy(source, replace(EVENTS, name="off", store=False), TOTALS)
+    role = harness.role()
+    await harness.catch_up(role)
+    assert list(await harness.store.relations()) == ["totals"]
+    assert await role.applier.floors() == {("totals", 0): 0}
+
+
+async def test_the_watermark_follows_even_without_rows(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    role = harness.role()
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)], watermark_ms=1000)
+    await harness.catch_up(role)
+    assert (await harness.store.applied("totals")).watermark_ms == 1000
+    await harness.derive(TOTALS, [], watermark_ms=2000)
+    await harness.catch_up(role)
+    assert (await harness.store.applied("totals")).watermark_ms == 2000
+
+
+async def test_an_empty_table_can_be_read_once_the_applier_has_looked(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    await harness.catch_up(harness.role())
+    assert await rows(harness) == []
+
+
+async def test_a_store_ahead_of_its_log_is_refused(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
+    await harness.catch_up(harness.role())
+    restored = type(harness)(harness.store, harness.url)
+    await restored.deploy(TOTALS)
+    with refused("store_ahead"):
+        await restored.role().run(asyncio.Event())
+
+
+async def test_what_is_not_applied_holds_the_log(harness: Any) -> None:
+
+    clock = ManualClock()
+    harness.log = MemoryLog(clock=clock, settings=LogSettings(retention_s=10))
+    await harness.deploy(TOTALS)
+    role = harness.role()
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
+    await clock.advance(60)
+    assert await role.applier.trim() == 0
+    await harness.catch_up(role)
+    assert await role.applier.trim() == 1
+
+
+async def test_events_that_the_log_has_deleted_leave_a_gap_and_the_rest_is_applied(harness: Any) -> None:
+
+    clock = ManualClock()
+    harness.log = MemoryLog(clock=clock, settings=LogSettings(retention_s=10))
+    await harness.deploy(EVENTS)
+    role = harness.role()
+    await harness.derive(EVENTS, [("a", 1, Op.INSERT)])
+    await harness.catch_up(role)
+    await harness.derive(EVENTS, [("b", 2, Op.INSERT)])
+    await clock.advance(60)
+    await harness.log.trim({})
+    await harness.derive(EVENTS, [("c", 3, Op.INSERT)])
+    await harness.catch_up(role)
+    assert (await harness.store.applied("events")).next == {0: 3, 1: 0}
+
+
+async def test_small_rounds_come_to_the_same_end(harness: Any) -> None:
+
+    await harness.deploy(TOTALS, EVENTS)
+    for i in range(30):
+        await harness.derive(TOTALS, [(f"k{i % 7}", i, Op.INSERT)])
+        await harness.derive(EVENTS, [("x", i, Op.INSERT)], partition=i % 2)
+
+    settings = ApplierSettings(round_max_bytes=1024, read_max_bytes=1024, read_max_batches=2)
+    applier = Applier(harness.log, harness.store, clock=SystemClock(), settings=settings)
+    turns = 0
+    while await applier.round():
+        turns += 1
+    assert turns > 5
+    assert len(await rows(harness)) == 7
+    assert (await harness.store.applied("events")).next == {0: 15, 1: 15}
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_round_that_fails_is_repeated_without_double_effect(
+    harness: Any, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`after`: the commit took place, but the applier was told that it failed."""
+
+    await harness.deploy(EVENTS)
+    await harness.derive(EVENTS, [("a", 1, Op.INSERT)])
+    real, failures = harness.store.apply, []
+
+    async def failing(changes: Any) -> None:
+        if failures:
+            await real(changes)
+            return
+        failures.append(1)
+        if moment == "after":
+            await real(changes)
+        raise PenstockError("store_unavailable", "database or disk is full", retry_after_s=1)
+
+    monkeypatch.setattr(harness.store, "apply", failing)
+    role, stop = harness.role(), asyncio.Event()
+    running = asyncio.create_task(role.run(stop))
+    await until(lambda: next_of(harness, "events"), {0: 1, 1: 0})
+    await until(lambda: settled(role), True)
+    stop.set()
+    await running
+    assert await next_of(harness, "events") == {0: 1, 1: 0}
+    assert all(check.ok for check in role.ready())
