@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 
-from penstock.model.batch import Op
-from penstock.model.types import BOOLEAN, DOUBLE, INT, STRING, TIMESTAMP
-from penstock_processor.compile.build import build_engine
-from penstock_processor.logical.plan import Named
-from processor.engine_plans import (
+from engine_plans import (
     app,
     block,
     call,
@@ -22,6 +18,11 @@ from processor.engine_plans import (
     statement,
     where,
 )
+
+from penstock.model.batch import Op
+from penstock.model.types import BOOLEAN, DOUBLE, INT, STRING, TIMESTAMP
+from penstock_processor.compile.build import build_engine
+from penstock_processor.logical.plan import Named
 
 HIGH = call(">", column("value", DOUBLE), literal(10.0, DOUBLE))
 RATIO = call("/", literal(100, INT), column("n", INT), returns=INT)

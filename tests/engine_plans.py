@@ -86,8 +86,14 @@ def windowed(child: Node, size_ms: int, *, slide_ms: int | None = None, time: st
     return WindowAssign(child.fields + added, child, kind, time, size_ms, slide_ms or size_ms, 0)
 
 
-def aggregate(window: WindowAssign, calls: Sequence[AggregateCall], *, keys: Sequence[Named] = (), early: bool = False,
-              columns: tuple[str, ...] = ("window_start", "window_end")) -> Aggregate:  # fmt: skip
+def aggregate(
+    window: WindowAssign,
+    calls: Sequence[AggregateCall],
+    *,
+    keys: Sequence[Named] = (),
+    early: bool = False,
+    columns: tuple[str, ...] = ("window_start", "window_end"),
+) -> Aggregate:
     made = [Field(key.name, key.expr.type) for key in keys]
     made += [Field(name, TIMESTAMP, name == "window_time") for name in columns]
     made += [Field(each.name, each.type) for each in calls]
