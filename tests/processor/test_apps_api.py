@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -216,7 +217,7 @@ async def test_what_is_no_app_text_is_refused(system: System) -> None:
     async with system.client.put("/v1/apps/1bad", data=APP.encode(), headers=SQL) as reply:
         assert reply.status == 400
     big = APP + "-- " + "x" * (1 << 20)
-    async with system.client.put("/v1/apps/produce", data=big.encode(), headers=SQL) as reply:
+    async with system.client.put("/v1/apps/produce", data=io.BytesIO(big.encode()), headers=SQL) as reply:
         assert reply.status == 413
 
 
