@@ -29,7 +29,7 @@ _SPAN_MS = {
 
 
 def number(text: str, *, negative: bool = False, span: Span = NOWHERE) -> Literal:
-    """INT, BIGINT, DECIMAL (with a point, or beyond BIGINT) or DOUBLE (with an exponent). Mismatch if out of range."""
+    """INT, BIGINT, DECIMAL (with a point, or beyond BIGINT) or DOUBLE (with an exponent). Mismatch out of range."""
     sign = "-" if negative else ""
     if "e" in text.lower():
         value = float(sign + text)
