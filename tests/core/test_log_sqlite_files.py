@@ -295,3 +295,25 @@ async def test_another_url_is_refused_with_what_to_use(clock: ManualClock, url: 
     with pytest.raises(PenstockError, match=says) as caught:
         await open_log(url, roles=ROLES, clock=clock)
     assert "sqlite:///folder" in caught.value.detail
+
+
+async def test_writes_and_reads_go_on_while_the_event_loop_never_idles(clock: ManualClock, tmp_path: Path):
+    """A loop that is always busy in short turns starves other threads; the log makes it give way."""
+    log = await SqliteLog.open(tmp_path, clock=clock, settings=LogSettings(tail_cache_bytes=0))
+    await log.put_app(APP, "", STREAMS, 0)
+    turns = 0
+
+    async def be_busy() -> None:
+        nonlocal turns
+        while True:
+            sum(range(10_000))
+            turns += 1
+            await asyncio.sleep(0)
+
+    busy = asyncio.ensure_future(be_busy())
+    for _ in range(10):
+        await log.append([new_batch("arrivals", 1)])
+        assert await log.read("arrivals", 0, 0, PLENTY_BYTES)
+    busy.cancel()
+    assert turns < 10_000  # without giving way, a single append may take as many
+    await log.close()

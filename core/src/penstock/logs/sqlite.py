@@ -22,6 +22,7 @@ from penstock.errors import LogUnavailable, PenstockError
 from penstock.logs import metrics, sqlite_catalog, sqlite_cycles, sqlite_rejected
 from penstock.logs.admissible import check_source
 from penstock.logs.catalog_change import CatalogState
+from penstock.logs.give_way import GiveWay
 from penstock.logs.settings import LogSettings
 from penstock.logs.sqlite_appends import append_sources, read_batches, read_head, read_ids
 from penstock.logs.sqlite_books import load_catalog, load_heads
@@ -60,7 +61,8 @@ class SqliteLog:
         self._heads: dict[StreamPartition, Head] = {}
         self._tail = TailCache(settings.tail_cache_bytes)
         self._ticks = Ticks()
-        self._readers = Readers(directory, settings=settings)
+        self._give_way = GiveWay()
+        self._readers = Readers(directory, settings=settings, give_way=self._give_way)
         self._writers: dict[str, Writer] = {}
         self._housekeeping = Housekeeping(self._writers, settings=settings)
         self._locks: list[RoleLock] = []
@@ -251,8 +253,6 @@ class SqliteLog:
             lock.release()
         self._ticks.wake_all()
 
-    # -- opening ------------------------------------------------------------------------------------------------
-
     async def _start(self) -> None:
         connections = await asyncio.to_thread(self._open_files)
         for role, connection in connections.items():
@@ -262,11 +262,12 @@ class SqliteLog:
                 role=role,
                 clock=self._clock,
                 settings=self._settings,
+                give_way=self._give_way,
                 publish=bind(self._publish, role),
                 other_files_bytes=bind(self._bytes_beside, role),
             )
         for foreign in self._foreign:
-            self._hear(await asyncio.to_thread(foreign.look))
+            self._hear(await self._readers.look(foreign))
             self._spawn(self._listen(foreign))
         self._spawn(self._purge())
         _log.info("log opened", directory=str(self._directory), roles=sorted(self._roles), **self.describe())
@@ -294,8 +295,6 @@ class SqliteLog:
             ForeignFile(self._directory, role, settings=self._settings) for role in sorted(ROLES - self._roles)
         ]
         return connections
-
-    # -- mirrors of what the files have, in the event loop --------------------------------------------------------
 
     def _publish(self, role: str, group: Sequence[Effects]) -> None:
         changed: set[str] = set()
@@ -328,7 +327,7 @@ class SqliteLog:
         while True:
             await asyncio.sleep(self._settings.foreign_poll_ms / 1000)
             try:
-                self._hear(await asyncio.to_thread(foreign.look))
+                self._hear(await self._readers.look(foreign))
             except apsw.Error as error:
                 _log.warning("cannot look at a file of another process", file=foreign.role, reason=str(error))
 
@@ -344,8 +343,6 @@ class SqliteLog:
             changed |= {CATALOG, *renewed, *gone}
             self._adopt(news.catalog, renewed | gone)
         self._ticks.bump(changed)
-
-    # -- the rest -----------------------------------------------------------------------------------------------
 
     async def _purge(self) -> None:
         """Delete batches that a change of the catalog made void, in this process's files."""

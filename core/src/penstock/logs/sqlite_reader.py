@@ -14,6 +14,7 @@ import apsw
 
 from penstock.errors import LogUnavailable
 from penstock.logs.catalog_change import CatalogState
+from penstock.logs.give_way import GiveWay
 from penstock.logs.settings import LogSettings
 from penstock.logs.sqlite_books import load_catalog, load_heads
 from penstock.logs.sqlite_schema import file_of, open_reader
@@ -28,9 +29,10 @@ StreamPartition = tuple[str, int]
 class Readers:
     """Runs queries in threads. Errors of SQLite become LogUnavailable."""
 
-    def __init__(self, directory: Path, *, settings: LogSettings) -> None:
+    def __init__(self, directory: Path, *, settings: LogSettings, give_way: GiveWay) -> None:
         self._directory = directory
         self._settings = settings
+        self._give_way = give_way
         self._executor = ThreadPoolExecutor(settings.reader_threads, thread_name_prefix="penstock-log-read")
         self._local = threading.local()
         self._opened: list[apsw.Connection] = []
@@ -38,9 +40,11 @@ class Readers:
 
     async def run(self, role: str, query: Callable[[apsw.Connection], T], *, absent: T) -> T:
         """The result of `query` on a role's file; `absent` while its owner has never run."""
-        if self._closed:
-            raise LogUnavailable("the log is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, role, query, absent)
+        return await self._in_thread(self._run, role, query, absent)
+
+    async def look(self, foreign: ForeignFile) -> ForeignNews | None:
+        """`foreign.look()` in a thread; `close` waits for it."""
+        return await self._in_thread(foreign.look)
 
     async def close(self) -> None:
         """Wait for the queries under way and close the connections."""
@@ -49,6 +53,12 @@ class Readers:
         for connection in self._opened:
             connection.close()
         self._opened.clear()
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        if self._closed:
+            raise LogUnavailable("the log is closed")
+        with self._give_way:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
 
     def _run(self, role: str, query: Callable[[apsw.Connection], T], absent: T) -> T:
         try:

@@ -22,6 +22,7 @@ import structlog
 from penstock.errors import LogFull, LogUnavailable, PenstockError
 from penstock.logs import metrics
 from penstock.logs.catalog_change import CatalogState
+from penstock.logs.give_way import GiveWay
 from penstock.logs.rejected_ids import RejectedIds
 from penstock.logs.settings import LogSettings
 from penstock.logs.sqlite_books import CatalogBook, HeadBook
@@ -96,6 +97,7 @@ class Writer:
         role: str,
         clock: Clock,
         settings: LogSettings,
+        give_way: GiveWay,
         publish: Callable[[Sequence[Effects]], None],
         other_files_bytes: Callable[[], int],
     ) -> None:
@@ -110,6 +112,7 @@ class Writer:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._waiting = 0
         self._waiting_bytes = 0
+        self._give_way = give_way
         self._heads = HeadBook(connection)
         self._catalog = CatalogBook(connection)
         self._rejected_ids = RejectedIds(role[0], _last_rejected_id(connection, role[0]))
@@ -149,6 +152,7 @@ class Writer:
         self._waiting += 1
         self._waiting_bytes += size_bytes
         self._queue.put(job)
+        self._give_way.enter()
         return job.done
 
     async def close(self) -> None:
@@ -164,7 +168,7 @@ class Writer:
         while (job := self._queue.get()) is not None:
             group, last = self._gather(job)
             self._write(group)
-            self._checkpoint()
+            self._look_after_file()
             if last:
                 break
         if self._failure is not None:
@@ -211,7 +215,6 @@ class Writer:
             if self._failure is not None or not self._took_place():
                 self._reply(group, [refusal] * len(group))
                 return
-        self.used_bytes = _used_bytes(self._connection)
         metrics.COMMIT_SECONDS.labels(self._role).observe(time.perf_counter() - started_s)
         metrics.GROUP_REQUESTS.labels(self._role).observe(len(group))
         self._reply(group, outcomes)
@@ -297,13 +300,17 @@ class Writer:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
-    def _checkpoint(self) -> None:
-        """After the replies, so that nobody waits for it but the next group."""
-        if self._wal_pages < self._settings.checkpoint_pages or self._failure is not None:
+    def _look_after_file(self) -> None:
+        """Measure and checkpoint, after the replies, so that nobody waits for it but the next group."""
+        if self._failure is not None:
             return
-        self._wal_pages = 0
+        checkpoint = self._wal_pages >= self._settings.checkpoint_pages
         try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            if checkpoint or self._settings.max_size_bytes is not None:
+                self.used_bytes = _used_bytes(self._connection)
+            if checkpoint:
+                self._wal_pages = 0
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:
             # A full disk or a busy reader only leaves the WAL longer; the events are in it. The rest is fatal.
             refusal = self._refusal(error)
@@ -319,6 +326,7 @@ class Writer:
 
     def _deliver(self, group: list[Job], outcomes: Sequence[Outcome]) -> None:
         self._publish([outcome for outcome in outcomes if isinstance(outcome, Effects)])
+        self._give_way.leave(len(group))
         self._waiting -= len(group)
         self._waiting_bytes -= sum(job.size_bytes for job in group)
         self._resolve(group, outcomes)
