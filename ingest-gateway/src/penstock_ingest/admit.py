@@ -102,12 +102,16 @@ def _check_object(text: bytes, reading: Reading) -> None:
 
 def _whole(blocks: Sequence[Block], spec: StreamSpec) -> NewBatch:
     """All events in one batch, the text as it came."""
+    if len(blocks) == 1:
+        (block,) = blocks
+        return _batch(spec, 0, text=block.text, count=block.count, bounds_ms=block.bounds_ms, ids=b"".join(block.ids))
+    bounds = [block.bounds_ms for block in blocks if block.bounds_ms is not None]
     return _batch(
         spec,
         0,
-        text=blocks[0].text if len(blocks) == 1 else b"\n".join([block.text for block in blocks]),
+        text=b"\n".join([block.text for block in blocks]),
         count=sum(block.count for block in blocks),
-        times_ms=[bound for block in blocks if block.bounds_ms for bound in block.bounds_ms],
+        bounds_ms=(min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None,
         ids=b"".join([b"".join(block.ids) for block in blocks]),
     )
 
@@ -134,7 +138,7 @@ def _selected(blocks: Sequence[Block], spec: StreamSpec, *, fresh: Sequence[bool
             partition,
             text=b"\n".join(lines[partition]),
             count=len(lines[partition]),
-            times_ms=times[partition],
+            bounds_ms=(min(times[partition]), max(times[partition])) if times[partition] else None,
             ids=b"".join(ids[partition]),
         )
         for partition in range(spec.partitions)
@@ -143,7 +147,7 @@ def _selected(blocks: Sequence[Block], spec: StreamSpec, *, fresh: Sequence[bool
 
 
 def _batch(
-    spec: StreamSpec, partition: int, *, text: bytes, count: int, times_ms: Sequence[int], ids: bytes
+    spec: StreamSpec, partition: int, *, text: bytes, count: int, bounds_ms: tuple[int, int] | None, ids: bytes
 ) -> NewBatch:
     return NewBatch(
         stream=spec.name,
@@ -151,7 +155,7 @@ def _batch(
         encoding=Encoding.NDJSON_ZSTD,
         payload=encode_text(text),
         count=count,
-        min_time_ms=min(times_ms, default=None),
-        max_time_ms=max(times_ms, default=None),
+        min_time_ms=bounds_ms[0] if bounds_ms else None,
+        max_time_ms=bounds_ms[1] if bounds_ms else None,
         ids=ids,
     )

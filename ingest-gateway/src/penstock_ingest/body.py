@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,7 +17,8 @@ __all__ = ["Form", "decompress", "form_of", "lines_of"]
 _BOM = b"\xef\xbb\xbf"
 _JSON = frozenset({"application/json"})
 _NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"})
-_ABSENT = frozenset({"", "application/octet-stream"})  # aiohttp reports the latter where there is no header
+_ABSENT = frozenset({"", "application/octet-stream"})
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 _SPACE = b" \t\r\n"
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -49,22 +51,17 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
     )
 
 
-def form_of(body: bytes, media_type: str, charset: str | None = None) -> Form:
-    """What the body holds, by its Content-Type; where that is absent, by looking at it.
+def form_of(body: bytes, content_type: str) -> Form:
+    """What the body holds, by its Content-Type (the header as it came, or empty); without one, by looking at it.
 
     Without a type, a body whose first line is a whole JSON value and that goes on after it is NDJSON.
+    `unsupported_media_type` for other types and for charsets that are not UTF-8.
     """
-    if charset is not None and charset.lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise PenstockError("unsupported_media_type", f"charset '{charset[:40]}': JSON is sent in UTF-8 (RFC 8259)")
+    media_type = _media_type(content_type)
     if media_type in _NDJSON:
         return Form.NDJSON
-    if media_type not in _JSON and media_type not in _ABSENT:
-        raise PenstockError(
-            "unsupported_media_type",
-            f"'{media_type[:80]}' is not accepted; send application/json or application/x-ndjson",
-        )
     body = body.removeprefix(_BOM)
-    start = body.lstrip(_SPACE)[:1] if body[:1] not in (b"{", b"[") else body[:1]
+    start = body[:1] if body[:1] in (b"{", b"[") else body.lstrip(_SPACE)[:1]
     if media_type in _ABSENT and start == b"{":
         first, _, rest = body.strip(_SPACE).partition(b"\n")
         if rest and _is_json(first):
@@ -91,6 +88,22 @@ def lines_of(body: bytes, form: Form) -> bytes:
     if b"\r" in body:
         body = body.replace(b"\r\n", b"\n")
     return body.rstrip(_SPACE) if body[-1:] in (b"\n", b" ", b"\t") else body
+
+
+@lru_cache(maxsize=64)
+def _media_type(content_type: str) -> str:
+    """The checked media type of a Content-Type header (RFC 9110 section 8.3)."""
+    media_type, *parameters = [part.strip().lower() for part in content_type.split(";")]
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') not in _CHARSETS:
+            raise PenstockError("unsupported_media_type", f"{value[:40]}: JSON is sent in UTF-8 (RFC 8259)")
+    if not (media_type in _NDJSON or media_type in _JSON or media_type in _ABSENT):
+        raise PenstockError(
+            "unsupported_media_type",
+            f"'{media_type[:80]}' is not accepted; send application/json or application/x-ndjson",
+        )
+    return media_type
 
 
 def _one_line(text: bytes) -> bytes:

@@ -55,13 +55,10 @@ class Gateway:
         self.streams = Streams(ports.log, ports.clock, settings.dedupe)
         self._log = ports.log
         self._clock = ports.clock
-        self._appends: set[asyncio.Task[tuple[Admission, list[Position]]]] = set()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="penstock-admit")
 
-    async def close(self) -> None:
-        """Wait for appends whose callers have gone away, and release the thread."""
-        if self._appends:
-            await asyncio.wait(self._appends)
+    def close(self) -> None:
+        """Release the thread; nothing may be in flight."""
         self._threads.shutdown(wait=False)
 
     async def accept(self, name: str, body: bytes, form: Form) -> Accepted:
@@ -134,12 +131,27 @@ class Gateway:
     async def _store(
         self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = ()
     ) -> tuple[Admission, list[Position]]:
-        """Claim, admit and append; the claim is settled whatever happens to the caller."""
-        claim = await self._claim(stream, reading, now_ms=now_ms) if stream.record.dedupe else None
-        task = asyncio.ensure_future(self._append(stream, reading, claim, now_ms=now_ms, replayed=replayed))
-        self._appends.add(task)
-        task.add_done_callback(self._appends.discard)
-        return await asyncio.shield(task)
+        """Claim, admit and append; the claim is settled whatever happens."""
+        if not stream.record.dedupe:
+            admission = await self._admit(stream, reading, None, now_ms=now_ms)
+            return admission, await self._append(admission, replayed)
+        claim = await self._claim(stream, reading, now_ms=now_ms)
+        is_confirmed = False
+        is_unsure = True
+        try:
+            admission = await self._admit(stream, reading, claim.fresh, now_ms=now_ms)
+            positions = await self._append(admission, replayed)
+            is_confirmed = True
+        except PenstockError as error:
+            is_unsure = isinstance(error, LogUnavailable)  # any other says that nothing was written
+            raise
+        finally:
+            if is_confirmed:
+                stream.index.confirm(claim, now_ms)
+            else:  # also when cancelled
+                stream.unsure |= is_unsure
+                stream.index.give_up(claim)
+        return admission, positions
 
     async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> Claim:
         """Ids of this request; waits while one of them is in a request whose append is not durable yet."""
@@ -154,38 +166,21 @@ class Gateway:
             outcome[0].on_settled(settled.set)
             await settled.wait()
 
-    async def _append(
-        self, stream: OpenStream, reading: Reading, claim: Claim | None, *, now_ms: int, replayed: Sequence[str]
-    ) -> tuple[Admission, list[Position]]:
-        started_s = self._clock.monotonic_s()
-        is_confirmed = False
-        is_unsure = True
-        try:
-            admission = await self._admit(stream, reading, claim, now_ms=now_ms)
-            positions: list[Position] = []
-            if admission.batches or admission.rejected or replayed:
-                positions = await self._log.append(admission.batches, admission.rejected, replayed)
-            is_confirmed = True
-        except PenstockError as error:
-            is_unsure = isinstance(error, LogUnavailable)  # any other says that nothing was written
-            raise
-        finally:
-            if claim is not None:
-                if is_confirmed:
-                    stream.index.confirm(claim, now_ms)
-                else:
-                    stream.unsure |= is_unsure
-                    stream.index.give_up(claim)
-        metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
-        return admission, positions
-
-    async def _admit(self, stream: OpenStream, reading: Reading, claim: Claim | None, *, now_ms: int) -> Admission:
-        fresh = None if claim is None else claim.fresh
-        size_bytes = sum(len(block.text) for block in reading.blocks)
+    async def _admit(
+        self, stream: OpenStream, reading: Reading, fresh: Sequence[bool] | None, *, now_ms: int
+    ) -> Admission:
         errors_max = self.settings.errors_max
-        if size_bytes < self.settings.thread_min_bytes:
+        if reading.size_bytes < self.settings.thread_min_bytes:
             return admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._threads, lambda: admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
         )
+
+    async def _append(self, admission: Admission, replayed: Sequence[str]) -> list[Position]:
+        if not (admission.batches or admission.rejected or replayed):
+            return []
+        started_s = self._clock.monotonic_s()
+        positions = await self._log.append(admission.batches, admission.rejected, replayed)
+        metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
+        return positions

@@ -20,6 +20,8 @@ from penstock_ingest.streams import source_of
 
 __all__ = ["IngestHttp"]
 
+_JSON = {"Content-Type": "application/json"}
+_encode = msgspec.json.Encoder().encode
 _WRITE = "ingest:write"
 _READ = "data:read"
 _WATERMARK_MAX_BYTES = 4096
@@ -40,6 +42,7 @@ class IngestHttp:
         self._in_flight_bytes = 0
         self.requests = 0  # being answered
         self.draining = False
+        metrics.IN_FLIGHT_BYTES.set_function(lambda: self._in_flight_bytes)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """As in the table of the HTTP interface."""
@@ -67,19 +70,19 @@ class IngestHttp:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         await self._access.require(request, _WRITE)
+        headers = request.headers
         held_bytes = self._hold(request.content_length or 0, 0)
         try:
-            sent = await self._body(request, self._settings.body_max_bytes)
-            held_bytes = self._hold(len(sent), held_bytes)
-            encoding = request.headers.get("Content-Encoding")
-            body = sent
+            body = await self._body(request, self._settings.body_max_bytes)
+            encoding = headers.get("Content-Encoding")
             if encoding is not None:
-                body = decompress(sent, encoding, self._settings.body_max_bytes)
+                body = decompress(body, encoding, self._settings.body_max_bytes)
+            if len(body) != held_bytes:
                 held_bytes = self._hold(len(body), held_bytes)
-            form = form_of(body, request.content_type if "Content-Type" in request.headers else "", request.charset)
+            form = form_of(body, headers.get("Content-Type", ""))
             accepted = await self._gateway.accept(request.match_info["stream"], body, form)
         finally:
-            self._hold(0, held_bytes)
+            self._in_flight_bytes -= held_bytes
         return _reply(accepted)
 
     async def _watermark(self, request: web.Request) -> web.StreamResponse:
@@ -112,7 +115,8 @@ class IngestHttp:
 
     async def _body(self, request: web.Request, max_bytes: int) -> bytes:
         """The body, read no further than `max_bytes`; the application's own limit does not matter here."""
-        if (request.content_length or 0) > max_bytes:
+        announced_bytes = request.content_length
+        if announced_bytes is not None and announced_bytes > max_bytes:
             raise _too_large(max_bytes)
         parts: list[bytes] = []
         size_bytes = 0
@@ -122,6 +126,8 @@ class IngestHttp:
                 if size_bytes > max_bytes:
                     raise _too_large(max_bytes)
                 parts.append(part)
+                if size_bytes == announced_bytes:
+                    break
         except (web.RequestPayloadError, web.HTTPException) as error:
             raise PenstockError("bad_request", f"the body cannot be read: {error}") from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -136,7 +142,6 @@ class IngestHttp:
                 retry_after_s=self._settings.retry_after_s,
             )
         self._in_flight_bytes = after_bytes
-        metrics.IN_FLIGHT_BYTES.set(after_bytes)
         return size_bytes
 
 
@@ -150,7 +155,7 @@ def _reply(accepted: Accepted) -> web.Response:
 
 
 def _json(body: object, *, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+    return web.Response(status=status, body=_encode(body), headers=_JSON)
 
 
 def _too_large(max_bytes: int) -> PenstockError:

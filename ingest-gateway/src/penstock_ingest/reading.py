@@ -63,6 +63,7 @@ class Reading:
     blocks: list[Block] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     unknown_fields: bool = False
+    size_bytes: int = 0
 
     @property
     def count(self) -> int:
@@ -70,17 +71,20 @@ class Reading:
         return sum(block.count for block in self.blocks)
 
     @property
-    def ids(self) -> list[bytes]:
+    def ids(self) -> Sequence[bytes]:
         """Dedupe ids of the good events, in order."""
-        return list(chain.from_iterable(block.ids for block in self.blocks))
+        if len(self.blocks) == 1:
+            return self.blocks[0].ids
+        return list(chain.from_iterable([block.ids for block in self.blocks]))
 
 
 def read_lines(text: bytes, record: Record, *, now_ms: int, event_max_bytes: int) -> Reading:
     """Check every event of `text` (one a line; blank lines are skipped, yet count in the index)."""
-    reading = Reading()
+    reading = Reading(size_bytes=len(text))
     latest_ms = now_ms + round(record.spec.max_ahead_s * 1000)
     first_line = 0
-    for block_text in _blocks(text, min(BLOCK_BYTES, event_max_bytes)):
+    size_bytes = min(BLOCK_BYTES, event_max_bytes)
+    for block_text in (text,) if len(text) <= size_bytes else _blocks(text, size_bytes):
         block = None
         if len(block_text) <= event_max_bytes:
             block = _read_at_once(block_text, record, latest_ms=latest_ms, reading=reading)
@@ -105,9 +109,6 @@ def time_ms(value: int | dt.datetime) -> int:
 
 def _blocks(text: bytes, size_bytes: int) -> Iterator[bytes]:
     """Cut at newlines: blocks of at most `size_bytes`, longer only where a single line is."""
-    if len(text) <= size_bytes:
-        yield text
-        return
     start = 0
     while start < len(text):
         end = len(text) if len(text) - start <= size_bytes else text.rfind(b"\n", start, start + size_bytes + 1)
@@ -130,7 +131,7 @@ def _read_at_once(text: bytes, record: Record, *, latest_ms: int, reading: Readi
                 if value is not None and read is not None:
                     read(value)
         times = _times(events, record)
-        bounds_ms = (time_ms(min(times)), time_ms(max(times))) if times else None
+        bounds_ms = _bounds_ms(times)
         if bounds_ms is not None and not EARLIEST_TIME_MS <= bounds_ms[0] <= bounds_ms[1] <= latest_ms:
             return None
         return Block(text, len(events), times, bounds_ms, record.ids(events), record.partitions(events))
@@ -171,6 +172,15 @@ def _times(events: Sequence[Any], record: Record) -> list[int | dt.datetime]:
     return list(map(record.time.get, events))
 
 
+def _bounds_ms(times: Sequence[Any]) -> tuple[int, int] | None:
+    if not times:
+        return None
+    if len(times) == 1:
+        only_ms = time_ms(times[0])
+        return only_ms, only_ms
+    return time_ms(min(times)), time_ms(max(times))
+
+
 def _read_each(
     lines: Sequence[bytes], record: Record, *, latest_ms: int, first: int, limit: int, reading: Reading
 ) -> Block:
@@ -192,8 +202,7 @@ def _read_each(
         events.append(event)
         if at_ms is not None:
             times.append(at_ms)
-    bounds_ms = (min(times), max(times)) if times else None
-    return Block(b"\n".join(good), len(good), times, bounds_ms, record.ids(events), record.partitions(events))
+    return Block(b"\n".join(good), len(good), times, _bounds_ms(times), record.ids(events), record.partitions(events))
 
 
 @dataclass(frozen=True, slots=True)

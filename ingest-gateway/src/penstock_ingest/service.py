@@ -56,7 +56,7 @@ class IngestRole:
             self._http.draining = True
             while self._http.requests:
                 await self._ports.clock.sleep(_DRAIN_POLL_S)
-            await self._gateway.close()
+            self._gateway.close()
         _logger.info("ingest stopped")
 
     def ready(self) -> Sequence[Check]:
