@@ -102,12 +102,15 @@ class Authority:
         public_url: str,
         revoked: dict[str, float],
         embedded: EmbeddedServer | None,
+        *,
+        clock: Clock,
     ) -> None:
         self.settings = settings
         self.access = access
         self.public_url = public_url
         self.embedded = embedded
         self._revoked = revoked
+        self._clock = clock
         self._listeners: list[RevocationListener] = []
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -127,6 +130,11 @@ class Authority:
     def on_revocation(self, listener: RevocationListener) -> None:
         """Be told about each token revoked from now on, within the same process."""
         self._listeners.append(listener)
+
+    def check_current(self, principal: Principal) -> None:
+        """`invalid_token` for a principal verified earlier whose token has been revoked since, or has expired."""
+        if principal.token_id in self._revoked or principal.expires_at_s <= self._clock.now_ms() / 1000:
+            raise PenstockError("invalid_token", "the token behind this is no longer valid; get a new one")
 
     def revoked_now(self, principal: Principal) -> None:
         """A token was revoked: refuse it from here on and tell the listeners."""
@@ -148,7 +156,7 @@ def _open(data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: s
         if settings.jwks_file is None:
             raise PenstockError("internal", "auth.issuer needs auth.jwks_file: the keys of that issuer, as a file")
         verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
-        return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None)
+        return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None, clock=clock)
     keys = open_signing_keys(data_dir)
     verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     issuer = TokenIssuer(
@@ -161,7 +169,7 @@ def _open(data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: s
     # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
     workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     embedded = EmbeddedServer(clients, keys=keys, issuer=issuer, verifier=workers_verifier)
-    return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, embedded)
+    return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, embedded, clock=clock)
 
 
 def _verifier(

@@ -42,7 +42,8 @@ class AuthSettings(BaseModel, frozen=True):
     )
     page_scope: str = Field(
         default="*:read data:read data:query ingest:write apps:admin",
-        description="Scopes of the page's session where it is opened without a secret.",
+        description="Scopes of the page's session where it is opened without a secret. On a machine with several "
+        "users, take scopes away here or close the page.",
     )
 
 

@@ -1,0 +1,86 @@
+"""The HTTP interface as a table: what `/openapi.json` and `/docs` say. One line an operation, all roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["OPERATIONS", "Operation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`scope` None: no token needed. `query`: parameter → what it means. `body`: media types that are accepted."""
+
+    method: str
+    path: str
+    role: str
+    summary: str
+    scope: str | None
+    reply: str
+    status: int = 200
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: tuple[str, ...] = ()
+
+
+_JSON = ("application/json",)
+_TOPIC_QUERY = {
+    "after": "A cursor, 'earliest' or 'latest' (the default). Exclusive.",
+    "filter": "A SQL predicate over the columns.",
+    "format": "envelope (the default) or raw: the columns alone.",
+    "slow": "Live: what to do with a subscriber that cannot keep up: gap (the default), latest or close.",
+    "limit": "Pages: 100 by default, 10000 at most.",
+    "ticket": "Live: a one-time ticket instead of a token.",
+}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("post", "/v1/streams/{stream}/events", "ingest", "Send events; the reply comes when they are durable.",
+              "ingest:write", "Counts, errors by index, positions; 207 if some were rejected, 422 if all were.",
+              body=("application/json", "application/x-ndjson")),
+    Operation("get", "/v1/streams/{stream}", "ingest", "The stream's schema.", "ingest:write", "Columns."),
+    Operation("get", "/v1/streams/{stream}/connect", "ingest", "The same over a WebSocket: one message a batch.",
+              "ingest:write", "Switching protocols.", status=101),
+    Operation("post", "/v1/streams/{stream}/watermark", "ingest", "Say that a source is complete up to a time.",
+              "ingest:write", "The watermark.", body=_JSON),
+    Operation("get", "/v1/topics", "publish", "The topics that the token may read.", None,
+              "Topics with columns, key and scope."),
+    Operation("get", "/v1/topics/{topic}", "publish",
+              "Events: live over a WebSocket or text/event-stream, a page of history as JSON or NDJSON.",
+              "<topic>:read", "Envelopes; `next` of a page is where to resume.", query=_TOPIC_QUERY),
+    Operation("post", "/v1/tickets", "publish", "A one-time ticket for a browser's WebSocket or EventSource.",
+              "<topic>:read", "The ticket and its life in seconds.", body=_JSON),
+    Operation("post", "/oauth/token", "publish", "A token, by client credentials (RFC 6749).", None, "The token.",
+              body=("application/x-www-form-urlencoded",)),
+    Operation("post", "/oauth/revoke", "publish", "Revoke a token (RFC 7009).", None, "Done.",
+              body=("application/x-www-form-urlencoded",)),
+    Operation("get", "/oauth/jwks.json", "publish", "The public keys (RFC 7517).", None, "A key set."),
+    Operation("get", "/.well-known/oauth-authorization-server", "publish", "Metadata (RFC 8414).", None, "Metadata."),
+    Operation("get", "/.well-known/oauth-protected-resource", "publish", "Metadata (RFC 9728).", None, "Metadata."),
+    Operation("post", "/session", "publish", "Open the page's session with a client's secret.", None,
+              "A cookie that scripts cannot read.", body=_JSON),
+    Operation("delete", "/session", "publish", "End the page's session.", None, "Done.", status=204),
+    Operation("get", "/v1/data/{relation}", "data", "Rows of a stored table or of raw.<stream>.", "data:read",
+              "Rows and the cursor of the next page.",
+              query={"select": "Columns.", "order": "Columns, `.desc`: descending.", "limit": "100, at most 10000.",
+                     "cursor": "From the page before."}),
+    Operation("get", "/v1/summaries/{relation}", "data", "Aggregates over time.", "data:read",
+              "Buckets, and up to when they are complete.",
+              query={"from": "Inclusive.", "to": "Exclusive.", "bucket": "Such as 1h.", "group": "Columns.",
+                     "agg": "Such as sum(tonnes),count(*).", "time": "The time column."}),
+    Operation("post", "/v1/query", "data", "One read-only SELECT.", "data:query", "Rows.", body=_JSON),
+    Operation("get", "/v1/apps", "processor", "The apps.", "apps:admin", "Apps and their versions."),
+    Operation("get", "/v1/apps/{app}", "processor", "An app's SQL.", "apps:admin", "The app; ETag is its version."),
+    Operation("put", "/v1/apps/{app}", "processor", "Deploy or replace an app while it runs.", "apps:admin",
+              "The app.", body=("application/sql",)),
+    Operation("delete", "/v1/apps/{app}", "processor", "Remove an app.", "apps:admin", "Done.", status=204),
+    Operation("post", "/v1/apps/{app}/validate", "processor", "Check an app without deploying it.", "apps:admin",
+              "Findings with line, column and remedy.", body=("application/sql",)),
+    Operation("get", "/v1/apps/{app}/explain", "processor", "The plan.", "apps:admin", "Every stage."),
+    Operation("get", "/v1/apps/{app}/statistics", "processor", "Rates and lags.", "apps:admin", "Figures."),
+    Operation("get", "/v1/rejected", "processor", "Rejected events, newest first.", "apps:admin", "Events."),
+    Operation("post", "/v1/rejected/replay", "processor", "Correct and replay rejected events.", "apps:admin",
+              "What became of each.", body=_JSON),
+    Operation("get", "/livez", "all", "Does the process live?", None, "Yes."),
+    Operation("get", "/readyz", "all", "Can it be used?", None, "Its parts; 503 if one is not ready."),
+    Operation("get", "/metrics", "all", "Metrics for Prometheus.", None, "Text."),
+)  # fmt: skip

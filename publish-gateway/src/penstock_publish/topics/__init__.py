@@ -1,0 +1,1 @@
+"""Topics: envelopes, rings, the hub that fans out, and one shell per transport."""

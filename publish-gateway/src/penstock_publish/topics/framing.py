@@ -1,0 +1,127 @@
+"""Envelopes, notices and frames as bytes, made once and shared by every subscriber of the same kind. Pure.
+
+An encoding is how lines travel: `ws` one text frame a line (RFC 6455, 5.2; server frames carry no mask, so they are
+the same for everybody), `sse` one event a line (HTML standard, 9.2), `lines` NDJSON.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import StrEnum
+
+import msgspec
+
+from penstock.model.position import Cursor
+from penstock_publish.topics.rows import Row
+
+__all__ = [
+    "CLOSE_REASON_BYTES_MAX",
+    "PING_FRAME",
+    "Encoding",
+    "Form",
+    "close_reason",
+    "envelopes",
+    "expiring_notice",
+    "frame",
+    "frame_notice",
+    "gap_notice",
+    "hb_notice",
+    "open_notice",
+]  # fmt: skip
+
+PING_FRAME = b"\x89\x00"
+CLOSE_REASON_BYTES_MAX = 123  # RFC 6455, 5.5: control frames have at most 125 bytes, two of them are the code
+
+_encode = msgspec.json.Encoder().encode
+_TEXT = 0x81
+
+
+class Encoding(StrEnum):
+    """How lines travel on a transport."""
+
+    WS = "ws"
+    SSE = "sse"
+    LINES = "lines"
+
+
+class Form(StrEnum):
+    """`format=`: the whole envelope, or the columns alone."""
+
+    ENVELOPE = "envelope"
+    RAW = "raw"
+
+
+def envelopes(topic: str, rows: Sequence[Row], cursors: Sequence[bytes], *, form: Form) -> list[bytes]:
+    """One JSON object a row: `t`, `c`, `k` where the topic has a key, `op` and `complete` for tables, `d`."""
+    if form is Form.RAW:
+        return [row.columns for row in rows]
+    head = b'{"t":%b,"c":"' % _encode(topic)
+    lines = []
+    for row, cursor in zip(rows, cursors, strict=True):
+        key = b"" if row.key is None else b',"k":' + row.key
+        if row.op is None:
+            lines.append(b'%b%b"%b,"d":%b}' % (head, cursor, key, row.columns))
+        else:
+            table = (head, cursor, key, row.op, row.complete or b"true", row.columns)
+            lines.append(b'%b%b"%b,"op":"%b","complete":%b,"d":%b}' % table)
+    return lines
+
+
+def frame(lines: Sequence[bytes], cursors: Sequence[bytes], encoding: Encoding) -> bytes:
+    """Lines as one run of bytes for the wire."""
+    if encoding is Encoding.WS:
+        return b"".join([part for line in lines for part in (_text_header(len(line)), line)])
+    if encoding is Encoding.SSE:
+        return b"".join([b"id: %b\ndata: %b\n\n" % pair for pair in zip(cursors, lines, strict=True)])
+    return b"".join([part for line in lines for part in (line, b"\n")])
+
+
+def frame_notice(notice: dict[str, object], encoding: Encoding) -> bytes:
+    """A `sys` line. Over SSE it has the type `sys`, and its cursor, where it has one, becomes the last event id."""
+    line = _encode(notice)
+    if encoding is Encoding.WS:
+        return _text_header(len(line)) + line
+    if encoding is Encoding.SSE:
+        cursor = notice.get("c", notice.get("to"))
+        return (b"" if cursor is None else b"id: %b\n" % str(cursor).encode()) + b"event: sys\ndata: %b\n\n" % line
+    return line + b"\n"
+
+
+def open_notice(cursor: Cursor) -> dict[str, object]:
+    """The stream begins after this cursor."""
+    return {"sys": "open", "t": cursor.topic, "c": cursor.text()}
+
+
+def gap_notice(after: Cursor, to: Cursor, *, events: int | None) -> dict[str, object]:
+    """Events after `after` up to and with `to` are left out; `events` None: unknown how many."""
+    return {"sys": "gap", "t": to.topic, "from": after.text(), "to": to.text(), "n": events}
+
+
+def expiring_notice(in_s: float) -> dict[str, object]:
+    """The token expires in so many seconds."""
+    return {"sys": "expiring", "in": max(0, round(in_s))}
+
+
+def hb_notice(cursor: Cursor) -> dict[str, object]:
+    """Nothing to send; everything up to this cursor has been looked at."""
+    return {"sys": "hb", "c": cursor.text()}
+
+
+def close_reason(code: str, *, retry_ms: int | None, after: str | None) -> bytes:
+    """The reason of a close frame, at most 123 bytes: a cursor that does not fit is left out (null)."""
+    reason = _encode({"code": code, "retry_ms": retry_ms, "after": after})
+    if len(reason) > CLOSE_REASON_BYTES_MAX:
+        reason = _encode({"code": code, "retry_ms": retry_ms, "after": None})
+    return reason
+
+
+def _text_header(size_bytes: int) -> bytes:
+    if size_bytes < 126:
+        return _SHORT_HEADERS[size_bytes]
+    if size_bytes < 65_536:
+        return struct.pack("!BBH", _TEXT, 126, size_bytes)
+    return struct.pack("!BBQ", _TEXT, 127, size_bytes)
+
+
+_SHORT_HEADERS = [struct.pack("!BB", _TEXT, size_bytes) for size_bytes in range(126)]

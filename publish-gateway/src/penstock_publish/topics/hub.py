@@ -1,0 +1,237 @@
+"""The hub: who is subscribed to what, one tail per topic in use, and the clock of all sessions.
+
+The only part of the fan-out that waits: it reads the log, offers what it read to the live topic, and looks after
+connections whose time has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from contextlib import suppress
+from itertools import count
+
+import structlog
+
+from penstock.errors import LogUnavailable, PenstockError
+from penstock.model.batch import Batch
+from penstock.model.position import Cursor
+from penstock.model.stream import StreamSpec
+from penstock.ports.clock import Clock
+from penstock.ports.log import Log
+from penstock_publish.metrics import CONNECTIONS
+from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.connection import Connection
+from penstock_publish.topics.history import heads_of
+from penstock_publish.topics.live import LiveTopic
+from penstock_publish.topics.render import Filter, Kind
+from penstock_publish.topics.session import Close
+
+__all__ = ["Hub", "Subscription"]
+
+_log = structlog.get_logger(__name__)
+
+#: How long one wait for the log lasts at most; also how late a dropped topic is noticed without a tick.
+_WAIT_S = 5.0
+_RETRY_S = 1.0
+#: Pace at which sessions are looked after. A token that expires is noticed that much later at most.
+_SWEEP_S = 0.25
+_CATALOG = ""
+
+
+class Subscription:
+    """A connection's place in the hub; give it back with `Hub.unsubscribe`."""
+
+    __slots__ = ("connection", "kind", "topic")
+
+    def __init__(self, topic: LiveTopic, kind: Kind, connection: Connection) -> None:
+        self.topic = topic
+        self.kind = kind
+        self.connection = connection
+
+
+class Hub:
+    """Live topics and their connections."""
+
+    def __init__(self, log: Log, clock: Clock, settings: PublishSettings) -> None:
+        self._log = log
+        self._clock = clock
+        self._settings = settings
+        self._topics: dict[str, LiveTopic] = {}
+        self._feeds: dict[str, asyncio.Task[None]] = {}
+        self._opening = asyncio.Lock()
+        self._by_token: dict[str, set[Connection]] = {}
+        self._due: list[tuple[float, int, Connection]] = []
+        self._order = count()
+        self.connection_count = 0
+        self.draining = False
+
+    async def topic(self, spec: StreamSpec) -> LiveTopic:
+        """The live topic, with its tail running; its rings begin at the end of the log if it was not in use."""
+        async with self._opening:
+            live = self._topics.get(spec.name)
+            if live is not None and live.spec == spec:
+                return live
+            if live is not None:
+                await self._stop_feed(live, Close(1001, "topic_changed", retry_ms=0))
+            heads = await heads_of(self._log, spec)
+            cursor = Cursor(spec.name, heads[0].epoch, tuple(head.next for head in heads))
+            live = LiveTopic(spec, cursor, ring_bytes_max=self._settings.ring_bytes_max)
+            self._topics[spec.name] = live
+            self._feeds[spec.name] = asyncio.create_task(self._feed(live), name=f"publish-{spec.name}")
+            return live
+
+    def check_room(self, name: str, filter_text: str) -> None:
+        """`too_many_requests` or `draining` if one more connection to a topic cannot be taken."""
+        settings, topic = self._settings, self._topics.get(name)
+        if self.draining:
+            raise PenstockError("draining", "this process is stopping; connect again", retry_after_s=1.0)
+        if self.connection_count >= settings.connections_max:
+            raise _too_many(f"{settings.connections_max} connections are open (connections_max)")
+        if topic is None:
+            return
+        if topic.connection_count >= settings.subscribers_per_topic_max:
+            limit = settings.subscribers_per_topic_max
+            raise _too_many(f"{name} has {limit} subscribers (subscribers_per_topic_max)")
+        filters = topic.filter_texts
+        if filter_text and filter_text not in filters and len(filters) >= settings.filters_per_topic_max:
+            limit = settings.filters_per_topic_max
+            raise _too_many(f"{limit} different filters are in use on {name} (filters_per_topic_max)")
+
+    def subscribe(self, topic: LiveTopic, kind: Kind, connection: Connection, *, filter_: Filter) -> Subscription:
+        """Take a connection in; it goes live with `LiveTopic.join`."""
+        topic.add(connection, kind, filter_)
+        self.connection_count += 1
+        CONNECTIONS.labels(kind.encoding.value).inc()
+        self._by_token.setdefault(connection.principal.token_id, set()).add(connection)
+        heapq.heappush(self._due, (self._clock.monotonic_s(), next(self._order), connection))
+        return Subscription(topic, kind, connection)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Forget a connection; the tail stops with the last subscriber of a topic."""
+        connection, topic = subscription.connection, subscription.topic
+        connection.closed = True
+        topic.remove(connection, subscription.kind)
+        self.connection_count -= 1
+        CONNECTIONS.labels(subscription.kind.encoding.value).dec()
+        with_token = self._by_token.get(connection.principal.token_id, set())
+        with_token.discard(connection)
+        if not with_token:
+            self._by_token.pop(connection.principal.token_id, None)
+        async with self._opening:
+            if topic.connection_count == 0 and self._topics.get(topic.spec.name) is topic:
+                await self._stop_feed(topic, None)
+
+    def revoke(self, token_id: str) -> None:
+        """Close the connections of a token that was revoked."""
+        for connection in tuple(self._by_token.get(token_id, ())):
+            connection.close(Close(4401, "invalid_token"))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look after sessions until `stop`, then send everybody away with a hint when to come back."""
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                sleeping = asyncio.ensure_future(self._clock.sleep(_SWEEP_S))
+                await asyncio.wait((stopped, sleeping), return_when=asyncio.FIRST_COMPLETED)
+                sleeping.cancel()
+                self._sweep()
+        finally:
+            stopped.cancel()
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Close all connections with 1001 and stop the tails."""
+        self.draining = True
+        close = Close(1001, "draining", retry_ms=self._settings.drain_retry_ms)
+        for topic in tuple(self._topics.values()):
+            await self._stop_feed(topic, close)
+
+    def _sweep(self) -> None:
+        now_s = self._clock.monotonic_s()
+        while self._due and self._due[0][0] <= now_s:
+            _, order, connection = heapq.heappop(self._due)
+            if connection.closed:
+                continue
+            next_s = connection.tick(now_s)
+            if not connection.closed:
+                heapq.heappush(self._due, (max(next_s, now_s), order, connection))
+
+    async def _stop_feed(self, topic: LiveTopic, close: Close | None) -> None:
+        name = topic.spec.name
+        self._topics.pop(name, None)
+        feed = self._feeds.pop(name, None)
+        if close is not None:
+            topic.close_all(close)
+        if feed is not None and feed is not asyncio.current_task():
+            feed.cancel()
+            with suppress(asyncio.CancelledError):
+                await feed
+
+    async def _feed(self, topic: LiveTopic) -> None:
+        """The tail of one topic: wait for the log, read, fan out; while events keep coming, not too often."""
+        retry = asyncio.create_task(self._retry_laggards(topic))
+        try:
+            tick = 0
+            while await self._still_there(topic):
+                try:
+                    tick = await self._log.wait((topic.spec.name, _CATALOG), tick, _WAIT_S)
+                    await self._feed_until_quiet(topic)
+                except LogUnavailable as error:
+                    _log.warning("topic_feed_failed", topic=topic.spec.name, detail=error.detail)
+                    await self._clock.sleep(_RETRY_S)
+        finally:
+            retry.cancel()
+
+    async def _feed_until_quiet(self, topic: LiveTopic) -> None:
+        """Fan out at once, then as long as there is more: what was appended meanwhile goes out together."""
+        pause_s = self._settings.merge_ms / 1000
+        more = await self._feed_once(topic)
+        while more:
+            await asyncio.sleep(pause_s)
+            more = await self._feed_once(topic)
+
+    async def _feed_once(self, topic: LiveTopic) -> bool:
+        batches = await self._read(topic)
+        if not batches:
+            return False
+        if sum(len(batch.payload) for batch in batches) > self._settings.inline_bytes_max:
+            rendered, rings = await asyncio.to_thread(topic.render, batches)
+        else:
+            rendered, rings = topic.render(batches)
+        topic.publish(batches, rendered, rings)
+        return True
+
+    async def _read(self, topic: LiveTopic) -> list[Batch]:
+        batches: list[Batch] = []
+        for partition, offset in enumerate(topic.cursor.next):
+            batches += await self._log.read(topic.spec.name, partition, offset, self._settings.read_bytes_max)
+        return batches
+
+    async def _still_there(self, topic: LiveTopic) -> bool:
+        """False once the topic was dropped or recreated; its connections are closed then."""
+        try:
+            spec = (await self._log.catalog()).streams.get(topic.spec.name)
+            if spec is None or not spec.publish:
+                topic.close_all(Close(4404, "unknown_topic"))
+            elif spec != topic.spec or (await self._log.head(spec.name, 0)).epoch != topic.cursor.epoch:
+                topic.close_all(Close(1001, "topic_changed", retry_ms=0))
+            else:
+                return True
+        except PenstockError as error:
+            if isinstance(error, LogUnavailable):
+                return True
+            topic.close_all(Close(4404, error.code))
+        if self._topics.get(topic.spec.name) is topic:
+            del self._topics[topic.spec.name], self._feeds[topic.spec.name]
+        return False
+
+    async def _retry_laggards(self, topic: LiveTopic) -> None:
+        while True:
+            await topic.has_laggards.wait()
+            await asyncio.sleep(self._settings.lag_poll_ms / 1000)
+            topic.retry_laggards()
+
+
+def _too_many(what: str) -> PenstockError:
+    return PenstockError("too_many_requests", f"{what}; try again later", retry_after_s=5.0)

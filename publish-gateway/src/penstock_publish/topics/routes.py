@@ -1,0 +1,136 @@
+"""HTTP side of topics: the list, one URL for every transport, and tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+
+from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.http.credentials import refuse_token_in_url
+from penstock.http.problem import guarded
+from penstock.model.stream import Relation, StreamSpec
+from penstock.ports.clock import Clock
+from penstock.ports.log import Log
+from penstock_publish.authority import Authority
+from penstock_publish.bodies import read_json
+from penstock_publish.settings import PublishSettings
+from penstock_publish.tickets import Tickets
+from penstock_publish.topics.pages import serve_page
+from penstock_publish.topics.request import Transport, read_topic_request, transport_of
+from penstock_publish.topics.rows import key_columns
+from penstock_publish.topics.sse import serve_sse
+from penstock_publish.topics.subscribe import Subscriber
+from penstock_publish.topics.websocket import serve_websocket
+
+__all__ = ["TopicRoutes", "scope_of"]
+
+
+class _TicketRequest(msgspec.Struct):
+    topic: str
+    origin: str | None = None
+
+
+class TopicRoutes:
+    """Handlers of `/v1/topics`, `/v1/topics/{topic}` and `/v1/tickets`."""
+
+    def __init__(
+        self, authority: Authority, log: Log, subscriber: Subscriber, *, clock: Clock, settings: PublishSettings
+    ) -> None:
+        self._authority = authority
+        self._log = log
+        self._subscriber = subscriber
+        self._clock = clock
+        self._settings = settings
+        self._tickets = Tickets(lifetime_s=settings.ticket_lifetime_s, limit=settings.tickets_max)
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """For the listener."""
+        return [
+            web.get("/v1/topics", guarded(self._list)),
+            web.get("/v1/topics/{topic}", guarded(self._topic), allow_head=False),
+            web.post("/v1/tickets", guarded(self._ticket)),
+        ]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        principal = self._authority.access.identify(request)
+        catalog = await self._log.catalog()
+        topics = [
+            _describe(spec)
+            for _, spec in sorted(catalog.streams.items())
+            if spec.publish and principal.allows(scope_of(spec))
+        ]
+        return _json({"topics": topics})
+
+    async def _topic(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["topic"]
+        transport = transport_of(request)
+        refuse_token_in_url(request)
+        ticket = request.query.get("ticket")
+        if ticket is not None and not transport.live:
+            raise PenstockError("bad_request", "a ticket opens a WebSocket or event stream; send a bearer token here")
+        if ticket is None:
+            principal = self._authority.access.identify(request)
+        else:
+            principal = self._redeem(request, ticket, name)
+        spec = await self._spec(name)
+        if not principal.allows(scope_of(spec)):
+            raise self._authority.access.scope_error(scope_of(spec))
+        wanted = read_topic_request(request, spec, transport=transport, settings=self._settings)
+        if not transport.live:
+            page = await self._subscriber.look_up(spec, wanted, principal)
+            return await serve_page(request, page, self._log, transport=transport, settings=self._settings)
+        prepared = await self._subscriber.prepare(spec, wanted, principal)
+        if transport is Transport.WEBSOCKET:
+            return await serve_websocket(request, prepared, self._subscriber, settings=self._settings)
+        origin = request.headers.get("Origin") if ticket is not None else None
+        return await serve_sse(request, prepared, self._subscriber, cors_origin=origin)
+
+    def _redeem(self, request: web.Request, ticket: str, topic: str) -> Principal:
+        origin, now_s = request.headers.get("Origin"), self._clock.monotonic_s()
+        principal = self._tickets.redeem(ticket, topic, origin=origin, now_s=now_s)
+        self._authority.check_current(principal)
+        return principal
+
+    async def _ticket(self, request: web.Request) -> web.Response:
+        principal = self._authority.access.identify(request)
+        wanted = await read_json(request, self._settings.body_bytes_max, shape=_TicketRequest)
+        spec = await self._spec(wanted.topic)
+        if not principal.allows(scope_of(spec)):
+            raise self._authority.access.scope_error(scope_of(spec))
+        origin = wanted.origin or request.headers.get("Origin")
+        ticket = self._tickets.issue(principal, spec.name, origin=origin, now_s=self._clock.monotonic_s())
+        return _json({"ticket": ticket, "expires_in": self._settings.ticket_lifetime_s})
+
+    async def _spec(self, name: str) -> StreamSpec:
+        spec = (await self._log.catalog()).streams.get(name)
+        if spec is None or not spec.publish:
+            raise PenstockError("unknown_topic", f"there is no topic '{name[:100]}'; GET /v1/topics lists them")
+        return spec
+
+
+def scope_of(spec: StreamSpec) -> str:
+    """The scope that a subscriber needs."""
+    return spec.scope or f"{spec.name}:read"
+
+
+def _describe(spec: StreamSpec) -> dict[str, object]:
+    return {
+        "topic": spec.name,
+        "app": spec.app,
+        "relation": spec.relation.value,
+        "scope": scope_of(spec),
+        "columns": [{"name": c.name, "type": str(c.type), "nullable": c.nullable} for c in spec.columns],
+        "key": list(key_columns(spec)),
+        "time_column": spec.time_column,
+        "partitions": spec.partitions,
+        "early": spec.relation is Relation.TABLE and spec.emit == "early",
+    }
+
+
+def _json(document: object) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(document), content_type="application/json", headers={"Cache-Control": "no-store"}
+    )

@@ -1,0 +1,183 @@
+"""From a request to a live connection: check, find the start, replay from the log, meet the ring.
+
+Everything that can be refused is refused in `prepare`, before the handshake, as an HTTP problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.model.position import Cursor
+from penstock.model.stream import StreamSpec
+from penstock.ports.clock import Clock
+from penstock.ports.log import Log
+from penstock.ports.store import Store
+from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.connection import Connection, Outlet
+from penstock_publish.topics.filters import Filters
+from penstock_publish.topics.framing import Encoding, envelopes, frame, frame_notice, gap_notice, open_notice
+from penstock_publish.topics.history import History, Piece, Start
+from penstock_publish.topics.hub import Hub, Subscription
+from penstock_publish.topics.live import LiveTopic
+from penstock_publish.topics.render import Filter, Kind
+from penstock_publish.topics.request import TopicRequest
+from penstock_publish.topics.ring import Place
+from penstock_publish.topics.session import Close, Pace, Session
+
+__all__ = ["Prepared", "Subscriber"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that will be served."""
+
+    spec: StreamSpec
+    wanted: TopicRequest
+    principal: Principal
+    filter: Filter
+    history: History
+    start: Start
+
+
+class Subscriber:
+    """Makes connections; one per process."""
+
+    def __init__(self, hub: Hub, log: Log, store: Store, *, clock: Clock, settings: PublishSettings) -> None:
+        self._hub = hub
+        self._log = log
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._filters = Filters(settings.filters_per_topic_max)
+
+    async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
+        """Compile the filter and find the start; errors of the request are raised here."""
+        self._hub.check_room(spec.name, wanted.filter_text)
+        return await self.look_up(spec, wanted, principal)
+
+    async def look_up(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
+        """As `prepare`, for a page: it takes no connection."""
+        filter_ = await self._filters.compile(spec, wanted.filter_text)
+        history = History(self._log, self._store, spec, filter_=filter_, settings=self._settings)
+        return Prepared(spec, wanted, principal, filter_, history, await history.start(wanted.after))
+
+    @asynccontextmanager
+    async def serving(self, prepared: Prepared, outlet: Outlet) -> AsyncIterator[Connection]:
+        """Serve the subscriber until the block is left."""
+        live = await self._hub.topic(prepared.spec)
+        connection = self._connect(prepared, outlet, live)
+        kind = Kind(prepared.filter.text, prepared.wanted.form, outlet.encoding)
+        subscription = self._hub.subscribe(live, kind, connection, filter_=prepared.filter)
+        outlet.write(frame_notice(open_notice(prepared.start.cursor), outlet.encoding))
+        if prepared.start.notice is not None:
+            outlet.write(frame_notice(prepared.start.notice, outlet.encoding))
+        if prepared.start.cursor.epoch != live.cursor.epoch:
+            connection.close(Close(1001, "topic_changed", retry_ms=0))
+        replay = None
+        if not connection.closed and not self._joins_at_once(prepared, subscription):
+            replay = asyncio.create_task(self._replay(prepared, subscription))
+        try:
+            yield connection
+        finally:
+            if replay is not None:
+                replay.cancel()
+                await asyncio.gather(replay, return_exceptions=True)
+            await self._hub.unsubscribe(subscription)
+
+    def _joins_at_once(self, prepared: Prepared, subscription: Subscription) -> bool:
+        """The usual case, `latest` on a topic at rest: no replay, and no task for it."""
+        place, number = subscription.topic.meeting_point(subscription.kind)
+        if prepared.start.key_hash is not None or prepared.start.cursor.next != place:
+            return False
+        return subscription.topic.join(subscription.connection, subscription.kind, number)
+
+    def _connect(self, prepared: Prepared, outlet: Outlet, live: LiveTopic) -> Connection:
+        settings, now_s = self._settings, self._clock.monotonic_s()
+        lifetime_s = prepared.principal.expires_at_s - self._clock.now_ms() / 1000
+        missed_max = settings.pings_missed_max if outlet.encoding is Encoding.WS else None
+        session = Session(
+            live.cursor_of,
+            prepared.start.cursor.next,
+            encoding=outlet.encoding,
+            form=prepared.wanted.form,
+            slow=prepared.wanted.slow,
+            filtered=bool(prepared.filter.text),
+            pace=Pace(now_s + lifetime_s, settings.expiring_s, settings.ping_s, missed_max),
+            now_s=now_s,
+        )
+        return Connection(
+            session,
+            outlet,
+            prepared.principal,
+            tally=live.tally,
+            send_buffer_bytes=settings.send_buffer_bytes,
+            flush_bytes=settings.flush_bytes_max,
+        )
+
+    async def _replay(self, prepared: Prepared, subscription: Subscription) -> None:
+        """Bring a connection from its start to the ring; one that starts at the ring's end is there at once."""
+        connection, live, kind = subscription.connection, subscription.topic, subscription.kind
+        try:
+            cursor = await self._send_current_rows(prepared, connection, kind)
+            while not connection.closed:
+                place, number = live.meeting_point(kind)
+                if any(ours > theirs for ours, theirs in zip(cursor.next, place, strict=True)):
+                    await asyncio.sleep(self._settings.lag_poll_ms / 1000)  # the tail has yet to come this far
+                    continue
+                cursor = await self._send_log(prepared, connection, kind=kind, cursor=cursor, place=place)
+                if cursor.next == place and live.join(connection, kind, number):
+                    return
+        except PenstockError as error:
+            _log.warning("replay_failed", topic=live.spec.name, code=error.code, detail=error.detail)
+            connection.close(Close(4503, error.code, retry_ms=1_000))
+
+    async def _send_current_rows(self, prepared: Prepared, connection: Connection, kind: Kind) -> Cursor:
+        start = prepared.start
+        if start.key_hash is None:
+            return start.cursor
+        async for piece in prepared.history.pieces(start, until=start.cursor.next):
+            if not await self._write(prepared, connection, kind=kind, piece=piece):
+                break
+            connection.session.resume = piece.resume
+        connection.session.resume = None if not connection.closed else connection.session.resume
+        return start.cursor
+
+    async def _send_log(
+        self, prepared: Prepared, connection: Connection, *, kind: Kind, cursor: Cursor, place: Place
+    ) -> Cursor:
+        """Send the log from `cursor` to `place`; where the send stopped if the connection is closed."""
+        if cursor.next == place:
+            return cursor
+        async for piece in prepared.history.pieces(Start(cursor), until=place):
+            if not await self._write(prepared, connection, kind=kind, piece=piece):
+                return cursor
+            cursor = piece.cursor
+            connection.session.place = cursor.next
+        if cursor.next != place:  # retention deleted the rest while we were reading
+            end = Cursor(cursor.topic, cursor.epoch, place)
+            lost = None if prepared.filter.text else sum(place) - sum(cursor.next)
+            connection.outlet.write(frame_notice(gap_notice(cursor, end, events=lost), kind.encoding))
+            cursor = end
+        return cursor
+
+    async def _write(self, prepared: Prepared, connection: Connection, *, kind: Kind, piece: Piece) -> bool:
+        """Write a piece once there is room; False if the connection is closed."""
+        if not await connection.room(self._settings.lag_poll_ms / 1000):
+            return False
+        data = b"" if piece.notice is None else frame_notice(piece.notice, kind.encoding)
+        if piece.rows:
+            lines = envelopes(prepared.spec.name, piece.rows, piece.cursors, form=kind.form)
+            data += frame(lines, piece.cursors, kind.encoding)
+        if data:
+            connection.outlet.write(data)
+            connection.tally.events += len(piece.rows)
+        return True

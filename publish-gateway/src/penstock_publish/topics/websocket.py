@@ -1,0 +1,95 @@
+"""WebSocket: aiohttp's handshake and reader, our own writer of frames made beforehand (RFC 6455).
+
+Shared frames go straight to the transport, one write a flush. Whatever is written is whole frames, so pings and the
+close frame can come in between. No compression in this version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import WSMsgType, web
+
+from penstock_publish.metrics import CLOSED_CONNECTIONS
+from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.framing import PING_FRAME, Encoding, close_reason
+from penstock_publish.topics.session import Close
+from penstock_publish.topics.subscribe import Prepared, Subscriber
+
+__all__ = ["serve_websocket"]
+
+_ENDED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
+
+
+async def serve_websocket(
+    request: web.Request, prepared: Prepared, subscriber: Subscriber, *, settings: PublishSettings
+) -> web.StreamResponse:
+    """Upgrade and serve until one side closes."""
+    socket = web.WebSocketResponse(
+        timeout=settings.close_wait_s, autoping=False, compress=False, max_msg_size=settings.inbound_bytes_max
+    )
+    await socket.prepare(request)
+    transport = request.transport
+    if transport is None:
+        return socket
+    outlet = _WebSocketOutlet(socket, transport, close_wait_s=settings.close_wait_s)
+    try:
+        async with subscriber.serving(prepared, outlet) as connection:
+            while True:
+                message = await socket.receive()
+                if message.type in _ENDED:
+                    break
+                connection.session.heard()
+                if message.type is WSMsgType.PING and not outlet.gone():
+                    await socket.pong(message.data)
+    finally:
+        await outlet.closed()
+    return socket
+
+
+class _WebSocketOutlet:
+    """Implements `Outlet`."""
+
+    encoding = Encoding.WS
+
+    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport, *, close_wait_s: float) -> None:
+        self._socket = socket
+        self._transport = transport
+        self._close_wait_s = close_wait_s
+        self._closing: asyncio.Task[None] | None = None
+        self.unsent_bytes = transport.get_write_buffer_size
+
+    def write(self, data: bytes) -> None:
+        """See `Outlet`."""
+        if not self._transport.is_closing() and self._closing is None:
+            self._transport.write(data)
+
+    def ping(self) -> None:
+        """See `Outlet`."""
+        self.write(PING_FRAME)
+
+    def gone(self) -> bool:
+        """See `Outlet`."""
+        return self._transport.is_closing()
+
+    def close(self, close: Close, after: str) -> None:
+        """See `Outlet`."""
+        if self._closing is None:
+            CLOSED_CONNECTIONS.labels(str(close.code)).inc()
+            reason = close_reason(close.error, retry_ms=close.retry_ms, after=after)
+            self._closing = asyncio.create_task(self._close(close.code, reason))
+
+    async def closed(self) -> None:
+        """Wait until a close of ours is through."""
+        if self._closing is not None:
+            await asyncio.gather(self._closing, return_exceptions=True)
+
+    async def _close(self, code: int, reason: bytes) -> None:
+        try:
+            async with asyncio.timeout(2 * self._close_wait_s):
+                await self._socket.close(code=code, message=reason)
+        except TimeoutError:
+            pass
+        finally:
+            if self._transport.get_write_buffer_size():  # the other side does not read: it will not get the rest
+                self._transport.abort()
