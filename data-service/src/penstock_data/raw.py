@@ -23,6 +23,7 @@ from penstock_data.settings import QuerySettings
 __all__ = ["RawPage", "raw_page"]
 
 _FIRST_READ_BYTES = 64 * 1024  # a page of a hundred rows needs one batch, not megabytes of them
+_END = 2**62  # beyond every offset
 _CHUNK_ROWS = 4096  # events decoded at a time when a filter may need more than one page of them
 
 
@@ -49,6 +50,8 @@ async def raw_page(log: Log, spec: StreamSpec, query: PageQuery, limits: QuerySe
         if start not in partitions:
             raise PenstockError("bad_cursor", f"'{spec.name}' has no partition {start}")
     for partition in reversed(partitions) if descending else partitions:
+        if scan.spent():  # at the end of the partition before
+            return RawPage(scan.frame(), cursor_text(scope, [partition, _END if descending else 0]))
         stopped = await scan.partition(log, partition, head=heads[partition], bound=bound)
         if stopped is not None:
             return RawPage(scan.frame(), cursor_text(scope, [partition, stopped]))
@@ -72,6 +75,10 @@ class _Scan:
             return empty_frame(self._query.select)
         return pl.concat(self._found).select([column.name for column in self._query.select])
 
+    def spent(self) -> bool:
+        """True when the page is full or enough events have been looked at."""
+        return self._left_rows <= 0 or self._left_scan <= 0
+
     async def partition(self, log: Log, partition: int, *, head: Head, bound: int | None) -> int | None:
         """Look through one partition; the offset where to go on if a limit was reached before its end."""
         low, high = _bounds(self._query.conditions, partition)
@@ -88,7 +95,7 @@ class _Scan:
                 return None
             size_bytes *= 2
             low = await asyncio.to_thread(self._through, batches, low, high)
-            if self._spent():
+            if self.spent():
                 return low if low < high else None
         return None
 
@@ -99,9 +106,9 @@ class _Scan:
             end = min(batch.next, high)
             if not _may_match(self._spec, batch, self._query.conditions):
                 low = max(low, end)
-            while low < end and not self._spent():
+            while low < end and not self.spent():
                 low = self._take(batch, low, end)
-            if self._spent() or low >= high:
+            if self.spent() or low >= high:
                 return low
         return low
 
@@ -131,7 +138,7 @@ class _Scan:
                 batches += found
                 at = found[-1].next
             high = await asyncio.to_thread(self._window, batches, start, high)
-            if self._spent():
+            if self.spent():
                 return high if low < high else None
         return None
 
@@ -161,9 +168,6 @@ class _Scan:
         self._left_rows -= frame.height
         self._left_scan -= scanned
 
-    def _spent(self) -> bool:
-        return self._left_rows <= 0 or self._left_scan <= 0
-
 
 def _descending(query: PageQuery) -> bool:
     if not query.order:
@@ -175,7 +179,7 @@ def _descending(query: PageQuery) -> bool:
 
 def _bounds(conditions: Sequence[Condition], partition: int) -> tuple[int, int]:
     """Offsets [low, high) outside of which no event of the partition can match the conditions on POSITION."""
-    low, high = 0, 2**62
+    low, high = 0, _END
     for condition in conditions:
         if condition.column.name != POSITION or condition.negated or not isinstance(condition.value, tuple):
             continue

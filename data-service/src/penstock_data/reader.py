@@ -137,7 +137,7 @@ class DataReader:
         if found.frame.height > query.limit:
             last = rows.row(-1, named=True)
             next_cursor = cursor_text(scope, [stored_value(last[o.column.name], o.column) for o in order])
-        return Rows(rows, query.select, next_cursor)
+        return Rows(rows.select([column.name for column in query.select]), query.select, next_cursor)
 
 
 def _version(applied: Applied | None) -> Mapping[str, object]:

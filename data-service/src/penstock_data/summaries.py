@@ -218,7 +218,7 @@ def _bucket(query: SummaryQuery) -> pl.Expr:
 
 
 def _input(aggregate: Aggregate) -> pl.Expr:
-    return pl.lit(1) if aggregate.column is None else pl.col(aggregate.column.name)
+    return pl.repeat(1, pl.len()) if aggregate.column is None else pl.col(aggregate.column.name)
 
 
 def _folded(aggregate: Aggregate, name: str) -> pl.Expr:
