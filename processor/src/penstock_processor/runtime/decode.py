@@ -36,9 +36,11 @@ class Decoded:
 class RowDecoder:
     """Decodes lines of one stream: physical columns, in order, in their Polars types. Not for two threads at once."""
 
-    def __init__(self, columns: Sequence[Column], *, small_bytes: int = SMALL_BYTES) -> None:
+    def __init__(
+        self, columns: Sequence[Column], *, small_bytes: int = SMALL_BYTES, forbid_unknown: bool = False
+    ) -> None:
         self._columns = tuple(columns)
-        self._exact = ExactReader(self._columns)
+        self._exact = ExactReader(self._columns, forbid_unknown=forbid_unknown)
         self._fast = all(c.type.kind in FAST_KINDS for c in self._columns)
         self._small_bytes = small_bytes
 

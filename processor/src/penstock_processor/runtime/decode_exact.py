@@ -16,10 +16,11 @@ from penstock.model.stream import Column
 from penstock.model.types import Kind
 from penstock_processor.runtime.timestamps import timestamps_of_text
 
-__all__ = ["BadRow", "ExactReader"]
+__all__ = ["BadRow", "ExactReader", "series_of_values"]
 
 #: From here on a column of timestamps is read at once; before, the fixed cost of an expression is more than reading.
 _COLUMN_ROWS_MIN = 256
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,15 @@ class BadRow:
 class ExactReader:
     """Reads lines as rows of `columns`: the last of duplicate keys wins, unknown fields are skipped."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], *, forbid_unknown: bool = False) -> None:
         self._columns = tuple(columns)
         fields = [
             (f"c{i}", wire_type(c.type) | None, msgspec.field(default=None, name=c.name))
             for i, c in enumerate(self._columns)
         ]
-        self._decoder = msgspec.json.Decoder(msgspec.defstruct("Row", fields, gc=False))
+        self._decoder = msgspec.json.Decoder(
+            msgspec.defstruct("Row", fields, gc=False, forbid_unknown_fields=forbid_unknown)
+        )
 
     def read(self, lines: Sequence[bytes]) -> tuple[pl.DataFrame, list[BadRow]]:
         """The frame of all good lines, in order, and the bad ones (their indices are missing from the frame)."""
@@ -54,21 +57,28 @@ class ExactReader:
         return frame, [bad[i] for i in sorted(bad)]
 
     def _rows(self, lines: Sequence[bytes], bad: dict[int, BadRow]) -> list[Any]:
+        text = b"\n".join(lines)
         try:
-            rows: list[Any] = self._decoder.decode_lines(b"\n".join(lines))
-            if len(rows) == len(lines):
-                return rows
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            if not text.isascii():
+                text.decode()  # msgspec skips unknown fields without looking at their bytes
+            # It takes any white space between two objects; `}`, newline, `{` cannot be inside of one.
+            if len(lines) == 1 or text.count(b"}\n{") == len(lines) - 1:
+                rows: list[Any] = self._decoder.decode_lines(text)
+                if len(rows) == len(lines):
+                    return rows
+        except _UNREADABLE:
             pass  # one of them is bad: find out which
         empty = self._decoder.decode(b"{}")
         rows = []
         for i, line in enumerate(lines):
             try:
+                line.decode()
                 rows.append(self._decoder.decode(line))
             except msgspec.ValidationError as error:
                 rows.append(empty)
-                bad[i] = BadRow(i, "wrong_type", self._named(str(error)))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                code = "unknown_field" if "unknown field" in str(error) else "wrong_type"
+                bad[i] = BadRow(i, code, self._named(str(error)))
+            except _UNREADABLE as error:
                 rows.append(empty)
                 bad[i] = BadRow(i, "bad_json", f"not a JSON object: {error}")
         return rows
@@ -83,11 +93,26 @@ class ExactReader:
             parsed = timestamps_of_text(pl.Series(column.name, values, dtype=pl.String))
             if not parsed.null_count():
                 return parsed.cast(polars_type(column.type)) if column.type.kind is Kind.TIMESTAMP else _zoned(parsed)
-        return _typed(column, _read_all(column, values, read, bad))
+        return series_of_values(column, _read_all(column, values, read, bad))
 
     def _named(self, detail: str) -> str:
         """msgspec's path names the field as it stands in JSON already: `... - at `$.price``."""
         return detail.replace("`$.", "`")
+
+
+def series_of_values(column: Column, values: list[Any]) -> pl.Series:
+    """The column of values as `codecs.json_values.reader` makes them."""
+    match column.type.kind:
+        case Kind.TIMESTAMP:
+            return pl.Series(column.name, values, dtype=pl.Int64).cast(pl.Datetime("ms"))
+        case Kind.TIMESTAMP_LTZ:
+            return _zoned(pl.Series(column.name, values, dtype=pl.Int64).cast(pl.Datetime("ms")))
+        case Kind.DATE:
+            return pl.Series(column.name, values, dtype=pl.Int32).cast(pl.Date)
+        case Kind.TIME:
+            return (pl.Series(column.name, values, dtype=pl.Int64) * 1_000_000).cast(pl.Time)
+        case _:
+            return pl.Series(column.name, values, dtype=polars_type(column.type))
 
 
 def _read_all(column: Column, values: list[Any], read: Callable[[Any], Any], bad: dict[int, BadRow]) -> list[Any]:
@@ -104,20 +129,6 @@ def _read_all(column: Column, values: list[Any], read: Callable[[Any], Any], bad
             code = "out_of_range" if isinstance(error, OutOfRange) else "wrong_type"
             bad.setdefault(i, BadRow(i, code, f"{column.name}: {error}"))
     return out
-
-
-def _typed(column: Column, values: list[Any]) -> pl.Series:
-    match column.type.kind:
-        case Kind.TIMESTAMP:
-            return pl.Series(column.name, values, dtype=pl.Int64).cast(pl.Datetime("ms"))
-        case Kind.TIMESTAMP_LTZ:
-            return _zoned(pl.Series(column.name, values, dtype=pl.Int64).cast(pl.Datetime("ms")))
-        case Kind.DATE:
-            return pl.Series(column.name, values, dtype=pl.Int32).cast(pl.Date)
-        case Kind.TIME:
-            return (pl.Series(column.name, values, dtype=pl.Int64) * 1_000_000).cast(pl.Time)
-        case _:
-            return pl.Series(column.name, values, dtype=polars_type(column.type))
 
 
 def _zoned(series: pl.Series) -> pl.Series:

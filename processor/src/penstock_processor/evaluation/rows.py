@@ -1,0 +1,136 @@
+"""Rows of a finite file, a piece at a time: NDJSON, CSV (each also gzipped) or Parquet, to typed columns."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import polars as pl
+
+from penstock.codecs.frames import polars_schema
+from penstock.errors import PenstockError
+from penstock.model.stream import Column, StreamSpec
+from penstock_processor.evaluation.admission import Admission
+from penstock_processor.evaluation.text_columns import columns_of_text
+from penstock_processor.runtime.decode import Decoded, RowDecoder
+from penstock_processor.runtime.decode_exact import BadRow
+
+__all__ = ["PIECE_BYTES", "PIECE_ROWS", "Piece", "pieces_of"]
+
+#: Text read at once: large enough that a cycle's fixed cost does not count, small enough for bounded memory.
+PIECE_BYTES = 8 * 1024 * 1024
+#: Rows read at once where a file has its own blocks (Parquet).
+PIECE_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows: the admitted ones, and the refused ones with their row number in the file, from 0."""
+
+    frame: pl.DataFrame
+    bad: list[BadRow]
+
+
+def pieces_of(path: Path, spec: StreamSpec, *, now_ms: int, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+    """All rows of the file, in order, checked as at the edge. `bad_request` for a file that cannot be read."""
+    name = path.name.removesuffix(".gz")
+    admission = Admission(spec, now_ms=now_ms)
+    try:
+        if name.endswith(".parquet"):
+            decoded = _parquet(path, spec.columns)
+        elif name.endswith(".csv"):
+            decoded = _csv(path, spec.columns, piece_bytes)
+        else:
+            decoded = _ndjson(path, spec, piece_bytes)
+        first = 0
+        for rows, count in decoded:
+            frame, bad = admission.check(rows)
+            yield Piece(frame, [BadRow(first + b.row, b.code, b.detail) for b in bad] if bad else [])
+            first += count
+    except (OSError, EOFError) as error:
+        raise PenstockError("bad_request", f"{path}: {error}") from None
+    except pl.exceptions.PolarsError as error:
+        raise PenstockError("bad_request", f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def _ndjson(path: Path, spec: StreamSpec, piece_bytes: int) -> Iterator[tuple[Decoded, int]]:
+    decoder = RowDecoder(spec.columns, forbid_unknown=spec.unknown == "reject")
+    for text in _lines(path, piece_bytes):
+        clean = _without_blank_lines(text)
+        if clean:
+            yield decoder.decode(clean), clean.count(b"\n") + 1
+
+
+def _csv(path: Path, columns: Sequence[Column], piece_bytes: int) -> Iterator[tuple[Decoded, int]]:
+    header: list[str] = []
+    for text in _lines(path, piece_bytes, quoted=True):
+        if not header:
+            line, _, text = text.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+            header = pl.read_csv(io.BytesIO(line + b"\n"), infer_schema=False).columns
+        if not text.strip():
+            continue
+        texts = pl.read_csv(
+            io.BytesIO(text), has_header=False, schema=dict.fromkeys(header, pl.String()), infer_schema=False
+        )
+        yield columns_of_text(texts, columns), texts.height
+
+
+def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[tuple[Decoded, int]]:
+    scan = pl.scan_parquet(path)
+    there = scan.collect_schema()
+    schema = polars_schema(columns)
+    selected = [
+        pl.col(name).cast(dtype) if name in there else pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in schema.items()
+    ]
+    offset = 0
+    while True:
+        frame = scan.slice(offset, PIECE_ROWS).select(selected).collect()
+        if not frame.height:
+            return
+        yield Decoded(frame, None, []), frame.height
+        offset += frame.height
+
+
+def _lines(path: Path, piece_bytes: int, *, quoted: bool = False) -> Iterator[bytes]:
+    """Whole lines, about `piece_bytes` at a time. `quoted`: a newline inside quotes does not end a line."""
+    with _opened(path) as file:
+        rest = b""
+        while chunk := file.read(piece_bytes):
+            end = _end(chunk if not quoted else rest + chunk, quoted=quoted)
+            if quoted:
+                chunk, rest = rest + chunk, b""
+            if end < 0:
+                rest += chunk
+                continue
+            yield rest + chunk[:end]
+            rest = chunk[end + 1 :]
+        if rest:
+            yield rest
+
+
+def _end(chunk: bytes, *, quoted: bool) -> int:
+    """Place of the last newline that ends a line; -1 if there is none."""
+    end = chunk.rfind(b"\n")
+    while quoted and end >= 0 and chunk.count(b'"', 0, end) % 2:
+        end = chunk.rfind(b"\n", 0, end)
+    return end
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.name.endswith(".gz"):
+        return cast("BinaryIO", gzip.open(path, "rb"))
+    return path.open("rb", buffering=0)
+
+
+def _without_blank_lines(text: bytes) -> bytes:
+    if b"\r" in text:
+        text = text.replace(b"\r", b" ")  # only white space between tokens can be a bare one (RFC 8259 section 7)
+    text = text.strip()
+    if b"\n\n" not in text and b"\n " not in text and b"\n\t" not in text:
+        return text
+    return b"\n".join(line for line in text.split(b"\n") if line.strip())
