@@ -70,7 +70,11 @@ class PenstockProcess:
     def start(self) -> PenstockProcess:
         """Start and wait for the `Ready:` line."""
         self.launch()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except AssertionError:
+            self.kill()
+            raise
         return self
 
     def launch(self) -> None:
