@@ -82,7 +82,10 @@ class Streams:
 
     async def get(self, name: str) -> OpenStream:
         """The stream, ready to accept; `unknown_stream` if there is none or an app writes it."""
-        spec = source_of((await self._log.catalog()).streams, name)
+        streams = (await self._log.catalog()).streams
+        if name not in streams:
+            self._open.pop(name, None)
+        spec = source_of(streams, name)
         stream = self._open.get(name)
         if stream is not None and stream.spec is spec and not stream.unsure:
             return stream
