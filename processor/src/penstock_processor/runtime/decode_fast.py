@@ -86,20 +86,20 @@ def _schema(first: bytes, columns: Sequence[Column]) -> dict[str, pl.DataType]:
 def _provable(text: bytes, raw: pl.DataFrame) -> Mask | None:
     """Rows for which the counts agree; None when all do."""
     data: Bytes = np.frombuffer(text, dtype=np.uint8)
-    colon = data[1:] == _COLON
-    before = data[:-1]
-    keys = np.flatnonzero(colon & (before == _QUOTE)) + 1
-    spaced = colon & (before <= _SPACE)
+    colons = np.flatnonzero(data == _COLON)
+    before = data[colons - 1]  # a text that begins with a colon is no JSON object, and Polars has read it
+    keys = colons[before == _QUOTE]
+    spaced = colons[before <= _SPACE]
     strings = keys[_value_starts(data, keys) == _QUOTE]
     textual = [name for name, dtype in raw.schema.items() if dtype == pl.String]
     cells = sum(raw.height - raw[name].null_count() for name in raw.columns)
     text_cells = sum(raw.height - raw[name].null_count() for name in textual)
-    if len(keys) == cells and len(strings) == text_cells and not spaced.any():
+    if len(keys) == cells and len(strings) == text_cells and not len(spaced):
         return None
     ends = np.append(np.flatnonzero(data == _NEWLINE), len(data))
     same_keys = _per_line(keys, ends) == _filled(raw, raw.columns)
     same_strings = _per_line(strings, ends) == _filled(raw, textual)
-    unspaced = _per_line(np.flatnonzero(spaced), ends) == 0
+    unspaced = _per_line(spaced, ends) == 0
     mask: Mask = np.logical_and(np.logical_and(same_keys, same_strings), unspaced)
     return mask
 
