@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from rich.console import Console
 from penstock.errors import PenstockError
 
 __all__ = ["register"]
+
+SWITCH_INTERVAL_S = 0.0005
 
 Apps = Annotated[
     list[Path] | None, typer.Argument(help="SQL files, or folders with app.sql; none: what is deployed.")
@@ -79,6 +82,9 @@ def up(
     async def banner(url: str) -> None:
         _print_banner(url, [file.name for file in files], settings.data)
 
+    # The event loop shares the interpreter with threads that write, read and compute. At the default of 5 ms a busy
+    # loop keeps a thread waiting for that long each time it comes back; see docs/decisions.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(launch, on_ready=banner))
 

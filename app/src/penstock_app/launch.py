@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from penstock.errors import PenstockError
+from penstock.errors import LogUnavailable, PenstockError
 from penstock.http.listener import Listener, health_routes
 from penstock.ports.clock import Clock
 from penstock.role import Check, Role
@@ -25,6 +25,8 @@ from penstock_app.samples import feed_samples
 from penstock_app.settings import PenstockSettings
 
 __all__ = ["Launch", "serve"]
+
+LOG_WATCH_S = 0.2
 
 log = structlog.get_logger()
 
@@ -78,13 +80,14 @@ async def _run(
             )
         if launch.sample_folders:
             extras.append(asyncio.create_task(_feed(launch)))
+        extras.append(asyncio.create_task(_watch_log(opened, launch.clock)))
         await _first_of(stop, [*running.values(), *extras])
     finally:
         for task in extras:
             task.cancel()
         await asyncio.gather(*extras, return_exceptions=True)
         await _drain(running, stops, launch.settings.http.drain_s)
-    for task in running.values():
+    for task in [*running.values(), *extras]:
         if not task.cancelled() and (error := task.exception()):
             raise error
 
@@ -119,6 +122,13 @@ async def _drain(running: dict[str, asyncio.Task[None]], stops: dict[str, asynci
             log.warning("role_did_not_drain", role=name, after_s=drain_s)
             task.cancel()
             await asyncio.wait([task], timeout=drain_s)
+
+
+async def _watch_log(opened: OpenedRoles, clock: Clock) -> None:
+    """Raise when the log has failed for good (a sync that failed): nothing can be acknowledged any more."""
+    while (failure := opened.log_failure()) is None:
+        await clock.sleep(LOG_WATCH_S)
+    raise LogUnavailable(f"the log failed and this process ends: {failure}; check the disk, then start again")
 
 
 async def _feed(launch: Launch) -> None:

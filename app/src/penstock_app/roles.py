@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -33,6 +33,7 @@ class OpenedRoles:
     processor: ProcessorRole
     access: Access
     routes: Sequence[web.AbstractRouteDef]
+    log_failure: Callable[[], str | None]  # why the log cannot be written any more, if so
 
 
 async def open_roles(
@@ -53,4 +54,6 @@ async def open_roles(
     processor = build_processor(settings.processor, ports, replay_admission=ingest.replay_admission)
     publish = build_publish(settings.publish, ports, authority=authority)
     data = build_data(settings.data_service, ports)
-    return OpenedRoles((ingest, processor, publish, data), processor, authority.access, authority.routes())
+    return OpenedRoles(
+        (ingest, processor, publish, data), processor, authority.access, authority.routes(), log.failure
+    )

@@ -221,6 +221,14 @@ class Log(Protocol):
         """
         ...
 
+    def failure(self) -> str | None:
+        """Why this log can never be written again by this process (a sync that failed), or None. The process ends."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """Adapter, place and the settings that the database says it runs with; for logs and benches."""
+        ...
+
     async def close(self) -> None:
         """Finish what was promised and release files."""
         ...

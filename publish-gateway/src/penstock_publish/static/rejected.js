@@ -18,7 +18,7 @@ export function startRejected() {
 }
 
 function row(event) {
-  const text = element("input", { value: event.raw, ariaLabel: `Event ${event.id}`, size: 40, spellcheck: false });
+  const text = element("input", { defaultValue: event.raw, ariaLabel: `Event ${event.id}`, size: 40, spellcheck: false });
   const button = element("button", { text: "Replay", type: "button" });
   button.disabled = event.code === "late"; // late rows are listed, not replayable: their window is final
   const reason = element("td", {}, element("code", { text: event.code }), ` ${event.detail}`);
