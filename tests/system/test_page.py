@@ -71,7 +71,11 @@ def is_a_problem(message: ConsoleMessage) -> bool:
 
 
 def wait_for_count(page: Page, selector: str, least: int) -> None:
-    page.wait_for_function(f"document.querySelectorAll({selector!r}).length >= {least}", timeout=30_000)
+    for _ in range(300):
+        if page.locator(selector).count() >= least:
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"fewer than {least} of {selector}")
 
 
 def test_the_board_moves(page: Page, screenshots: Path):
@@ -127,7 +131,6 @@ def test_an_edit_is_checked_and_deployed(page: Page, penstock: PenstockProcess, 
     _, cursor = penstock.history("cheap_lots")
     page.locator("#app-deploy").click()
     expect(page.locator("#app-status")).to_contain_text("Deployed as version 2")
-    page.wait_for_function("() => true")
     prices: list[float] = []
     for _ in range(100):
         events, cursor = penstock.history("cheap_lots", cursor)
