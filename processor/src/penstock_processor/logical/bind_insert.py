@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import NOWHERE, ColumnRef, Expr, Literal, Span
 from penstock.model.stream import Column, StreamSpec
-from penstock_processor.logical.implicit_casts import fits, with_type
+from penstock_processor.logical.implicit_casts import fits
 from penstock_processor.logical.plan import Field, Named, Node, Project
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import Word
 
-__all__ = ["into_target"]
+__all__ = ["into_target", "places_of"]
 
 
 def into_target(
@@ -31,7 +32,7 @@ def into_target(
             remedy="Select one value for each column, in this order.",
         )
         return None
-    given = {c.name: (f, place) for c, f, place in zip(wanted, query.fields, _places(query, at), strict=True)}
+    given = {c.name: (f, place) for c, f, place in zip(wanted, query.fields, places_of(query, at), strict=True)}
     fields, exprs, fitting = [], [], True
     for column in spec.columns:
         value: Expr
@@ -43,7 +44,7 @@ def into_target(
         else:
             value, keeps = Literal(column.type, value=None), False
         fields.append(Field(column.name, column.type, keeps))
-        exprs.append(Named(column.name, with_type(value, column.type) if fitting else value))
+        exprs.append(Named(column.name, coerced(value, column.type) if fitting else value))
     return Project(tuple(fields), query, tuple(exprs)) if fitting else None
 
 
@@ -96,7 +97,7 @@ def _check(field: Field, column: Column, at: Span, findings: Findings) -> bool:
     return False
 
 
-def _places(query: Node, at: Span) -> list[Span]:
+def places_of(query: Node, at: Span) -> list[Span]:
     """Where the query's columns are written, as far as a SELECT list is on top."""
     if isinstance(query, Project) and len(query.exprs) == len(query.fields):
         return [n.expr.span if n.expr.span != NOWHERE else at for n in query.exprs]

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock.expressions.coercion import common_type
+from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
-from penstock_processor.logical.implicit_casts import with_type
 from penstock_processor.logical.plan import Field, IntervalJoin, Node
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, replace_columns
 from penstock_processor.logical.scope import Seen
@@ -120,8 +120,8 @@ def _is_key(term: Call, names: tuple[set[str], ...], found: _Sorted) -> bool:
     wanted = common_type((first.type, second.type))
     if wanted is None:
         return False
-    found.left_keys.append(with_type(first, wanted))
-    found.right_keys.append(with_type(second, wanted))
+    found.left_keys.append(coerced(first, wanted))
+    found.right_keys.append(coerced(second, wanted))
     return True
 
 

@@ -8,12 +8,12 @@ from sqlglot import exp
 
 from penstock.expressions.coercion import common_type
 from penstock.expressions.dialect import span_of
+from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_aggregate import Grouping
 from penstock_processor.logical.bind_from import From, bind_from
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
-from penstock_processor.logical.implicit_casts import with_type
 from penstock_processor.logical.plan import Field, Filter, Named, Node, Project, Union, WindowAssign
 from penstock_processor.logical.rewrite import columns_read, inputs_of
 from penstock_processor.logical.scope import RowScope
@@ -186,7 +186,6 @@ def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
     found: list[exp.Expr] = []
     left: exp.Expr = tree
     while isinstance(left, exp.Union) and (left is tree or left.args.get("with_") is None):
-        only(left, ("this", "expression", "with_"), where="a streaming query")
         if left.args.get("distinct") is not False:
             raise refusal(
                 span_of(left.expression),
@@ -194,6 +193,7 @@ def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
                 message="UNION would remember every row for ever.",
                 remedy="Write UNION ALL.",
             )
+        only(left, ("this", "expression", "with_", "distinct"), where="a streaming query")
         found.append(left.expression)
         left = left.this
         if len(found) > operands_max:
@@ -207,7 +207,11 @@ def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
 
 
 def _aggregates(tree: exp.Select) -> bool:
-    return any(is_aggregate(n) for e in tree.expressions for n in e.walk(prune=lambda n: isinstance(n, exp.Query)))
+    return any(is_aggregate(n) for e in tree.expressions for n in e.walk(prune=_own_rows))
+
+
+def _own_rows(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Query | exp.Window)
 
 
 def _united(first: Field, second: Field, *, at: Span) -> Field:
@@ -228,7 +232,7 @@ def _converted(node: Node, fields: tuple[Field, ...]) -> Node:
     if all(own.type == wanted.type for own, wanted in zip(node.fields, fields, strict=True)):
         return node
     exprs = tuple(
-        Named(own.name, with_type(ColumnRef(own.type, name=own.name), wanted.type))
+        Named(own.name, coerced(ColumnRef(own.type, name=own.name), wanted.type))
         for own, wanted in zip(node.fields, fields, strict=True)
     )
     changed = tuple(

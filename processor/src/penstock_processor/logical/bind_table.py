@@ -10,6 +10,7 @@ from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import Span
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import Kind
+from penstock_processor.logical.bind_insert import places_of
 from penstock_processor.logical.expressions import bind_value, rows_only
 from penstock_processor.logical.options import TableOptions, read_options
 from penstock_processor.logical.plan import Field, Named, Node, SourcePlan, Watermark
@@ -94,6 +95,7 @@ def check_relation_name(name: Word, findings: Findings) -> None:
 
 
 def _physical(table: CreateTable, query: Node | None, findings: Findings) -> list[tuple[Word, Column]]:
+    before = len(findings)
     found: list[tuple[Word, Column]] = []
     for column in table.columns:
         if column.type is None:
@@ -110,28 +112,35 @@ def _physical(table: CreateTable, query: Node | None, findings: Findings) -> lis
             found.append((column.name, Column(column.name.text, data_type_of(column.type), not column.not_null)))
         except Mismatch as mismatch:
             findings.add(column.name.span, "unsupported_type", message=mismatch.message, remedy=mismatch.remedy)
-    for field in query.fields if query is not None else ():
-        word = Word(field.name, table.name.span)
-        if field.name.startswith("EXPR$"):
+    if query is not None:
+        found += _queried(query, table.name.span, findings)
+    if not found and len(findings) == before:
+        findings.add(
+            table.name.span, "no_columns", message="The table has no columns.", remedy="Write (name TYPE, ...)."
+        )
+    return found
+
+
+def _queried(query: Node, at: Span, findings: Findings) -> list[tuple[Word, Column]]:
+    """The columns of CREATE TABLE ... AS, at the places of the SELECT list."""
+    found: list[tuple[Word, Column]] = []
+    for i, (field, place) in enumerate(zip(query.fields, places_of(query, at), strict=True)):
+        if field.name == f"EXPR${i}":
             findings.add(
-                table.name.span,
+                place,
                 "unnamed_column",
-                message=f"Column {int(field.name[5:] or 0) + 1} of the query has no name.",
+                message=f"Column {i + 1} of the query has no name.",
                 remedy="Write expression AS name.",
             )
         elif field.type.kind in (Kind.NULL, Kind.INTERVAL):
             findings.add(
-                table.name.span,
+                place,
                 "unsupported_type",
                 message=f"Column '{field.name}' would be {field.type}.",
                 remedy="Write CAST(... AS type).",
             )
         else:
-            found.append((word, Column(field.name, field.type)))
-    if not found and not findings:
-        findings.add(
-            table.name.span, "no_columns", message="The table has no columns.", remedy="Write (name TYPE, ...)."
-        )
+            found.append((Word(field.name, place), Column(field.name, field.type)))
     return found
 
 

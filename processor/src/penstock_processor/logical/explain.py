@@ -70,6 +70,8 @@ def _traits(spec: StreamSpec) -> list[tuple[str, str]]:
         traits.append(("dedupe", ", ".join(spec.dedupe)))
     if spec.retention_s is not None:
         traits.append(("retention", f"{spec.retention_s:g} s"))
+    if spec.max_ahead_s != 86_400.0:
+        traits.append(("max ahead", f"{spec.max_ahead_s:g} s"))
     if spec.scope != f"{spec.name}:read":
         traits.append(("scope", spec.scope))
     for name, differs in (("unknown", spec.unknown != "ignore"), ("emit", spec.emit != "final")):
@@ -100,6 +102,7 @@ def _relation_json(source: SourcePlan) -> dict[str, object]:
         "retention_s": spec.retention_s,
         "dedupe": list(spec.dedupe),
         "unknown": spec.unknown,
+        "max_ahead_s": spec.max_ahead_s,
         "emit": spec.emit,
         "idle_timeout_ms": source.idle_timeout_ms,
     }

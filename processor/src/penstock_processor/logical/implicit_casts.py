@@ -6,10 +6,9 @@ DATE and TIME. Additionally TIMESTAMP and TIMESTAMP_LTZ fit each other, since th
 
 from __future__ import annotations
 
-from penstock.expressions.nodes import Cast, Expr, Literal
 from penstock.model.types import DataType, Kind
 
-__all__ = ["fits", "with_type"]
+__all__ = ["fits"]
 
 _WIDTH = (Kind.TINYINT, Kind.SMALLINT, Kind.INT, Kind.BIGINT)
 
@@ -31,12 +30,3 @@ def fits(given: DataType, wanted: DataType) -> bool:
             return given.is_timestamp
         case _:
             return given.kind is wanted.kind
-
-
-def with_type(expr: Expr, wanted: DataType) -> Expr:
-    """`expr` as `wanted`; `fits` must hold."""
-    if expr.type == wanted:
-        return expr
-    if isinstance(expr, Literal) and expr.value is None:
-        return Literal(wanted, value=None, span=expr.span)
-    return Cast(wanted, arg=expr, span=expr.span)

@@ -150,7 +150,7 @@ class _Reader:
             self._findings.add(
                 option.span,
                 "option_misplaced",
-                message=f"'{option.name}' belongs to a source; this table is written by a statement.",
+                message=f"'{option.name}' belongs to a source in this version; a statement writes this table.",
                 remedy=f"Remove '{option.name}' here, or give it to the source that events come into.",
             )
             return False

@@ -11,7 +11,7 @@ __all__ = ["grouping_of", "unique_by"]
 
 
 def unique_by(node: Node, names: Set[str]) -> bool:
-    """True if no two rows ever have equal values in all of `names`: the grouping keys and the window are among them."""
+    """True if no two rows have equal values in `names`: the grouping keys and the window are among them."""
     match node:
         case Project():
             plain = {n.expr.name for n in node.exprs if n.name in names and isinstance(n.expr, ColumnRef)}

@@ -11,6 +11,12 @@ class SqlLimits(BaseModel, frozen=True):
     """How large an app may be; a text beyond it is refused before it is bound."""
 
     statements_max: int = Field(default=1_000, description="Most statements in one app.", ge=1, le=100_000)
+    syntax_depth_max: int = Field(
+        default=1_200,
+        description="Deepest nesting of one statement's syntax, chains of operators included.",
+        ge=10,
+        le=5_000,
+    )
     columns_max: int = Field(default=500, description="Most columns of one table or query.", ge=1, le=10_000)
     nodes_max: int = Field(
         default=2_000, description="Most plan nodes of one statement, views written out.", ge=10, le=100_000

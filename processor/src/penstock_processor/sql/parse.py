@@ -28,7 +28,7 @@ __all__ = ["identifier", "only", "parse_script"]
 
 _UNSUPPORTED = {
     "replace": ("CREATE OR REPLACE", "Write CREATE TABLE; deploying the app again replaces what changed."),
-    "overwrite": ("INSERT OVERWRITE", "Write INSERT INTO."),
+    "overwrite": ("OVERWRITE", "Write INSERT INTO."),
     "partition": ("PARTITION (...) in INSERT", "Select the value as a column."),
     "LikeProperty": ("CREATE TABLE ... LIKE", "Write the columns out."),
     "PartitionedByProperty": ("PARTITIONED BY", "Name the key in WITH ('key' = '...')."),
@@ -74,6 +74,7 @@ def parse_script(sql: str, limits: SqlLimits = DEFAULT_LIMITS) -> Script:
         )
     for tree in trees:
         with findings.collecting():
+            _check_depth(tree, depth_max=limits.syntax_depth_max)
             statements.append(_statement(tree))
     if findings:
         raise SqlErrors(findings.sorted())
@@ -92,7 +93,8 @@ def only(node: exp.Expr, allowed: tuple[str, ...], *, where: str) -> None:
             else span_of(node)
         )
         what, remedy = _UNSUPPORTED.get(part, (f"'{part.rstrip('_').upper().replace('_', ' ')}'", "Remove it."))
-        raise refusal(at, "unsupported", message=f"{what} is not supported in {where}.", remedy=remedy)
+        code = "unbounded_state" if part == "distinct" else "unsupported"
+        raise refusal(at, code, message=f"{what} is not supported in {where}.", remedy=remedy)
 
 
 def identifier(node: exp.Expr | None, *, otherwise: Span, what: str) -> Word:
@@ -108,6 +110,21 @@ def identifier(node: exp.Expr | None, *, otherwise: Span, what: str) -> Word:
             remedy="Write a name, in `backticks` if it has special characters or is a keyword.",
         )
     return Word(node.name, span_of(node))
+
+
+def _check_depth(tree: exp.Expr, *, depth_max: int) -> None:
+    """Chains of operators and of UNION ALL nest to the left without any parenthesis, so depth is counted here."""
+    level: list[exp.Expr] = [tree]
+    for _ in range(depth_max):
+        level = [child for node in level for child in node.iter_expressions()]
+        if not level:
+            return
+    raise refusal(
+        span_of(tree),
+        "too_deep",
+        message=f"This statement nests deeper than {depth_max:,} levels.",
+        remedy="Split it: compute parts in views, and write long UNION ALL as several INSERT INTO.",
+    )
 
 
 def _statement(tree: exp.Expr) -> CreateTable | CreateView | Insert | Setting:

@@ -22,7 +22,7 @@ def apply_rules(node: Node) -> Node:
         if changed == node:
             break
         node = changed
-    return prune(node)
+    return everywhere(prune(node), merge)
 
 
 def everywhere(node: Node, rule: Callable[[Node], Node]) -> Node:

@@ -53,7 +53,7 @@ def _needing(node: Node, names: set[str]) -> Node:
             assert isinstance(window, WindowAssign)
             return replace(node, input=window)
         case Union():
-            return replace(node, inputs=tuple(_needing(one, {f.name for f in one.fields}) for one in node.inputs))
+            return _narrowed_union(node, names)
         case IntervalJoin():
             return _narrowed_join(node, names)
         case _:
@@ -70,12 +70,26 @@ def _narrowed_scan(node: Scan, names: set[str]) -> Node:
     keep = [f for f in node.fields if f.name in names] or [_cheapest(node.fields)]
     if len(keep) == len(node.fields):
         return node
-    return Project(tuple(keep), node, tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in keep))
+    return _columns(node, tuple(keep))
 
 
 def _cheapest(fields: tuple[Field, ...]) -> Field:
     """For COUNT(*) some column must be read: rather the rowtime, which is decoded anyway."""
     return next((f for f in fields if f.rowtime), fields[0])
+
+
+def _narrowed_union(node: Union, names: set[str]) -> Node:
+    keep = [i for i, f in enumerate(node.fields) if f.name in names] or [0]
+    inputs = []
+    for one in node.inputs:
+        wanted = tuple(one.fields[i] for i in keep)
+        below = _needing(one, {f.name for f in wanted})
+        inputs.append(below if below.fields == wanted else _columns(below, wanted))
+    return Union(tuple(node.fields[i] for i in keep), tuple(inputs))
+
+
+def _columns(node: Node, fields: tuple[Field, ...]) -> Project:
+    return Project(fields, node, tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in fields))
 
 
 def _narrowed_join(node: IntervalJoin, names: set[str]) -> Node:

@@ -1,0 +1,2 @@
+-- expect: 2:1 no_target
+SELECT symbol FROM trades;

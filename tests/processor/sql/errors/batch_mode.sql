@@ -1,0 +1,2 @@
+-- expect: 2:32 unsupported
+SET 'execution.runtime-mode' = 'batch';

@@ -1,0 +1,2 @@
+-- expect: 2:21 unsupported
+CREATE TABLE o LIKE trades;

@@ -1,0 +1,3 @@
+-- expect: 3:32 cycle
+CREATE VIEW a AS SELECT s FROM b;
+CREATE VIEW b AS SELECT s FROM a;

@@ -1,0 +1,2 @@
+-- expect: 2:1 unsupported_statement
+DROP TABLE trades;

@@ -1,0 +1,3 @@
+-- expect: 3:1 cycle
+CREATE TABLE a (s STRING) WITH ('connector' = 'penstock');
+INSERT INTO a SELECT s FROM a;

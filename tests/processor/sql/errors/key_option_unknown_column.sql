@@ -1,0 +1,2 @@
+-- expect: 2:64 unknown_column
+CREATE TABLE o (a INT) WITH ('connector' = 'penstock', 'key' = 'b');

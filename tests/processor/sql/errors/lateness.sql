@@ -1,0 +1,2 @@
+-- expect: 2:56 unsupported
+CREATE TABLE o (a INT) WITH ('connector' = 'penstock', 'lateness' = '1 h');

@@ -1,0 +1,3 @@
+-- expect: 3:11 unsupported
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT t.symbol FROM trades AS t
+LEFT JOIN quotes AS q ON t.symbol = q.symbol;

@@ -1,0 +1,2 @@
+-- expect: 2:14 no_connector
+CREATE TABLE o (a INT) WITH ('key' = 'a');

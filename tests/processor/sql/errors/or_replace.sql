@@ -1,0 +1,2 @@
+-- expect: 2:1 syntax
+CREATE OR REPLACE TABLE o WITH ('connector' = 'penstock') AS SELECT symbol FROM trades;

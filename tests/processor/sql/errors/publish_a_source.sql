@@ -1,0 +1,2 @@
+-- expect: 2:56 option_misplaced
+CREATE TABLE o (a INT) WITH ('connector' = 'penstock', 'publish' = 'true');

@@ -1,0 +1,2 @@
+-- expect: 2:5 syntax
+SET pipeline.name = 'x';

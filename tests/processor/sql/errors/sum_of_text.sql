@@ -1,0 +1,2 @@
+-- expect: 2:58 type_mismatch
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT SUM(symbol) AS x FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY symbol, window_start, window_end;

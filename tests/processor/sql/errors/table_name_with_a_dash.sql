@@ -1,0 +1,2 @@
+-- expect: 2:14 bad_name
+CREATE TABLE `a-b` (a INT) WITH ('connector' = 'penstock');

@@ -1,0 +1,2 @@
+-- expect: 2:44 unknown_connector
+CREATE TABLE o (a INT) WITH ('connector' = 'pemstock');

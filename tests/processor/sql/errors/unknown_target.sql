@@ -1,0 +1,2 @@
+-- expect: 2:13 unknown_table
+INSERT INTO sink SELECT symbol FROM trades;

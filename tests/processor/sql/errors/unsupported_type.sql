@@ -1,0 +1,2 @@
+-- expect: 2:31 syntax
+CREATE TABLE o (a INT, b ARRAY<INT>) WITH ('connector' = 'penstock');

@@ -1,0 +1,1 @@
+CREATE TABLE copy WITH ('connector' = 'penstock') AS SELECT * FROM trades;
