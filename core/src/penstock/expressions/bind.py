@@ -14,7 +14,7 @@ from sqlglot import exp
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.casts import check_cast
 from penstock.expressions.coercion import NULL, Mismatch, common_type, data_type_of
-from penstock.expressions.dialect import span_of
+from penstock.expressions.dialect import first_operand, parse_expression, span_of
 from penstock.expressions.functions import ALIASES, closest_function, function_named
 from penstock.expressions.literals import coerced, interval, months, number, time_literal
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, Span
@@ -80,8 +80,6 @@ def bind(
 
 def bind_text(text: str, columns: Sequence[Column], *, limits: ExpressionSettings = DEFAULT_LIMITS) -> Expr:
     """Parse and bind one expression over columns. Raises SqlErrors."""
-    from penstock.expressions.dialect import parse_expression
-
     return bind(parse_expression(text, limits), ColumnScope([(c.name, c.type) for c in columns]), limits=limits)
 
 
@@ -116,6 +114,7 @@ class _Binder:
         self._limits = limits
         self._terms = 0
         self._depth = 0
+        self._spans: dict[int, Span] = {}  # by id: a long chain is walked down once, not once a level
 
     def bind(self, node: exp.Expr) -> Expr:
         if self._hook is not None:
@@ -135,7 +134,7 @@ class _Binder:
             self._depth -= 1
 
     def _node(self, node: exp.Expr) -> Expr:
-        span = span_of(node)
+        span = self._span(node)
         match node:
             case exp.Paren():
                 return self.bind(node.this)
@@ -191,13 +190,12 @@ class _Binder:
         entry = function_named(name)
         try:
             typing = entry.check(args)
-            converted = tuple(coerced(a, t) for a, t in zip(args, typing.arguments, strict=True))
         except Mismatch as mismatch:
-            message = mismatch.message if mismatch.message[:1].isupper() else f"{name} {mismatch.message}"
-            if mismatch.message[:1] == "'":
-                message = mismatch.message
+            starts = mismatch.message[:1]
+            message = mismatch.message if starts.isupper() or starts == "'" else f"{name} {mismatch.message}"
             raise self._error(at, mismatch.code, message, mismatch.remedy) from None
-        return Call(typing.result, function=entry.name, args=converted, span=span_of(at))
+        converted = tuple(_converted(a, t) for a, t in zip(args, typing.arguments, strict=True))
+        return Call(typing.result, function=entry.name, args=converted, span=self._span(at))
 
     def _column(self, node: exp.Column, span: Span) -> Expr:
         identifier = node.this
@@ -314,9 +312,33 @@ class _Binder:
             raise self._error(node, "unknown_function", f"There is no function {name}.", remedy) from None
         return self.call(ALIASES.get(name, name), node.expressions, node)
 
+    def _span(self, node: exp.Expr) -> Span:
+        path: list[exp.Expr] = []
+        at = node
+        while id(at) not in self._spans:
+            path.append(at)
+            below = first_operand(at)
+            if below is None or (at._meta and "line" in at.meta):
+                self._spans[id(at)] = span_of(at)
+            else:
+                at = below
+        for passed in path:
+            self._spans[id(passed)] = self._spans[id(at)]
+        return self._spans[id(node)]
+
     def _error(self, node: exp.Expr, code: str, message: str, remedy: str) -> SqlErrors:
-        span = span_of(node)
+        span = self._span(node)
         return SqlErrors([SqlError(span.line, span.column, code, message, remedy)])
+
+
+def _converted(arg: Expr, target: DataType) -> Expr:
+    try:
+        return coerced(arg, target)
+    except Mismatch as mismatch:
+        place = arg.span
+        raise SqlErrors(
+            [SqlError(place.line, place.column, mismatch.code, mismatch.message, mismatch.remedy)]
+        ) from None
 
 
 def _flattened(node: exp.Expr) -> list[exp.Expr]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from sqlglot import Token, TokenType, exp
@@ -22,8 +23,11 @@ from penstock.expressions.parser import STATEMENT_REMEDY, FlinkParser
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 from penstock.expressions.tokens import FlinkTokenizer, scan
 
-__all__ = ["Flink", "FlinkParser", "parse_expression", "parse_statements", "span_of", "statement_text"]
+__all__ = ["Flink", "FlinkParser", "first_operand", "parse_expression", "parse_statements", "refuse_compiled_build",
+           "span_of", "statement_text"]  # fmt: skip
 
+_BEGIN_WITH_THIS = (exp.Binary, exp.Unary, exp.In, exp.Between, exp.Cast, exp.Alias, exp.Bracket, exp.AtTimeZone,
+                    exp.SetOperation, exp.Subquery, exp.From, exp.Join, exp.Where)  # fmt: skip
 _STATEMENTS = (TokenType.CREATE, TokenType.INSERT, TokenType.SET, TokenType.SELECT, TokenType.WITH)
 
 
@@ -64,14 +68,40 @@ def parse_expression(text: str, limits: ExpressionSettings = DEFAULT_LIMITS) -> 
     return _run(FlinkParser._parse_disjunction, tokens, text)
 
 
+@lru_cache(maxsize=1)
+def refuse_compiled_build() -> None:
+    """Raise if the compiled build of the parser is importable: it cannot be subclassed. Asked once a process."""
+    if importlib.util.find_spec("sqlglotc") is not None:
+        raise PenstockError(
+            "internal",
+            "the compiled build of sqlglot (package 'sqlglotc') is installed here and refuses dialects; "
+            "remove it with: pip uninstall sqlglotc",
+        )
+
+
 def span_of(node: exp.Expr) -> Span:
-    """Place of the first character below `node` that has one (names, literals and calls have; operators have not)."""
-    best: Span | None = None
-    for found in node.walk():
-        line = found.meta.get("line") if found._meta else None
-        if line is not None and (best is None or (line, found.meta["col"]) < (best.line, best.column)):
-            best = Span(line, found.meta["col"])
-    return best or NOWHERE
+    """Place of the first character of `node`: names, literals and calls carry it, operators begin with an operand."""
+    start: exp.Expr | None = node
+    while start is not None and not _has_place(start):
+        start = first_operand(start)
+    if start is not None:
+        return Span(start.meta["line"], start.meta["col"])
+    places = [(n.meta["line"], n.meta["col"]) for n in node.walk() if _has_place(n)]
+    return Span(*min(places)) if places else NOWHERE
+
+
+def first_operand(node: exp.Expr) -> exp.Expr | None:
+    """The part that an expression's text begins with, as far as that is known by its kind."""
+    if isinstance(node, exp.Column):
+        return node.parts[0]
+    if isinstance(node, exp.Select):
+        return node.expressions[0] if node.expressions else None
+    found = node.this if isinstance(node, _BEGIN_WITH_THIS) else None
+    return found if isinstance(found, exp.Expr) else None
+
+
+def _has_place(node: exp.Expr) -> bool:
+    return bool(node._meta) and "line" in node.meta
 
 
 def statement_text(node: exp.Expr) -> str:
@@ -80,12 +110,14 @@ def statement_text(node: exp.Expr) -> str:
 
 
 def _run(method: Callable[[Any], Any], tokens: list[Token], text: str) -> exp.Expr:
-    _refuse_compiled_build()
+    refuse_compiled_build()
     parser = FlinkParser(dialect=Flink(), error_level=ErrorLevel.IMMEDIATE)
     try:
-        tree = parser._parse(method, tokens, text)[0]
+        tree = parser.parse_all(method, tokens, text)
     except ParseError as error:
         raise SqlErrors([_syntax(error, tokens)]) from None
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # sqlglot's way with some broken texts
+        tree = None
     except RecursionError:
         raise SqlErrors([SqlError(tokens[0].line, tokens[0].col, "too_deep", "This is nested too deeply.",
                                   "Split it: compute parts in a view or a computed column.")]) from None  # fmt: skip
@@ -129,7 +161,7 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
     for token in tokens:
         if token.token_type is not TokenType.SEMICOLON:
             current.append(token)
-            if [t.text.upper() for t in current] == ["EXECUTE", "STATEMENT", "SET", "BEGIN"]:
+            if len(current) == 4 and [t.text.upper() for t in current] == ["EXECUTE", "STATEMENT", "SET", "BEGIN"]:
                 in_set, current = True, []
             continue
         if in_set and len(current) == 1 and current[0].token_type is TokenType.END:
@@ -140,15 +172,6 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
     if current and not (in_set and len(current) == 1 and current[0].token_type is TokenType.END):
         statements.append(current)
     return statements
-
-
-def _refuse_compiled_build() -> None:
-    if importlib.util.find_spec("sqlglotc") is not None:
-        raise PenstockError(
-            "internal",
-            "the compiled build of sqlglot (package 'sqlglotc') is installed here and refuses dialects; "
-            "remove it with: pip uninstall sqlglotc",
-        )
 
 
 class Flink(Dialect):

@@ -12,6 +12,7 @@ from penstock.expressions import decimals
 from penstock.expressions.coercion import NULL, Mismatch, as_decimal, round_type
 from penstock.expressions.functions_time import ceil_time, floor_time, time_rounding_check
 from penstock.expressions.nodes import Call, Expr, Literal
+from penstock.expressions.operators_arithmetic import quotient
 from penstock.expressions.table import (
     INTEGER,
     NUMBER,
@@ -125,11 +126,11 @@ def round_double(value: pl.Expr, digits: int, *, half_up: bool) -> pl.Expr:
         return value if digits > 0 else value * 0.0
     by = 10.0 ** abs(digits)
     size = value.abs()
-    scaled = size * by if digits >= 0 else size / by
+    scaled = size * by if digits >= 0 else quotient(size, pl.lit(by))
     below = scaled.floor()
 
     def back(count: pl.Expr) -> pl.Expr:
-        return count / by if digits >= 0 else count * by
+        return quotient(count, pl.lit(by)) if digits >= 0 else count * by
 
     if half_up:
         kept = pl.when(size >= back(below + 0.5)).then(below + 1).otherwise(below)

@@ -178,10 +178,8 @@ def _constant(expr: Expr) -> object:
 
 
 def _regexp_replace(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    pattern, new = str(_constant(call.args[1])), call.args[2]
-    if isinstance(new, Literal) and isinstance(new.value, str):
-        return Compiled(values[0].str.replace_all(pattern, new.value.replace("$", "$$")))
-    return Compiled(values[0].str.replace_all(pattern, values[2].str.replace_all("$", "$$$$", literal=True)))
+    pattern, new = str(_constant(call.args[1])), str(_constant(call.args[2]))
+    return Compiled(values[0].str.replace_all(pattern, new.replace("$", "$$")))
 
 
 def _regexp_extract(call: Call, values: Sequence[pl.Expr]) -> Compiled:
@@ -277,9 +275,9 @@ FUNCTIONS = (
              CONSTANT_TEXT),
              typed(lambda call, v: Compiled(v[0].str.contains(str(_constant(call.args[1]))))),
              (("REGEXP('lot 42', '[0-9]+')", "true"), ("REGEXP('lot', '^[0-9]')", "false"))),
-    Function("REGEXP_REPLACE", "REGEXP_REPLACE(text, 'pattern', new)",
+    Function("REGEXP_REPLACE", "REGEXP_REPLACE(text, 'pattern', 'new')",
              "Every match replaced by new, taken literally.",
-             _pattern(STRING, TEXT, CONSTANT_TEXT, TEXT), typed(_regexp_replace),
+             _pattern(STRING, TEXT, CONSTANT_TEXT, CONSTANT_TEXT), typed(_regexp_replace),
              (("REGEXP_REPLACE('a1b22', '[0-9]+', '#')", '"a#b#"'), ("REGEXP_REPLACE('ab', '(a)', '$1$1')",
              '"$1$1b"'))),
     Function("REGEXP_EXTRACT", "REGEXP_EXTRACT(text, 'pattern'[, group])",

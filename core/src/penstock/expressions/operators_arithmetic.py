@@ -24,7 +24,7 @@ from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.table import Compiled, Function, Typing, failing, typed
 from penstock.model.types import BIGINT, DATE, DataType, Kind, decimal
 
-__all__ = ["FUNCTIONS", "remainder"]
+__all__ = ["FUNCTIONS", "quotient", "remainder", "truncated"]
 
 _DAY_MS = 86_400_000
 
@@ -135,7 +135,7 @@ def _multiply(call: Call, values: Sequence[pl.Expr]) -> Compiled:
 def _divide(call: Call, values: Sequence[pl.Expr]) -> Compiled:
     a, b = values
     if call.type.kind in (Kind.FLOAT, Kind.DOUBLE):
-        return Compiled(a / b)
+        return Compiled(quotient(a, b))
     error = _by_zero(call, a, b)
     if call.type.is_integer:
         return Compiled(truncated(a, b), error)
@@ -143,8 +143,8 @@ def _divide(call: Call, values: Sequence[pl.Expr]) -> Compiled:
     precision, scale = as_decimal(call.type)
     shift = scale - s1 + s2
     if shift >= 0 and p1 + shift <= 37:
-        quotient = decimals.divide_half_up(decimals.unscaled(a) * decimals.power(shift), decimals.unscaled(b))
-        return Compiled(decimals.from_unscaled(quotient, precision, scale), error)
+        ratio = decimals.divide_half_up(decimals.unscaled(a) * decimals.power(shift), decimals.unscaled(b))
+        return Compiled(decimals.from_unscaled(ratio, precision, scale), error)
     return Compiled(decimals.exactly(decimals.divide, a, b, precision=precision, scale=scale), error)
 
 
@@ -162,6 +162,15 @@ def _modulo(call: Call, values: Sequence[pl.Expr]) -> Compiled:
         rest = left - decimals.divide_down(left, right) * right
         return Compiled(decimals.rescale(rest, from_scale=max(s1, s2), precision=precision, scale=scale), error)
     return Compiled(decimals.exactly(decimals.modulo, a, b, precision=precision, scale=scale), error)
+
+
+def quotient(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+    """a / b of floating numbers, correctly rounded.
+
+    Polars divides a column by a single value by multiplying with its reciprocal, which is one bit off for a third of
+    all quotients; the divisor therefore becomes a column of the same length.
+    """
+    return a / (a.is_null().cast(pl.Float32) * 0.0 + b)
 
 
 def truncated(a: pl.Expr, b: pl.Expr) -> pl.Expr:

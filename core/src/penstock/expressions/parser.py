@@ -76,6 +76,16 @@ class FlinkParser(Parser):
     INTERVAL_SPANS = True
     IS_PREDICATE_PRECEDENCE = IsPredicatePrecedence.LOW
 
+    def parse_all(self, method: Callable[[Any], Any], tokens: list[Token], text: str) -> object:
+        """What `method` makes of all tokens. ParseError if some are left over."""
+        self.reset()
+        self.sql, self._chunks, self._chunk_index = text, [tokens], 0
+        self._advance_chunk()
+        tree: object = method(self)
+        if self._index < self._tokens_size:
+            self.raise_error("Invalid expression / Unexpected token")
+        return tree
+
     def _refuse(self, message: str, remedy: str, token: Token | None = None) -> None:
         """A syntax error whose description carries the remedy behind ' | '."""
         if token is None:

@@ -22,9 +22,9 @@ Values in the examples are shown as in JSON: `DECIMAL` as a string, times in ISO
 
 | what | here | in Flink |
 |---|---|---|
-| regular expressions | Rust's: no look-around, no back-references, no possessive quantifiers (refused) | Java's |
+| regular expressions | no look-around, back-references, possessive quantifiers (refused) | Java's |
 | time zone of a session | UTC | configurable |
-| `TIMESTAMP`, `TIMESTAMP_LTZ` | milliseconds; finer precisions are refused, none means (3) | up to (9), none means (6) |
+| `TIMESTAMP`, `TIMESTAMP_LTZ` | milliseconds; finer ones are refused, none means (3) | up to (9), none means (6) |
 | lengths of `CHAR(n)`, `VARCHAR(n)` | read, not enforced | enforced |
 | patterns of `LIKE`, `REGEXP` and dates | constants | expressions |
 | sine, logarithm and their like | equal to within the last digit | |
