@@ -17,7 +17,7 @@ from penstock.ports.log import Head, Log
 from penstock_data.cursors import cursor_text, read_cursor
 from penstock_data.predicates import PLACE, predicates
 from penstock_data.query import POSITION, Condition, Operator, PageQuery
-from penstock_data.raw_columns import raw_frame
+from penstock_data.raw_columns import raw_frame, raw_lines
 from penstock_data.settings import QuerySettings
 
 __all__ = ["RawPage", "raw_page"]
@@ -64,7 +64,8 @@ class _Scan:
 
     def __init__(self, spec: StreamSpec, query: PageQuery, limits: QuerySettings, *, descending: bool) -> None:
         self._spec, self._query, self._limits, self._descending = spec, query, limits, descending
-        self._wanted = {c.name for c in query.select} | {c.column.name for c in query.conditions}
+        self._shown = [column.name for column in query.select]
+        self._tested = {condition.column.name for condition in query.conditions}
         self._left_rows = query.limit
         self._left_scan = limits.scan_rows_max
         self._found: list[pl.DataFrame] = []
@@ -73,7 +74,7 @@ class _Scan:
         """The rows found, with the selected columns."""
         if not self._found:
             return empty_frame(self._query.select)
-        return pl.concat(self._found).select([column.name for column in self._query.select])
+        return pl.concat(self._found).select(self._shown)
 
     def spent(self) -> bool:
         """True when the page is full or enough events have been looked at."""
@@ -104,25 +105,41 @@ class _Scan:
         for batch in batches:
             low = max(low, batch.first)
             end = min(batch.next, high)
-            if not _may_match(self._spec, batch, self._query.conditions):
+            if low < end and _may_match(self._spec, batch, self._query.conditions):
+                low = self._take(batch, raw_lines(batch), low, end)
+            else:
                 low = max(low, end)
-            while low < end and not self.spent():
-                low = self._take(batch, low, end)
             if self.spent() or low >= high:
                 return low
         return low
 
-    def _take(self, batch: Batch, low: int, end: int) -> int:
+    def _take(self, batch: Batch, lines: Sequence[bytes], low: int, end: int) -> int:
+        while low < end and not self.spent():
+            rows = self._left_rows if not self._tested else max(_CHUNK_ROWS, self._left_rows)
+            count = min(end - low, self._left_scan, rows)
+            kept = self._matching(batch, lines, low, low + count).head(self._left_rows)
+            # Where the page is full, go on right after its last row and not after what was tested.
+            seen = low + count if len(kept) < self._left_rows else int(kept[-1]) + 1
+            self._keep(batch, lines, kept, scanned=seen - low)
+            low = seen
+        return low
+
+    def _matching(self, batch: Batch, lines: Sequence[bytes], low: int, high: int) -> pl.Series:
+        """Offsets of the events in [low, high) that meet the conditions; only what is tested is decoded."""
+        offsets = pl.int_range(low, high, dtype=pl.Int64, eager=True)
         where = predicates(self._query.conditions, partition=batch.partition)
-        count = min(
-            end - low, self._left_scan, self._left_rows if where is None else max(_CHUNK_ROWS, self._left_rows)
-        )
-        frame = raw_frame(self._spec, batch, first=low, count=count, wanted=self._wanted)
-        kept = (frame if where is None else frame.filter(where)).head(self._left_rows)
-        # Where the page is full, go on right after its last row and not after what was decoded.
-        seen = low + count if kept.height < self._left_rows else int(kept[PLACE][-1]) + 1
-        self._keep(kept, scanned=seen - low)
-        return seen
+        if where is None:
+            return offsets
+        texts = lines[low - batch.first : high - batch.first]
+        frame = raw_frame(self._spec, batch, lines=texts, offsets=offsets, wanted=self._tested)
+        return frame.filter(where)[PLACE]
+
+    def _keep(self, batch: Batch, lines: Sequence[bytes], offsets: pl.Series, *, scanned: int) -> None:
+        self._left_scan -= scanned
+        if len(offsets):
+            texts = [lines[offset - batch.first] for offset in offsets.to_list()]
+            self._found.append(raw_frame(self._spec, batch, lines=texts, offsets=offsets, wanted=self._shown))
+            self._left_rows -= len(offsets)
 
     async def _backwards(self, log: Log, partition: int, *, low: int, high: int) -> int | None:
         """Windows from the end, each read forwards: the log has no other direction."""
@@ -143,30 +160,19 @@ class _Scan:
         return None
 
     def _window(self, batches: Sequence[Batch], start: int, high: int) -> int:
-        """The rows of [start, high), last first; the offset below which to go on."""
-        where: pl.Expr | None = None
-        frames: list[pl.DataFrame] = []
+        """Keep the rows of [start, high), last first; the offset below which to go on."""
         for batch in reversed(batches):
-            first = max(start, batch.first)
-            count = min(batch.next, high) - first
-            if count <= 0 or not _may_match(self._spec, batch, self._query.conditions):
+            low, end = max(start, batch.first), min(batch.next, high)
+            if low >= end or not _may_match(self._spec, batch, self._query.conditions):
                 continue
-            frame = raw_frame(self._spec, batch, first=first, count=count, wanted=self._wanted)
-            where = predicates(self._query.conditions, partition=batch.partition)
-            frames.append((frame if where is None else frame.filter(where)).reverse())
-        kept = pl.concat(frames).head(self._left_rows) if frames else None
-        full = kept is not None and kept.height == self._left_rows
-        seen = int(kept[PLACE][-1]) if kept is not None and full else start
-        if kept is not None:
-            self._keep(kept, scanned=high - seen)
-        else:
-            self._left_scan -= high - seen
-        return seen
-
-    def _keep(self, frame: pl.DataFrame, *, scanned: int) -> None:
-        self._found.append(frame)
-        self._left_rows -= frame.height
-        self._left_scan -= scanned
+            lines = raw_lines(batch)
+            kept = self._matching(batch, lines, low, end).reverse().head(self._left_rows)
+            self._keep(batch, lines, kept, scanned=0)
+            if self._left_rows <= 0:
+                start = int(kept[-1])
+                break
+        self._left_scan -= high - start
+        return start
 
 
 def _descending(query: PageQuery) -> bool:

@@ -23,7 +23,7 @@ from penstock.model.types import STRING, TIMESTAMP, TIMESTAMP_LTZ, Kind
 from penstock_data.predicates import PLACE
 from penstock_data.query import POSITION
 
-__all__ = ["raw_columns", "raw_frame"]
+__all__ = ["raw_columns", "raw_frame", "raw_lines"]
 
 _BODY, _ID, _KEY, _RECEIVED, _TIME = "_body", "_id", "_key", "_received_at", "_time"
 _NANOS_PER_MS = 1_000_000
@@ -47,14 +47,18 @@ def raw_columns(spec: StreamSpec) -> Mapping[str, Column]:
     return columns
 
 
-def raw_frame(spec: StreamSpec, batch: Batch, *, first: int, count: int, wanted: Collection[str]) -> pl.DataFrame:
-    """The `wanted` columns, and PLACE, of at most `count` events of the batch from offset `first` on."""
+def raw_lines(batch: Batch) -> list[bytes]:
+    """The JSON texts of a source's batch, one an event."""
     lines = decode_lines(batch.payload).split(b"\n")
     if len(lines) != batch.count:
         raise ValueError(f"{batch.stream}: {len(lines)} lines for offsets [{batch.first}, {batch.next})")
-    start = max(0, first - batch.first)
-    lines = lines[start : start + count]
-    offsets = pl.int_range(batch.first + start, batch.first + start + len(lines), dtype=pl.Int64, eager=True)
+    return lines
+
+
+def raw_frame(
+    spec: StreamSpec, batch: Batch, *, lines: Sequence[bytes], offsets: pl.Series, wanted: Collection[str]
+) -> pl.DataFrame:
+    """The `wanted` columns, and PLACE, of the events at `offsets`, whose texts are `lines`."""
     columns: dict[str, pl.Series] = {PLACE: offsets}
     for name, column in raw_columns(spec).items():
         if name not in wanted:

@@ -33,7 +33,7 @@ def order_of(spec: StreamSpec, asked: Sequence[Order]) -> tuple[Order, ...]:
     """The order asked for, made total by the key: primary key, else position."""
     named = {order.column.name for order in asked}
     if EPOCH in table_of(spec).c:
-        key = [Column(_KEY_PREFIX + name, BIGINT, nullable=False) for name in (PARTITION, OFFSET)]
+        key = [Column(_KEY_PREFIX + name, BIGINT, nullable=False) for name in (EPOCH, PARTITION, OFFSET)]
     else:
         key = [spec.column(name) for name in spec.primary_key]
     return (*asked, *(Order(column, False) for column in key if column.name not in named))

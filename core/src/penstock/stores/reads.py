@@ -44,11 +44,15 @@ def select_rows(
 ) -> Selected:
     """At most `row_limit` rows as a frame, with the position at which they were read."""
     applied = read_applied(connection, relation)
-    result = connection.execution_options(stream_results=True).execute(statement)
+    # SQLite's cursor is a stream already; elsewhere a server-side one must be asked for.
+    stream = connection.dialect.name != "sqlite"
+    result = connection.execute(statement, execution_options={"stream_results": stream})
+    cursor = result.cursor
+    assert cursor is not None  # a select has one
     frames: list[pl.DataFrame] = []
     left = row_limit
     while left > 0:
-        rows = result.fetchmany(min(left, fetch_rows))
+        rows = cursor.fetchmany(min(left, fetch_rows))  # the driver's tuples: SQLAlchemy's rows cost as much again
         if not rows:
             break
         frames.append(frame_of(rows, columns))

