@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, walk
@@ -36,12 +36,12 @@ def conjuncts(expr: Expr | None) -> tuple[Expr, ...]:
     return (expr,)
 
 
-def all_of(terms: tuple[Expr, ...] | list[Expr]) -> Expr | None:
-    """The terms joined by AND, left to right; None for no term."""
-    joined: Expr | None = None
-    for term in terms:
-        joined = term if joined is None else Call(BOOLEAN, function="AND", args=(joined, term), span=joined.span)
-    return joined
+def all_of(terms: Iterable[Expr]) -> Expr | None:
+    """The terms joined by one flat AND, in order; None for no term."""
+    flat = [part for term in terms for part in conjuncts(term)]
+    if len(flat) < 2:
+        return flat[0] if flat else None
+    return Call(BOOLEAN, function="AND", args=tuple(flat), span=flat[0].span)
 
 
 def inputs_of(node: Node) -> tuple[Node, ...]:
