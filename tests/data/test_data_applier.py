@@ -21,6 +21,7 @@ from penstock.ports.clock import SystemClock
 from penstock.testing.clock import ManualClock
 from penstock.testing.store_contract import refused
 from penstock_data.applier import Applier
+from penstock_data.metrics import KEYLESS_ROWS
 from penstock_data.settings import ApplierSettings
 
 DAY = dt.datetime(2018, 1, 1)
@@ -239,3 +240,12 @@ async def test_a_round_that_fails_is_repeated_without_double_effect(
     await running
     assert await next_of(harness, "events") == {0: 1, 1: 0}
     assert all(check.ok for check in role.ready())
+
+
+async def test_rows_without_a_key_are_counted_and_left_out(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    before = KEYLESS_ROWS.labels("totals")._value.get()
+    await harness.derive(TOTALS, [(None, 1, Op.INSERT), ("a", 2, Op.INSERT)])
+    await harness.catch_up(harness.role())
+    assert await rows(harness) == [("a", 2)]
+    assert KEYLESS_ROWS.labels("totals")._value.get() == before + 1

@@ -12,9 +12,9 @@ from penstock.errors import Fenced, PenstockError
 from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.log import Head, Log
-from penstock.ports.store import Store
-from penstock_data.apply import Place, Reading, change_of, is_stored, place_after, skipped_events
-from penstock_data.metrics import APPLIED_ROWS, APPLY_SECONDS, LAG_EVENTS, RETRIES, SKIPPED_EVENTS
+from penstock.ports.store import Apply, Store
+from penstock_data.apply import Place, Reading, change_of, is_stored, keyless_rows, place_after, skipped_events
+from penstock_data.metrics import APPLIED_ROWS, APPLY_SECONDS, KEYLESS_ROWS, LAG_EVENTS, RETRIES, SKIPPED_EVENTS
 from penstock_data.settings import ApplierSettings
 
 __all__ = ["Applier"]
@@ -71,11 +71,7 @@ class Applier:
         APPLY_SECONDS.observe(self._clock.monotonic_s() - started_s)
         for reading, change in zip(readings, changes, strict=True):
             self._places[change.relation, change.partition] = place_after(change, reading.place)
-            APPLIED_ROWS.labels(change.relation).inc(change.frame.height)
-            LAG_EVENTS.labels(change.relation).set(max(0, reading.head.next - change.next))
-            if skipped := skipped_events(reading):
-                SKIPPED_EVENTS.labels(change.relation).inc(skipped)
-                _log.warning("events missing in the store", relation=change.relation, events=skipped)
+            _report(reading, change)
         self.caught_up = all(c.next >= r.head.next for r, c in zip(readings, changes, strict=True))
         return True
 
@@ -186,3 +182,15 @@ def _check_behind(relation: str, place: Place, head: Head) -> None:
             f"the store holds '{relation}' up to {place.next} of epoch {place.epoch}, its log ends at {head.next} of "
             f"epoch {head.epoch}: the log was restored or cut; delete store.db, it is rebuilt from the log",
         )
+
+
+def _report(reading: Reading, change: Apply) -> None:
+    relation = change.relation
+    APPLIED_ROWS.labels(relation).inc(change.frame.height)
+    LAG_EVENTS.labels(relation).set(max(0, reading.head.next - change.next))
+    if skipped := skipped_events(reading):
+        SKIPPED_EVENTS.labels(relation).inc(skipped)
+        _log.warning("events missing in the store", relation=relation, events=skipped)
+    if keyless := keyless_rows(reading, change):
+        KEYLESS_ROWS.labels(relation).inc(keyless)
+        _log.warning("rows without a key left out of the store", relation=relation, rows=keyless)

@@ -14,7 +14,7 @@ from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.log import Head
 from penstock.ports.store import Apply
 
-__all__ = ["Place", "Reading", "change_of", "is_stored", "place_after", "skipped_events"]
+__all__ = ["Place", "Reading", "change_of", "is_stored", "keyless_rows", "place_after", "skipped_events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,12 @@ def place_after(change: Apply, before: Place) -> Place:
 def skipped_events(reading: Reading) -> int:
     """Events that the log no longer had: they are missing in the store."""
     return max(0, reading.batches[0].first - reading.place.next) if reading.batches else 0
+
+
+def keyless_rows(reading: Reading, change: Apply) -> int:
+    """Rows of a table without a whole key: a table cannot keep them. The processor should have rejected them."""
+    key = list(reading.spec.primary_key) if reading.spec.relation is Relation.TABLE else []
+    return change.frame.height - change.frame.drop_nulls(key).height if key else 0
 
 
 def _watermark_ms(reading: Reading, *, end: int) -> int | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "LAG_EVENTS", "QUERY_SECONDS", "REFUSED_QUERIES", "RETRIES",
-           "SKIPPED_EVENTS", "TRIMMED_EVENTS"]  # fmt: skip
+__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "QUERY_SECONDS", "REFUSED_QUERIES",
+           "RETRIES", "SKIPPED_EVENTS", "TRIMMED_EVENTS"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
 SKIPPED_EVENTS = Counter(
     "penstock_store_skipped_events_total", "Events that the log had deleted before they were applied.", ["relation"]
+)
+KEYLESS_ROWS = Counter(
+    "penstock_store_keyless_rows_total", "Rows left out of a table since a column of their key is NULL.", ["relation"]
 )
 LAG_EVENTS = Gauge("penstock_store_lag_events", "Events in the log that the store does not hold yet.", ["relation"])
 APPLY_SECONDS = Histogram(

@@ -132,7 +132,10 @@ def _one(line: bytes, struct: type[Any]) -> Any:
 def _read(values: Iterable[Any], read: Callable[[Any], Any] | None) -> list[Any]:
     if read is None:
         return list(values)
-    return [None if value is None else _lenient(read, value) for value in values]
+    texts = list(values)
+    # Dates and times repeat within a batch; each text is read once.
+    known = {text: None if text is None else _lenient(read, text) for text in set(texts)}
+    return [known[text] for text in texts]
 
 
 def _lenient(read: Callable[[Any], Any], value: Any) -> Any:

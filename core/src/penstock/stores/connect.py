@@ -66,6 +66,16 @@ def describe(connection: sa.Connection) -> dict[str, str]:
     }
 
 
+def check_durable(settings: Mapping[str, str]) -> None:
+    """Refuse a database that does not keep what it commits."""
+    if settings["journal_mode"] != "wal" or settings["synchronous"] != "FULL":
+        raise PenstockError(
+            "store_unavailable",
+            f"the store runs with journal_mode={settings['journal_mode']}, synchronous={settings['synchronous']}; it "
+            "needs WAL and FULL: put the data folder on a local file system",
+        )
+
+
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Failures of the database as Penstock's errors: what was being done, and what to do about it."""
@@ -102,13 +112,3 @@ def _engine(connect: Any, pool: Any, begin: str, **options: Any) -> sa.Engine:
         connection.exec_driver_sql(begin)
 
     return engine
-
-
-def check_durable(settings: Mapping[str, str]) -> None:
-    """Refuse a database that does not keep what it commits."""
-    if settings["journal_mode"] != "wal" or settings["synchronous"] != "FULL":
-        raise PenstockError(
-            "store_unavailable",
-            f"the store runs with journal_mode={settings['journal_mode']}, synchronous={settings['synchronous']}; it "
-            "needs WAL and FULL: put the data folder on a local file system",
-        )

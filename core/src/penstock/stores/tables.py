@@ -126,29 +126,6 @@ def structure(spec: StreamSpec) -> tuple[object, ...]:
     return (spec.relation, spec.columns, spec.primary_key, spec.time_column, is_early(spec))
 
 
-@lru_cache(maxsize=1024)
-def _table(name: str, shape: tuple[object, ...]) -> sa.Table:
-    relation, columns, primary_key, time_column, early = shape
-    assert isinstance(columns, tuple)  # made by `structure` of the same spec
-    assert isinstance(primary_key, tuple)
-    parts: list[sa.schema.SchemaItem] = []
-    keys = [stored_name(key) for key in primary_key]
-    if relation is not Relation.TABLE or not keys:
-        parts += [sa.Column(system, sa.BigInteger, nullable=False) for system in (EPOCH, PARTITION, OFFSET)]
-        keys = [EPOCH, PARTITION, OFFSET]
-    for column in columns:
-        stored = quoted_name(stored_name(column.name), quote=True)
-        parts.append(sa.Column(stored, column_type(column.type), nullable=stored not in keys, autoincrement=False))
-    if early:
-        parts.append(sa.Column(PENDING, sa.Boolean, nullable=False))
-    table_name = quoted_name(f"r_{stored_name(name)}", quote=True)
-    parts.append(sa.PrimaryKeyConstraint(*keys))
-    table = sa.Table(table_name, sa.MetaData(), *parts, sqlite_with_rowid=False)
-    if isinstance(time_column, str) and stored_name(time_column) != keys[0]:
-        sa.Index(quoted_name(f"i_{stored_name(name)}", quote=True), table.c[stored_name(time_column)])
-    return table
-
-
 def table_of(spec: StreamSpec) -> sa.Table:
     """The relation's table. Clustered by the primary key (rows of one page lie together); a stream's is its position.
 
@@ -170,3 +147,26 @@ def column_type(data_type: DataType) -> sa.types.TypeEngine[Any]:
         Kind.BOOLEAN: sa.Boolean(),
     }
     return simple.get(kind) or sa.BigInteger()
+
+
+@lru_cache(maxsize=1024)
+def _table(name: str, shape: tuple[object, ...]) -> sa.Table:
+    relation, columns, primary_key, time_column, early = shape
+    assert isinstance(columns, tuple)  # made by `structure` of the same spec
+    assert isinstance(primary_key, tuple)
+    parts: list[sa.schema.SchemaItem] = []
+    keys = [stored_name(key) for key in primary_key]
+    if relation is not Relation.TABLE or not keys:
+        parts += [sa.Column(system, sa.BigInteger, nullable=False) for system in (EPOCH, PARTITION, OFFSET)]
+        keys = [EPOCH, PARTITION, OFFSET]
+    for column in columns:
+        stored = quoted_name(stored_name(column.name), quote=True)
+        parts.append(sa.Column(stored, column_type(column.type), nullable=stored not in keys, autoincrement=False))
+    if early:
+        parts.append(sa.Column(PENDING, sa.Boolean, nullable=False))
+    table_name = quoted_name(f"r_{stored_name(name)}", quote=True)
+    parts.append(sa.PrimaryKeyConstraint(*keys))
+    table = sa.Table(table_name, sa.MetaData(), *parts, sqlite_with_rowid=False)
+    if isinstance(time_column, str) and stored_name(time_column) != keys[0]:
+        sa.Index(quoted_name(f"i_{stored_name(name)}", quote=True), table.c[stored_name(time_column)])
+    return table
