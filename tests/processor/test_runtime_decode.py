@@ -168,6 +168,13 @@ def test_exact_types_are_read_exactly() -> None:
     assert [(b.row, b.code) for b in decoded.bad] == [(2, "out_of_range")]
 
 
+def test_a_stream_whose_rows_are_seldom_proven_is_read_the_same_text_after_text() -> None:
+    decoder = RowDecoder(COLUMNS, small_bytes=0)
+    texts = [b"\n".join(b'{"lots":%d,"x":{"lots":0}}' % (i * 10 + j) for j in range(10)) for i in range(40)]
+    found = [value for text in texts for value in decoder.decode(text).frame["lots"].to_list()]
+    assert found == list(range(400))
+
+
 def test_no_text_is_an_empty_frame_of_the_right_types() -> None:
     frame = RowDecoder(COLUMNS).decode(b"").frame
     assert frame.height == 0
