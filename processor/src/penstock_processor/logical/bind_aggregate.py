@@ -10,11 +10,13 @@ from sqlglot import exp
 
 from penstock.errors import SqlErrors
 from penstock.expressions.dialect import span_of
+from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
-from penstock.model.types import BIGINT, DataType, Kind, decimal
+from penstock.model.types import BIGINT, STRING, DataType, Kind, decimal
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
 from penstock_processor.logical.plan import Aggregate, AggregateCall, Field, Named, WindowAssign
+from penstock_processor.logical.rewrite import columns_read
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.parse import only
@@ -67,14 +69,14 @@ class Grouping:
         return Aggregate(fields, self._window, tuple(self._keys), columns, tuple(self._calls))
 
     def _add_key(self, node: exp.Expr) -> None:
-        if isinstance(node, exp.Literal):
+        key = bind_value(node, self._rows, hook=rows_only("GROUP BY"))
+        if not columns_read(key):
             raise refusal(
                 span_of(node),
                 "unsupported",
-                message="Positions in GROUP BY are not Flink SQL.",
-                remedy="Write the expression itself.",
+                message="GROUP BY takes columns; a number is no position in Flink SQL.",
+                remedy="Write the column or expression itself.",
             )
-        key = bind_value(node, self._rows, hook=rows_only("GROUP BY"))
         if isinstance(key, ColumnRef) and key.name in WINDOW_COLUMNS:
             self._window_columns.add(key.name)
         elif all(key != k.expr for k in self._keys):
@@ -152,6 +154,8 @@ class Grouping:
             )
         if isinstance(arg, Literal) and arg.value is not None and function == "COUNT" and not distinct:
             arg = None  # COUNT(1)
+        elif arg is not None and arg.type.kind is Kind.NULL and function == "COUNT":
+            arg = coerced(arg, STRING)
         if distinct and function in ("SUM", "AVG"):
             raise refusal(
                 at,

@@ -6,8 +6,9 @@ from sqlglot import exp
 
 from penstock.expressions.bind import AGGREGATES, Hook, bind
 from penstock.expressions.dialect import span_of
+from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Expr
-from penstock.model.types import Kind
+from penstock.model.types import BOOLEAN, Kind
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
 
@@ -50,7 +51,7 @@ def bind_condition(node: exp.Expr, scope: RowScope, *, what: str, hook: Hook | N
             message=f"{what} takes a condition, this is {found.type}.",
             remedy="Write a comparison, such as x > 0.",
         )
-    return found
+    return coerced(found, BOOLEAN)
 
 
 def bind_constant(node: exp.Expr) -> Expr:

@@ -84,7 +84,10 @@ def _rewritten(expr: Expr, new: Callable[[Expr], Expr | None]) -> Expr:
         case Call():
             return replace(expr, args=tuple(_rewritten(a, new) for a in expr.args))
         case Cast():
-            return replace(expr, arg=_rewritten(expr.arg, new))
+            arg = _rewritten(expr.arg, new)
+            if isinstance(arg, Literal) and arg.value is None:
+                return Literal(expr.type, value=None, span=expr.span)
+            return replace(expr, arg=arg)
         case Case():
             return replace(
                 expr,

@@ -56,6 +56,7 @@ _UNSUPPORTED = {
     "pivots": ("PIVOT", "Write one aggregate with FILTER (WHERE ...) per column."),
     "sample": ("TABLESAMPLE", "Filter with a condition instead."),
     "laterals": ("LATERAL", "Table functions in FROM are limited to TUMBLE and HOP."),
+    "columns": ("A list of column names", "Name the columns in the SELECT list."),
     "hint": ("hints", "Write options in WITH ('option' = 'value')."),
 }
 
@@ -311,7 +312,7 @@ def _check_enforced(node: exp.Expr, *, at: Span) -> None:
 def _options(tree: exp.Create) -> tuple[OptionText, ...]:
     found = []
     for one in _properties(tree):
-        if isinstance(one, exp.SchemaCommentProperty):
+        if isinstance(one, exp.SchemaCommentProperty | exp.TemporaryProperty):
             continue
         key, value = one.this, one.args.get("value")
         if not (isinstance(one, exp.Property) and isinstance(key, exp.Literal) and isinstance(value, exp.Literal)):
