@@ -13,7 +13,7 @@ from penstock_publish.settings import AuthSettings
 
 
 @pytest.fixture
-async def gateway(tmp_path, clock, request):
+async def page(tmp_path, clock, request):
     sock = loopback_socket()
     settings = AuthSettings(page_open=getattr(request, "param", "loopback"))
     authority = await open_authority(tmp_path, settings, clock=clock, public_url=url_of(sock))
@@ -22,71 +22,71 @@ async def gateway(tmp_path, clock, request):
         principal = await authority.access.require(request, "data:read")
         return web.json_response({"client_id": principal.client_id})
 
-    async def page(request: web.Request) -> web.Response:
+    async def root(request: web.Request) -> web.Response:
         response = web.Response(text="page")
         response.headers["X-Open"] = str(authority.open_session(request, response))
         return response
 
-    routes = [*authority.routes(), web.route("*", "/check", guarded(check)), web.get("/", page)]
+    routes = [*authority.routes(), web.route("*", "/check", guarded(check)), web.get("/", root)]
     async with serving(sock, routes):
         yield authority
     await authority.close()
 
 
-async def test_a_visitor_from_loopback_gets_a_session_that_scripts_cannot_read(http, gateway):
-    async with http.get(gateway.public_url) as reply:
+async def test_a_visitor_from_loopback_gets_a_session_that_scripts_cannot_read(http, page):
+    async with http.get(page.public_url) as reply:
         cookie = reply.headers["Set-Cookie"]
         assert reply.headers["X-Open"] == "True"
     assert cookie.startswith(f"{SESSION_COOKIE}=")
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/" in cookie
-    async with http.get(f"{gateway.public_url}/check") as reply:
+    async with http.get(f"{page.public_url}/check") as reply:
         assert await reply.json() == {"client_id": "page"}
-    async with http.get(gateway.public_url) as reply:  # a valid session is kept
+    async with http.get(page.public_url) as reply:  # a valid session is kept
         assert "Set-Cookie" not in reply.headers and reply.headers["X-Open"] == "True"
 
 
-async def test_a_foreign_name_for_loopback_gets_no_session(http, gateway):
+async def test_a_foreign_name_for_loopback_gets_no_session(http, page):
     for host in ("attacker.example", "127.0.0.1.attacker.example", "192.168.0.7:8080"):
-        async with http.get(gateway.public_url, headers={"Host": host}) as reply:
+        async with http.get(page.public_url, headers={"Host": host}) as reply:
             assert "Set-Cookie" not in reply.headers and reply.headers["X-Open"] == "False"
 
 
-@pytest.mark.parametrize("gateway", ["never"], indirect=True)
-async def test_the_page_can_be_closed(http, gateway):
-    async with http.get(gateway.public_url) as reply:
+@pytest.mark.parametrize("page", ["never"], indirect=True)
+async def test_the_page_can_be_closed(http, page):
+    async with http.get(page.public_url) as reply:
         assert "Set-Cookie" not in reply.headers
 
 
-@pytest.mark.parametrize("gateway", ["always"], indirect=True)
-async def test_the_page_can_be_opened_to_everybody(http, gateway):
-    async with http.get(gateway.public_url, headers={"Host": "events.example"}) as reply:
+@pytest.mark.parametrize("page", ["always"], indirect=True)
+async def test_the_page_can_be_opened_to_everybody(http, page):
+    async with http.get(page.public_url, headers={"Host": "events.example"}) as reply:
         assert "Set-Cookie" in reply.headers
 
 
-async def test_a_client_can_log_in_and_out(http, gateway, tmp_path):
+async def test_a_client_can_log_in_and_out(http, page, tmp_path):
     file = json.loads((tmp_path / "client.json").read_text())
     login = {"client_id": file["client_id"], "client_secret": file["client_secret"]}
-    async with http.post(f"{gateway.public_url}/session", json=login | {"client_secret": "x"}) as reply:
+    async with http.post(f"{page.public_url}/session", json=login | {"client_secret": "x"}) as reply:
         assert (reply.status, (await reply.json())["code"]) == (401, "unauthorized")
-    async with http.post(f"{gateway.public_url}/session", json=login) as reply:
+    async with http.post(f"{page.public_url}/session", json=login) as reply:
         assert (reply.status, await reply.json()) == (200, {"scope": file["scope"], "expires_in": 3600})
         token = reply.cookies[SESSION_COOKIE].value
-    async with http.get(f"{gateway.public_url}/check") as reply:
+    async with http.get(f"{page.public_url}/check") as reply:
         assert await reply.json() == {"client_id": "development"}
-    async with http.delete(f"{gateway.public_url}/session", headers={"Origin": gateway.public_url}) as reply:
+    async with http.delete(f"{page.public_url}/session", headers={"Origin": page.public_url}) as reply:
         assert reply.status == 204
-    async with http.get(f"{gateway.public_url}/check", headers={"Authorization": f"Bearer {token}"}) as reply:
+    async with http.get(f"{page.public_url}/check", headers={"Authorization": f"Bearer {token}"}) as reply:
         assert (reply.status, (await reply.json())["code"]) == (401, "invalid_token")
 
 
-async def test_a_login_from_another_origin_or_as_a_form_is_refused(http, gateway, tmp_path):
+async def test_a_login_from_another_origin_or_as_a_form_is_refused(http, page, tmp_path):
     login = json.loads((tmp_path / "client.json").read_text())
     async with http.post(
-        f"{gateway.public_url}/session", json=login, headers={"Origin": "https://evil.example"}
+        f"{page.public_url}/session", json=login, headers={"Origin": "https://evil.example"}
     ) as reply:
         assert (reply.status, (await reply.json())["code"]) == (403, "forbidden_origin")
     async with http.post(
-        f"{gateway.public_url}/session", data=json.dumps(login), headers={"Content-Type": "text/plain"}
+        f"{page.public_url}/session", data=json.dumps(login), headers={"Content-Type": "text/plain"}
     ) as reply:
         assert reply.status == 415
 
@@ -114,17 +114,17 @@ async def test_a_login_from_another_origin_or_as_a_form_is_refused(http, gateway
     ],
     ids=str,
 )
-async def test_a_cookie_counts_only_for_requests_of_our_own_page(http, gateway, method, headers, status):
-    token = a_token(gateway, "data:read")
-    sent = {name: value.replace("{own}", gateway.public_url) for name, value in headers.items()}
+async def test_a_cookie_counts_only_for_requests_of_our_own_page(http, page, method, headers, status):
+    token = a_token(page, "data:read")
+    sent = {name: value.replace("{own}", page.public_url) for name, value in headers.items()}
     sent["Cookie"] = f"{SESSION_COOKIE}={token}"
-    async with http.request(method, f"{gateway.public_url}/check", headers=sent) as reply:
+    async with http.request(method, f"{page.public_url}/check", headers=sent) as reply:
         assert reply.status == status
         if status == 403:
             assert (await reply.json())["code"] == "forbidden_origin"
 
 
-async def test_a_bearer_token_needs_no_origin(http, gateway):
-    headers = {"Authorization": f"Bearer {a_token(gateway, 'data:read')}", "Origin": "https://elsewhere.example"}
-    async with http.post(f"{gateway.public_url}/check", headers=headers) as reply:
+async def test_a_bearer_token_needs_no_origin(http, page):
+    headers = {"Authorization": f"Bearer {a_token(page, 'data:read')}", "Origin": "https://elsewhere.example"}
+    async with http.post(f"{page.public_url}/check", headers=headers) as reply:
         assert reply.status == 200

@@ -169,19 +169,31 @@ class Hub:
                 await feed
 
     async def _feed(self, topic: LiveTopic) -> None:
-        """The tail of one topic: wait for the log, read, fan out; while events keep coming, not too often."""
+        """The tail of one topic, until it is stopped or the topic is gone."""
         retry = asyncio.create_task(self._retry_laggards(topic))
         try:
             tick = 0
             while await self._still_there(topic):
-                try:
-                    tick = await self._log.wait((topic.spec.name, _CATALOG), tick, _WAIT_S)
-                    await self._feed_until_quiet(topic)
-                except LogUnavailable as error:
-                    _log.warning("topic_feed_failed", topic=topic.spec.name, detail=error.detail)
-                    await self._clock.sleep(_RETRY_S)
+                tick = await self._follow(topic, tick)
+        except Exception:  # outermost loop of the tail: subscribers must not hang on a topic that has none
+            _log.exception("topic_feed_broken", topic=topic.spec.name)
+            topic.close_all(Close(4503, "internal", retry_ms=1_000))
+            self._forget(topic)
         finally:
             retry.cancel()
+
+    async def _follow(self, topic: LiveTopic, tick: int) -> int:
+        """Fan out what there is, then wait for more; the tick at which the wait ended."""
+        try:
+            await self._feed_until_quiet(topic)
+            return await self._log.wait((topic.spec.name, _CATALOG), tick, _WAIT_S)
+        except LogUnavailable as error:
+            _log.warning("topic_feed_failed", topic=topic.spec.name, detail=error.detail)
+            await self._clock.sleep(_RETRY_S)
+        except PenstockError as error:
+            if error.code != "unknown_stream":  # dropped between the check and the read: the check will see it
+                raise
+        return tick
 
     async def _feed_until_quiet(self, topic: LiveTopic) -> None:
         """Fan out at once, then as long as there is more: what was appended meanwhile goes out together."""
@@ -211,20 +223,27 @@ class Hub:
     async def _still_there(self, topic: LiveTopic) -> bool:
         """False once the topic was dropped or recreated; its connections are closed then."""
         try:
-            spec = (await self._log.catalog()).streams.get(topic.spec.name)
+            catalog = await self._log.catalog()
+            if catalog.version == topic.checked_version:
+                return True
+            spec = catalog.streams.get(topic.spec.name)
             if spec is None or not spec.publish:
                 topic.close_all(Close(4404, "unknown_topic"))
             elif spec != topic.spec or (await self._log.head(spec.name, 0)).epoch != topic.cursor.epoch:
                 topic.close_all(Close(1001, "topic_changed", retry_ms=0))
             else:
+                topic.checked_version = catalog.version
                 return True
+        except LogUnavailable:
+            return True  # the next read says so, and tries again
         except PenstockError as error:
-            if isinstance(error, LogUnavailable):
-                return True
             topic.close_all(Close(4404, error.code))
+        self._forget(topic)
+        return False
+
+    def _forget(self, topic: LiveTopic) -> None:
         if self._topics.get(topic.spec.name) is topic:
             del self._topics[topic.spec.name], self._feeds[topic.spec.name]
-        return False
 
     async def _retry_laggards(self, topic: LiveTopic) -> None:
         while True:

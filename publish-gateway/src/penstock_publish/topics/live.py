@@ -27,6 +27,8 @@ class LiveTopic:
         self.spec = spec
         self.cursor = cursor
         self.tally = Tally()
+        #: Version of the catalog in which the topic was last found unchanged.
+        self.checked_version = -1
         self._ring_bytes_max = ring_bytes_max
         self._rings: dict[Kind, Ring] = {}
         self._filters: dict[str, Filter] = {}

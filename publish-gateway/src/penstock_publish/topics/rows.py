@@ -107,7 +107,7 @@ class SnapshotRows:
         if predicate is not None:
             frame = frame.filter(predicate(frame))
         keys = key_texts(frame, spec)
-        hashes = pl.Series([xxhash.xxh3_64_intdigest(key or b"") for key in keys], dtype=pl.UInt64)
+        hashes = pl.Series([xxhash.xxh3_64_intdigest(key or b"") >> 1 for key in keys], dtype=pl.Int64)
         order = hashes.arg_sort()
         self._frame = frame[order]
         self._hashes: list[int] = hashes[order].to_list()
