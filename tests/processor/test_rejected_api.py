@@ -155,6 +155,15 @@ async def test_an_event_that_fails_again_is_listed_under_a_new_id(system: System
     assert await system.rows("numbers") == [{"id": "e2", "n": 8, "$op": 0}]
 
 
+async def test_two_requests_at_once_replay_an_event_once(system: System) -> None:
+    await system.send(reading(2, "seven"))
+    [event] = await system.listed()
+    corrected = {"id": event["id"], "raw": '{"id":"e2","code":"7"}'}
+    answers = await asyncio.gather(*(system.replay(corrected) for _ in range(5)))
+    assert sorted(status for status, _ in answers) == [200, 409, 409, 409, 409]
+    assert len(await system.rows("numbers")) == 1
+
+
 async def test_some_good_and_some_bad_is_207(system: System) -> None:
     await system.send(reading(1, "one"), reading(2, "two"))
     two, one = await system.listed()

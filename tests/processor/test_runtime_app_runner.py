@@ -23,6 +23,7 @@ from penstock.testing.clock import ManualClock
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import SourceBlock
 from penstock_processor.runtime.app_runner import AppRunner, AppState
+from penstock_processor.runtime.rejections import ReplayItem, replay_id
 from penstock_processor.settings import ProcessorSettings, SnapshotSettings
 
 SETTINGS = ProcessorSettings(wait_s=0.05, retry_min_s=1.0)
@@ -311,6 +312,27 @@ async def test_rejected_rows_are_kept_with_their_place_and_text() -> None:
     assert found.position == (0, 2)
     assert found.raw == events[1]
     assert found.id
+
+
+@pytest.mark.parametrize("failure", ["before", "after"])
+async def test_a_replay_whose_commit_fails_is_reported_and_never_done_twice(failure: str) -> None:
+    it = await rig()
+    await send(it.log, [event(1, -5.0)])
+    async with it.running() as runner:
+        await caught_up(it.log, it.clock)
+        [found] = await it.log.rejected(RejectedFilter(app="tally"))
+        it.log.failures = [failure]
+        item = ReplayItem(found, event(1, 77.0), replay_id(found.id))
+        with pytest.raises(LogUnavailable):
+            await runner.replay([item])
+        await until(lambda: runner.state is AppState.RUNNING, it.clock)
+        [after] = await it.log.rejected(RejectedFilter(app="tally", include_replayed=True))
+        assert (after.replayed_at_ms is not None) == (failure == "after")
+        if failure == "before":
+            assert await runner.replay([item]) == []
+    rows = await rows_of(it.log, "big")
+    assert rows is not None
+    assert rows["tonnes"].to_list() == [77.0]
 
 
 async def test_an_event_that_no_longer_fits_its_columns_is_rejected_and_the_others_go_on() -> None:

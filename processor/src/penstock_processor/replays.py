@@ -108,6 +108,19 @@ async def replay_events(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> l
     """
     if not 1 <= len(wanted) <= role.settings.replay_max_events:
         raise PenstockError("bad_request", f"replay 1 to {role.settings.replay_max_events} events at once")
+    ids = {one.id for one in wanted}
+    if len(ids) != len(wanted):
+        raise PenstockError("bad_request", "an event can be replayed once in a request")
+    if ids & role.replaying:
+        raise PenstockError("conflict", "one of these events is being replayed by another request", retry_after_s=1.0)
+    role.replaying.update(ids)  # before the events are read: whoever comes later sees them replayed
+    try:
+        return await _replayed(role, wanted)
+    finally:
+        role.replaying.difference_update(ids)
+
+
+async def _replayed(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[ReplayResult]:
     found = await _found(role, wanted)
     results: dict[str, ReplayResult] = {}
     by_app: dict[str, list[ReplayItem]] = {}
@@ -123,10 +136,7 @@ async def replay_events(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> l
 
 
 async def _found(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[tuple[RejectedEvent, bytes]]:
-    ids = [one.id for one in wanted]
-    if len(set(ids)) != len(ids):
-        raise PenstockError("bad_request", "an event can be replayed once in a request")
-    where = RejectedFilter(ids=tuple(ids), include_replayed=True, limit=len(ids))
+    where = RejectedFilter(ids=tuple(one.id for one in wanted), include_replayed=True, limit=len(wanted))
     known = {event.id: event for event in await role.ports.log.rejected(where)}
     found = []
     for one in wanted:

@@ -64,6 +64,7 @@ class ProcessorRole:
         self.settings = settings
         self.ports = ports
         self.replay_admission = replay_admission
+        self.replaying: set[str] = set()  # rejected events that some request is replaying now
         self._build_engine = build_engine
         self._apps: dict[str, _Running] = {}
         self._broken: dict[str, str] = {}  # apps of the catalog that cannot be planned, and why

@@ -60,9 +60,8 @@ class Lines:
         count = 0
         for batch in taken.batches:
             if batch.encoding is not Encoding.NDJSON_ZSTD:
-                raise PenstockError(
-                    "internal", f"{batch.stream}/{batch.partition}: a source batch in {batch.encoding}"
-                )
+                place = f"{batch.stream}/{batch.partition} at {batch.first}"
+                raise PenstockError("internal", f"{place}: a source batch is NDJSON, not {batch.encoding}")
             text = decode_lines(batch.payload)
             skip = max(0, taken.start - batch.first)
             if skip:
