@@ -164,8 +164,9 @@ def test_deep_expressions_parse_on_a_thread_and_from_a_deep_stack() -> None:
 _WORDS = st.sampled_from(
     re.findall(
         r"\S+",
-        "a b ( ) ( ) , . + - * / % = <> < > || 'x' 1 1.5 1e3 NOT AND OR IS NULL CASE WHEN THEN ELSE END BETWEEN IN LIKE "
-        "CAST AS INT INTERVAL DAY TO EXTRACT FROM FLOOR TRIM SELECT WHERE `q` ESCAPE DISTINCT UPPER FILTER OVER TABLE",
+        "a b ( ) ( ) , . + - * / % = <> < > || 'x' 1 1.5 1e3 NOT AND OR IS NULL CASE WHEN THEN ELSE END BETWEEN "
+        "IN LIKE CAST AS INT INTERVAL DAY TO EXTRACT FROM FLOOR TRIM SELECT WHERE `q` ESCAPE DISTINCT UPPER "
+        "FILTER OVER TABLE",
     )
 )
 

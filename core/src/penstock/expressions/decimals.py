@@ -11,11 +11,11 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 
 import polars as pl
 
-__all__ = ["add", "divide", "divide_down", "divide_half_up", "exactly", "from_unscaled", "modulo", "multiply",
+__all__ = ["WIDE", "add", "divide", "divide_down", "divide_half_up", "exactly", "from_unscaled", "modulo", "multiply",
            "power", "rescale", "unscaled"]  # fmt: skip
 
 _DIGITS_MAX = 38
-_WIDE = Context(prec=120)
+WIDE = Context(prec=400)
 _ZERO = pl.lit(0, dtype=pl.Int128)  # Int128 has no unary minus in Polars
 
 
@@ -74,7 +74,7 @@ def exactly(
         a, b = row["a"], row["b"]
         if a is None or b is None:
             return None
-        rounded = operation(a, b).quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP, context=_WIDE)
+        rounded = operation(a, b).quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP, context=WIDE)
         return rounded if rounded.adjusted() < precision - scale or rounded == 0 else None
 
     def batch(rows: pl.Series) -> pl.Series:
@@ -86,21 +86,19 @@ def exactly(
 
 def add(a: Decimal, b: Decimal) -> Decimal:
     """Exact sum."""
-    return _WIDE.add(a, b)
+    return WIDE.add(a, b)
 
 
 def multiply(a: Decimal, b: Decimal) -> Decimal:
     """Exact product."""
-    return _WIDE.multiply(a, b)
+    return WIDE.multiply(a, b)
 
 
 def divide(a: Decimal, b: Decimal) -> Decimal:
     """Quotient to 120 digits; 0 for a division by 0, which the error mask reports."""
-    return _WIDE.divide(a, b) if b else Decimal(0)
+    return WIDE.divide(a, b) if b else Decimal(0)
 
 
 def modulo(a: Decimal, b: Decimal) -> Decimal:
     """Remainder with the sign of the dividend; 0 for a division by 0, which the error mask reports."""
-    return (
-        _WIDE.subtract(a, _WIDE.multiply((_WIDE.divide(a, b)).to_integral_value(ROUND_DOWN), b)) if b else Decimal(0)
-    )
+    return WIDE.subtract(a, WIDE.multiply((WIDE.divide(a, b)).to_integral_value(ROUND_DOWN), b)) if b else Decimal(0)
