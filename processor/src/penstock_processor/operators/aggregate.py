@@ -21,7 +21,7 @@ from penstock_processor.operators.chain import LAZY_FROM_ROWS, PASSES, Chain
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.slots import SlotTable, hashable_keys, key_columns
-from penstock_processor.operators.step import AT, NOWHERE, SLICE, Flow, Operator, Step
+from penstock_processor.operators.step import AT, NOWHERE, SLICE, Flow, Operator, Step, timestamp
 from penstock_processor.operators.windows import Windows
 
 __all__ = ["LAST_WINDOW", "SLOT", "AggregateShape", "WindowAggregate"]
@@ -131,7 +131,7 @@ class WindowAggregate:
         late = frame.filter(pl.col(SLICE) < open_from)
         if LAST_WINDOW in late.columns:
             late = late.filter(LAST_WINDOW)
-        step.reject(late, "late", f"every window of this row had fired: the watermark was at {watermark} ms")
+        step.reject(late, "late", f"every window of this row had fired; the watermark was at {timestamp(watermark)}")
         return frame.filter(pl.col(SLICE) >= open_from)
 
     def _absorb(self, rows: pl.DataFrame) -> tuple[tuple[pl.DataFrame, Slots], list[pl.DataFrame]]:
@@ -249,6 +249,8 @@ class WindowAggregate:
             return None
         results = self._results(pl.concat(parts), SLOT, PENDING_COLUMN)
         done = above.apply(results, step)
+        if done is None:
+            return None
         slots, passes = done[SLOT].to_numpy(), done[PASSES].to_numpy()
         was = self._visible[slots]
         self._visible[slots] = passes

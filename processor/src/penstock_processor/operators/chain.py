@@ -60,20 +60,26 @@ class Chain:
         self._marking = marking
         self._fallible = bool(input_errors) or any(_can_fail(stage) for stage in stages)
 
-    def apply(self, frame: pl.DataFrame, step: Step) -> pl.DataFrame:
-        """Rows that passed, with the last projection's columns and the hidden ones; bad rows go to `step.reject`."""
+    def apply(self, frame: pl.DataFrame, step: Step) -> pl.DataFrame | None:
+        """Rows that passed, with the last projection's columns and the hidden ones; None if there is none.
+
+        Bad rows go to `step.reject`.
+        """
         if frame.height < LAZY_FROM_ROWS:
             done = self._stack(frame)
         else:
             done = self._stack(frame.lazy()).collect()
-        if not self._fallible:
-            return done
+        if done.height == 0:
+            return None
+        return self._split(done, step) if self._fallible else done
+
+    def _split(self, done: pl.DataFrame, step: Step) -> pl.DataFrame | None:
         codes = done[ERROR]
         if codes.null_count() != done.height:
             bad = done.filter(codes.is_not_null())
             step.reject(bad, bad[ERROR].to_list(), f"an expression of {step.statement} has no value for this row")
             done = done.filter(codes.is_null())
-        return done.drop(ERROR)
+        return done.drop(ERROR) if done.height else None
 
     def _stack(self, frame: AnyFrame) -> AnyFrame:
         failing = bool(self._input_errors)
@@ -82,6 +88,8 @@ class Chain:
         if self._marking:
             frame = frame.with_columns(pl.lit(True).alias(PASSES))
         for stage in self._stages:
+            if isinstance(frame, pl.DataFrame) and frame.height == 0:
+                return frame
             match stage:
                 case FilterStage():
                     frame = self._filter(frame, stage, failing)
@@ -93,8 +101,12 @@ class Chain:
 
     def _project(self, frame: AnyFrame, stage: ProjectStage, failing: bool) -> AnyFrame:
         errors = (pl.col(ERROR), *stage.errors) if failing else stage.errors
-        code = [pl.coalesce(errors).alias(ERROR)] if errors else []
-        return frame.select(*stage.columns, *self._hidden, *code)
+        exprs: list[pl.Expr | str] = [*stage.columns, *self._hidden]
+        if errors:
+            exprs.append(pl.coalesce(errors).alias(ERROR))
+        if isinstance(frame, pl.DataFrame):
+            return frame.select_seq(exprs)  # handing a few rows to other threads costs more than the work
+        return frame.select(exprs)
 
     def _filter(self, frame: AnyFrame, stage: FilterStage, failing: bool) -> AnyFrame:
         if stage.error is not None:

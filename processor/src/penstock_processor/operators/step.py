@@ -18,7 +18,19 @@ import polars as pl
 from penstock.ports.log import StateDelta
 from penstock_processor.operators.interface import RowProblem
 
-__all__ = ["AT", "ERROR", "MAX_WATERMARK", "NOWHERE", "SLICE", "Flow", "Operator", "Stateful", "Step", "with_at"]
+__all__ = [
+    "AT",
+    "ERROR",
+    "MAX_WATERMARK",
+    "NOWHERE",
+    "SLICE",
+    "Flow",
+    "Operator",
+    "Stateful",
+    "Step",
+    "timestamp",
+    "with_at",
+]
 
 AT = "$at"
 ERROR = "$error"  # code of the first error of the row, NULL while it is well
@@ -109,6 +121,11 @@ class Stateful(Operator, Protocol):
 def with_at(frame: pl.DataFrame, first: int) -> pl.DataFrame:
     """The frame with `$at` counting from `first`."""
     return frame.hstack([pl.Series(AT, np.arange(first, first + frame.height, dtype=np.int64))])
+
+
+def timestamp(at_ms: int) -> str:
+    """Epoch milliseconds as people read them."""
+    return str(np.datetime64(at_ms, "ms"))
 
 
 def _json_row(frame: pl.DataFrame, index: int) -> str:
