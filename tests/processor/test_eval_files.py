@@ -186,6 +186,13 @@ def test_the_end_state_of_a_table_is_its_last_rows_in_order_of_the_key(tmp_path:
     assert ran.rows == [{"id": "a", "n": 8}, {"id": "b", "n": 2}]
 
 
+def test_rows_without_a_dedupe_key_are_taken_as_nothing_is_deduplicated(tmp_path: Path) -> None:
+    file = tmp_path / "readings.ndjson"
+    file.write_text('{"code":"1","ts":1514764800000}\n' * 2)
+    ran = run(tmp_path, SMALL.replace("id STRING NOT NULL", "id STRING"), f"readings={file}", outputs=["numbers=-"])
+    assert ran.rows == [{"id": None, "n": 1}] * 2
+
+
 def test_csv_fields_are_read_as_their_types_and_quotes_are_heeded(tmp_path: Path) -> None:
     file = tmp_path / "readings.csv"
     file.write_text(

@@ -20,7 +20,8 @@ class Admission:
 
     def __init__(self, spec: StreamSpec, *, now_ms: int) -> None:
         self._spec = spec
-        needed = {*spec.primary_key, *spec.dedupe, *([spec.time_column] if spec.time_column else [])}
+        # Nothing is deduplicated here, so rows without a dedupe key are fine (`penstock send` would give them one).
+        needed = {*spec.primary_key, *([spec.time_column] if spec.time_column else [])}
         self._required = [c for c in spec.columns if not c.nullable or c.name in needed]
         self._latest_ms = now_ms + round(spec.max_ahead_s * 1000)
 

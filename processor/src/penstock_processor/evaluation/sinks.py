@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -94,7 +95,9 @@ class Sinks:
         if with_op and spec.relation is Relation.TABLE:
             rows = rows.with_columns(_OP_TEXTS.gather(written[OP_COLUMN]).alias(OP_COLUMN))
         if rows.height:
-            rows.write_ndjson(self._destinations[target])
+            text = io.BytesIO()  # Polars would write past the file object, and know no BrokenPipeError
+            rows.write_ndjson(text)
+            self._destinations[target].write(text.getbuffer())
 
 
 def open_sinks(
