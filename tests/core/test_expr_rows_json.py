@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.codecs.frames import empty_frame, polars_schema
 from penstock.codecs.metrics import NONFINITE_VALUES
-from penstock.codecs.rows import json_value, rows_to_lines, rows_to_ndjson
+from penstock.codecs.rows import SMALL_ROWS, json_value, rows_to_lines, rows_to_ndjson
 from penstock.model import types
 from penstock.model.stream import Column
 
@@ -57,6 +57,17 @@ def test_each_type_has_one_form_in_json_and_null_is_null(
     assert json.loads(first) == {"v": json_value(frame["v"][0])}
 
 
+@pytest.mark.parametrize(("data_type", "value", "expected"), CASES, ids=lambda v: str(v)[:20])
+def test_few_rows_and_many_are_written_alike(data_type: types.DataType, value: object, expected: str | None) -> None:
+    few, columns = _frame(data_type, [value, None])
+    many, _ = _frame(data_type, [value, None] * SMALL_ROWS)
+    assert [json.loads(line) for line in rows_to_lines(many, columns)[:2]] == [
+        json.loads(line) for line in rows_to_lines(few, columns)
+    ]
+    if expected is not None:
+        assert rows_to_lines(many, columns)[:2] == rows_to_lines(few, columns)
+
+
 def test_columns_keep_their_order_and_others_are_left_out() -> None:
     frame = pl.DataFrame({"a": [1], "b": [2], "c": [3]})
     assert rows_to_ndjson(frame, [Column("c", types.BIGINT), Column("a", types.BIGINT)]) == b'{"c":3,"a":1}\n'
@@ -82,7 +93,7 @@ def test_any_text_and_any_column_name_reads_back(values: list[str], name: str) -
     assert [json.loads(line) for line in lines] == [{name: value} for value in values]
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=2 * SMALL_ROWS))
 def test_any_double_reads_back_bit_for_bit(values: list[float]) -> None:
     frame, columns = _frame(types.DOUBLE, list(values))
     read = [json.loads(line)["v"] for line in rows_to_lines(frame, columns)]

@@ -204,10 +204,15 @@ def _to_text(value: pl.Expr, source: DataType) -> Compiled:
         case Kind.TIME:
             return Compiled(value.dt.to_string("%H:%M:%S%.f"))
         case Kind.BYTES:
-            text = value.cast(pl.String, strict=False)
-            return Compiled(text, failing(CAST_FAILED, text.is_null() & value.is_not_null()))
+            return Compiled(value.map_batches(_decoded, return_dtype=pl.String, is_elementwise=True))
         case _:
             return Compiled(value.cast(pl.String))
+
+
+def _decoded(values: pl.Series) -> pl.Series:
+    """Java's `new String(bytes, UTF_8)`: bytes that are no UTF-8 become U+FFFD."""
+    texts = [None if v is None else v.decode("utf-8", "replace") for v in values.to_list()]
+    return pl.Series(texts, dtype=pl.String)
 
 
 def _java_text(values: pl.Series) -> pl.Series:

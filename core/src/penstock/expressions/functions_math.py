@@ -102,7 +102,8 @@ def _rounded(call: Call, value: pl.Expr, *, half_up: bool) -> pl.Expr:
     digits = _digits(call.args) or 0
     kind = call.type.kind
     if kind in (Kind.FLOAT, Kind.DOUBLE):
-        return round_double(value.cast(pl.Float64), digits, half_up=half_up).cast(polars_type(call.type))
+        exact = value.cast(pl.String).cast(pl.Float64) if kind is Kind.FLOAT else value
+        return round_double(exact, digits, half_up=half_up).cast(polars_type(call.type))
     divide = decimals.divide_half_up if half_up else decimals.divide_down
     if call.type.is_integer:
         if digits >= 0:
