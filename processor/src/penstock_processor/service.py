@@ -80,7 +80,8 @@ class ProcessorRole:
         checks = [Check("processor", self._working, "working" if self._working else "not started")]
         for name, running in sorted(self._apps.items()):
             runner = running.runner
-            checks.append(Check(f"app {name}", runner.state is AppState.RUNNING, f"{runner.state}: {runner.detail}"))
+            runs = runner.state is AppState.RUNNING
+            checks.append(Check(f"app {name}", runs, "running" if runs else f"{runner.state}: {runner.detail}"))
         checks += [Check(f"app {name}", False, why) for name, why in sorted(self._broken.items())]
         return checks
 
