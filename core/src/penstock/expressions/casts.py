@@ -14,6 +14,7 @@ import polars as pl
 from penstock.codecs.frames import polars_type
 from penstock.expressions import decimals
 from penstock.expressions.coercion import Mismatch, as_decimal
+from penstock.expressions.rounding import double_to_decimal
 from penstock.expressions.table import Compiled, failing
 from penstock.model.types import DataType, Kind
 
@@ -107,9 +108,7 @@ def _number_to_decimal(value: pl.Expr, source: DataType, target: DataType) -> Co
     if source.kind is Kind.BOOLEAN:
         value, source_scale = value.cast(pl.Int32), 0
     elif source.kind in _FLOATS:
-        text = value.cast(pl.String)
-        parsed = _text_to_decimal(text, precision, scale)
-        return Compiled(parsed, failing(CAST_FAILED, ~value.is_finite()))
+        return Compiled(double_to_decimal(value, precision, scale), failing(CAST_FAILED, ~value.is_finite()))
     else:
         source_scale = as_decimal(source)[1]
         if source.kind is Kind.DECIMAL and scale >= source_scale:
@@ -135,8 +134,16 @@ def _from_text(value: pl.Expr, target: DataType) -> Compiled:
 
 
 def _read_integer(text: pl.Expr, target: DataType) -> pl.Expr:
-    whole = text.str.extract(r"^([+-]?[0-9]+)(?:\.[0-9]*)?$", 1)
-    return whole.cast(polars_type(target), strict=False)
+    """Whole numbers; a fraction is cut. The pattern is needed only for a batch that has other texts."""
+    wanted = polars_type(target)
+
+    def batch(values: pl.Series) -> pl.Series:
+        plain = values.cast(wanted, strict=False)
+        if plain.null_count() == values.null_count():
+            return plain
+        return values.str.extract(r"^([+-]?[0-9]+)(?:\.[0-9]*)?$", 1).cast(wanted, strict=False)
+
+    return text.map_batches(batch, return_dtype=wanted, is_elementwise=True)
 
 
 def _read_float(text: pl.Expr, target: DataType) -> pl.Expr:

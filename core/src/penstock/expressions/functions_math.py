@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from penstock.codecs.frames import polars_type
@@ -14,6 +12,7 @@ from penstock.expressions import decimals
 from penstock.expressions.coercion import NULL, Mismatch, as_decimal, round_type
 from penstock.expressions.functions_time import ceil_time, floor_time, time_rounding_check
 from penstock.expressions.nodes import Call, Expr, Literal
+from penstock.expressions.rounding import round_double
 from penstock.expressions.table import (
     INTEGER,
     NUMBER,
@@ -28,9 +27,6 @@ from penstock.expressions.table import (
 from penstock.model.types import DOUBLE, INT, Kind, decimal
 
 __all__ = ["FUNCTIONS"]
-
-_TOLD_APART = 1e14  # scaled numbers below it have at most 15 digits with their tie
-Array = npt.NDArray[np.float64]
 
 
 def _real(name: str, usage: str, doc: str, build: Callable[..., pl.Expr], *examples: tuple[str, str]) -> Function:
@@ -118,42 +114,6 @@ def _rounded(call: Call, value: pl.Expr, *, half_up: bool) -> pl.Expr:
     if digits < 0:
         kept = kept * decimals.power(-digits)
     return decimals.from_unscaled(kept, *as_decimal(call.type))
-
-
-def round_double(value: pl.Expr, digits: int, *, half_up: bool) -> pl.Expr:
-    """A double at `digits` decimal digits, by the shortest text that stands for it: ROUND(1.005, 2) is 1.01."""
-
-    def batch(values: pl.Series) -> pl.Series:
-        rounded = _round_array(values.to_numpy(), digits, half_up=half_up)
-        return pl.Series(rounded).set(values.is_null(), None)
-
-    return value.map_batches(batch, return_dtype=pl.Float64, is_elementwise=True)
-
-
-def _round_array(values: Array, digits: int, *, half_up: bool) -> Array:
-    """A number is compared with the doubles nearest to the decimal ties; up to 15 digits these are told apart by it.
-
-    Beyond that the text decides, number by number.
-    """
-    if abs(digits) > 22:
-        return values if digits > 0 else values * 0.0
-    by = 10.0 ** abs(digits)
-    with np.errstate(invalid="ignore", over="ignore"):
-        size = np.abs(values)
-        scaled = size * by if digits >= 0 else size / by
-        below = np.floor(scaled)
-        step = below + (0.5 if half_up else 1.0)
-        kept = below + (size >= (step / by if digits >= 0 else step * by))
-        rounded = np.copysign(kept / by if digits >= 0 else kept * by, values)
-        rounded = np.where(rounded == 0, 0.0, rounded)
-    unit = Decimal(1).scaleb(-digits)
-    mode = ROUND_HALF_UP if half_up else ROUND_DOWN
-    for i in np.flatnonzero(~(scaled < _TOLD_APART)):
-        if np.isfinite(values[i]):
-            rounded[i] = float(Decimal(repr(float(values[i]))).quantize(unit, mode, decimals.WIDE))
-        else:
-            rounded[i] = values[i]
-    return rounded
 
 
 def _same_number(args: Sequence[Expr]) -> Typing:

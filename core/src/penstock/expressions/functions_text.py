@@ -202,8 +202,11 @@ def _digest(name: str) -> Callable[[str], str]:
     return lambda text: hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
 
 
-def _concat_ws(separator: str, *parts: str) -> str:
-    return separator.join(parts)
+def _replace(call: Call, args: Sequence[Compiled]) -> Compiled:
+    old, new = (_constant(a) for a in call.args[1:])
+    if isinstance(old, str) and isinstance(new, str) and old:
+        return Compiled(args[0].value.str.replace_all(old, new, literal=True), args[0].error)
+    return plain(_by_row(str.replace, pl.String()))(call, args)
 
 
 def _joined(values: Sequence[pl.Expr]) -> pl.Expr:
@@ -269,7 +272,7 @@ FUNCTIONS = (
              (("RIGHT('abc', 2)", '"bc"'), ("RIGHT('abc', 9)", '"abc"'))),
     Function("REPLACE", "REPLACE(text, old, new)", "Every occurrence of old replaced.", takes(STRING, TEXT, TEXT,
              TEXT),
-             plain(_by_row(str.replace, pl.String())),
+             _replace,
              (("REPLACE('a-b-c', '-', '+')", '"a+b+c"'), ("REPLACE('abc', 'b', '')", '"ac"'))),
     Function("REGEXP", "REGEXP(text, 'pattern')", "True if a part of the text matches.", _pattern(BOOLEAN, TEXT,
              CONSTANT_TEXT),
