@@ -148,7 +148,7 @@ class WindowAggregate:
 
     def _find(self, groups: pl.DataFrame) -> Slots:
         keys = hashable_keys([groups[name] for name in self._shape.key_names], groups.height)
-        slots, new = self._table.find(groups[SLICE].to_list(), keys)
+        slots, new = self._table.find(groups[SLICE], keys)
         if self._table.capacity > self._room:
             self._room = self._table.capacity
             for accumulator in self._all:

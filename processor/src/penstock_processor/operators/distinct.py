@@ -64,7 +64,7 @@ class DistinctFeed:
 
     def _learn(self, values: pl.DataFrame, table: SlotTable) -> tuple[Slots, npt.NDArray[np.bool_]]:
         keys = hashable_keys([values[name] for name in self._keys], values.height)
-        slots, _ = table.find(values[SLICE].to_list(), keys)
+        slots, _ = table.find(values[SLICE], keys)
         fresh = np.zeros(values.height, np.bool_)
         pairs = zip(slots.tolist(), hashable_keys([values[self.column]], values.height), strict=True)
         for n, (slot, value) in enumerate(pairs):

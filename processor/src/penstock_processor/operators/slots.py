@@ -28,21 +28,36 @@ class SlotTable:
     def __len__(self) -> int:
         return self.capacity - len(self._free)
 
-    def find(self, slices: Iterable[int], keys: Iterable[Hashable]) -> tuple[Slots, list[int]]:
+    def find(self, slices: pl.Series, keys: Iterable[Hashable]) -> tuple[Slots, list[int]]:
         """Slots of these groups, and those of them that are new (their arrays must be cleared)."""
-        panes, free, found, new = self.panes, self._free, [], []
-        for slice_start, key in zip(slices, keys, strict=True):
-            pane = panes.get(slice_start)
-            if pane is None:
-                pane = panes[slice_start] = {}
-            slot = pane.get(key)
-            if slot is None:
-                if not free:
-                    self._extend()
-                slot = pane[key] = free.pop()
-                new.append(slot)
-            found.append(slot)
+        new: list[int] = []
+        if len(slices) and slices.min() == slices.max():
+            return np.array(self._in_pane(slices[0], keys, new), np.int64), new
+        found: list[int] = []
+        for slice_start, key in zip(slices.to_list(), keys, strict=True):
+            slot = self.panes.setdefault(slice_start, {}).get(key)
+            found.append(self._open(self.panes[slice_start], key, new) if slot is None else slot)
         return np.array(found, np.int64), new
+
+    def _in_pane(self, slice_start: int, keys: Iterable[Hashable], new: list[int]) -> list[int]:
+        """The same for groups of one slice, which most batches are: the look-up runs without a step of Python."""
+        pane = self.panes.setdefault(slice_start, {})
+        listed = keys if isinstance(keys, list) else list(keys)
+        found = list(map(pane.get, listed))
+        if None in found:
+            for n, slot in enumerate(found):
+                if slot is None:
+                    found[n] = pane.get(listed[n])
+                    if found[n] is None:
+                        found[n] = self._open(pane, listed[n], new)
+        return found  # type: ignore[return-value]  # no None is left
+
+    def _open(self, pane: dict[Hashable, int], key: Hashable, new: list[int]) -> int:
+        if not self._free:
+            self._extend()
+        slot = pane[key] = self._free.pop()
+        new.append(slot)
+        return slot
 
     def slots(self, slice_start: int) -> Slots:
         """Slots of a slice, in the order of `panes[slice_start]`."""
