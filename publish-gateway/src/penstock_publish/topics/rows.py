@@ -15,7 +15,7 @@ from penstock.codecs.arrow import decode_frame
 from penstock.codecs.frames import polars_type
 from penstock.codecs.json_values import reader, wire_type
 from penstock.codecs.ndjson import decode_lines
-from penstock.codecs.rows import json_frame, rows_to_lines
+from penstock.codecs.rows import SMALL_ROWS, json_frame, json_value, rows_to_lines
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Batch, Encoding, Op
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import Kind
@@ -150,10 +150,13 @@ def key_texts(frame: pl.DataFrame, spec: StreamSpec) -> Sequence[bytes | None]:
     names = key_columns(spec)
     if not names:
         return [None] * frame.height
-    values = json_frame(frame, [spec.column(name) for name in names])
+    if frame.height <= SMALL_ROWS:  # as in the codec: for few rows the fixed cost of a frame is most of the work
+        values = zip(*(frame.get_column(name).to_list() for name in names), strict=True)
+        return [_key_of([json_value(value) for value in row]) for row in values]
+    shown = json_frame(frame, [spec.column(name) for name in names])
     if len(names) == 1:
-        return [_key_of([value]) for value in values.to_series().to_list()]
-    return [_key_of(row) for row in values.rows()]
+        return [_key_of([value]) for value in shown.to_series().to_list()]
+    return [_key_of(row) for row in shown.rows()]
 
 
 def _key_of(values: Sequence[object]) -> bytes:
