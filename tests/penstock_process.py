@@ -6,6 +6,7 @@ Imports nothing of the product: it sees what a stranger sees (the program, its o
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -110,20 +111,28 @@ class PenstockProcess:
     def kill(self) -> None:
         """SIGKILL, at once."""
         assert self.process is not None
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self._reap()
+
+    @property
+    def pid(self) -> int:
+        """The process of Penstock itself, also under a wrapper."""
+        assert self.process is not None
+        if not self.prefix:
+            return self.process.pid
+        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()[0])
 
     def stop(self) -> int:
         """SIGINT as Ctrl-C does; returns the exit code."""
         if self.process is None or self.process.poll() is not None:
             self._reap()
             return self.process.returncode if self.process else 0
-        self.process.send_signal(signal.SIGINT)
+        os.kill(self.pid, signal.SIGINT)
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self._reap()
+            self.kill()
             raise AssertionError(f"did not stop within 30 s:\n{self.output()}") from None
         self._reap()
         return self.process.returncode
