@@ -49,7 +49,7 @@ def stored_ids(penstock: PenstockProcess) -> list[str]:
 def test_fdatasync_completes_before_the_reply(strace: str, app: Path, tmp_path: Path):
     trace = tmp_path / "trace"
     penstock = PenstockProcess(tmp_path / "data", app)
-    penstock.prefix = [strace, "-f", "-qq", "-s", "400", "-e", f"trace={TRACED}", "-o", str(trace)]
+    penstock.prefix = [strace, "-f", "-qq", "-s", "4000", "-e", f"trace={TRACED}", "-o", str(trace)]
     with penstock:
         reply = penstock.post_events("readings", [reading("marker-4711", note="no")])
         assert reply.status == 200
