@@ -87,10 +87,10 @@ def test_like_agrees_with_a_plain_reading(pattern: str, text: str) -> None:
 
 def test_replacements_are_taken_literally_also_for_single_rows() -> None:
     for rows in (["a.b$"], ["a.b$", None]):
-        table = {"s": (types.STRING, rows), "new": (types.STRING, ["$0"] * len(rows))}
+        table = {"s": (types.STRING, rows), "fresh": (types.STRING, ["$0"] * len(rows))}
         rest = [None] * (len(rows) - 1)
         assert evaluate("REPLACE(s, '.', '$0')", table) == ["a$0b$", *rest]
-        assert evaluate("REPLACE(s, '$', new)", table) == ["a.b$0", *rest]
+        assert evaluate("REPLACE(s, '$', fresh)", table) == ["a.b$0", *rest]
         assert evaluate("REPLACE(s, '', '-')", table) == ["-a-.-b-$-", *rest]
         assert evaluate("REGEXP_REPLACE(s, '[.]', '${x}$1')", table) == ["a${x}$1b$", *rest]
 
