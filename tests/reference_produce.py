@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 Lot = dict[str, str]
@@ -64,10 +65,15 @@ def cheap_lots(lots: Iterable[Lot]) -> list[tuple[str, str, str, float, float, s
     ]
 
 
-def price_alerts(lots: list[Lot]) -> dict[tuple[str, str, str, float], int]:
+AlertKey = tuple[str, str, str, float]
+
+
+def price_alerts(lots: list[Lot]) -> tuple[dict[AlertKey, int], set[AlertKey]]:
     """(market, commodity, day, modal_price) -> how often, for lots of days with a price in the seven days before.
 
-    A lot alerts when its price is above 1.4 times the average of its market and commodity over those seven days.
+    A lot alerts when its price is above 1.4 times the average of its market and commodity over those seven days. The
+    second value are the ties: there the price is 1.4 times the average to the last digit, in exact fractions, and
+    binary floating point may fall on either side.
     """
     by_day: dict[tuple[str, str], dict[date, list[Decimal]]] = defaultdict(lambda: defaultdict(list))
     for lot in lots:
@@ -75,16 +81,22 @@ def price_alerts(lots: list[Lot]) -> dict[tuple[str, str, str, float], int]:
             by_day[lot["market"], lot["commodity"]][date.fromisoformat(lot["date"])].append(
                 Decimal(lot["modal_price"])
             )
-    found: dict[tuple[str, str, str, float], int] = defaultdict(int)
+    found: dict[AlertKey, int] = defaultdict(int)
+    ties: set[AlertKey] = set()
     for lot in lots:
         if not lot["modal_price"]:
             continue
         day = date.fromisoformat(lot["date"])
         days = by_day[lot["market"], lot["commodity"]]
         week = [price for back in range(1, 8) for price in days.get(day - timedelta(days=back), ())]
-        if week and Decimal(lot["modal_price"]) > Decimal("1.4") * sum(week, Decimal()) / len(week):
-            found[lot["market"], lot["commodity"], f"{lot['date']}T00:00:00.000", float(lot["modal_price"])] += 1
-    return dict(found)
+        if not week:
+            continue
+        key = (lot["market"], lot["commodity"], f"{lot['date']}T00:00:00.000", float(lot["modal_price"]))
+        price, limit = Fraction(lot["modal_price"]), Fraction(14, 10) * Fraction(sum(week, Decimal())) / len(week)
+        if price == limit:
+            ties.add(key)
+        found[key] += price > limit
+    return {key: times for key, times in found.items() if times}, ties
 
 
 def assert_days_equal(expected: dict[tuple[str, str, str], Day], rows: list[dict[str, object]]) -> None:
