@@ -87,6 +87,7 @@ class PenstockProcess:
             stderr=subprocess.PIPE,
             env=self.env,
             cwd=self.data.parent,
+            start_new_session=True,
         )
         self._readers = [
             threading.Thread(target=_collect, args=(self.process.stdout, self.stdout), daemon=True),
