@@ -6,10 +6,10 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test check format bench docs golden clean
+.PHONY: help setup up test test-container check format bench docs golden clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## the virtual environment from the hash-pinned lock
 
@@ -25,6 +25,9 @@ up: $(STAMP) ## everything in one process, with both examples on real data
 
 test: $(STAMP) ## the whole suite; says what was skipped and why
 	$(BIN)/python -m pytest
+
+test-container: $(STAMP) ## the image by docker compose: builds, is healthy, walks the tour, keeps its data
+	PENSTOCK_TEST_CONTAINER=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
 
 check: $(STAMP) ## ruff, mypy, import rules, generated documents
 	$(BIN)/ruff check .
