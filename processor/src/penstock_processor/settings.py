@@ -12,7 +12,7 @@ class SnapshotSettings(BaseModel, frozen=True):
 
     deltas: int = Field(default=2000, ge=1, description="Deltas of one operator since its last snapshot.")
     min_bytes: int = Field(
-        default=1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one."
+       default= default=1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one."
     )
     growth: float = Field(default=2.0, gt=0, description="Bytes of deltas, as a multiple of the last snapshot's.")
 
@@ -21,27 +21,27 @@ class ProcessorSettings(BaseModel, frozen=True):
     """Limits of apps and their cycles. A cycle takes what is there, up to these bounds: it grows under load."""
 
     cycle_bytes: int = Field(
-        4 * 1024 * 1024, ge=1024, description="Bytes of stored batches that a cycle reads of one partition."
+        default=4 * 1024 * 1024, ge=1024, description="Bytes of stored batches that a cycle reads of one partition."
     )
-    cycle_batches: int = Field(4000, ge=1, description="Batches that a cycle reads of one partition.")
+    cycle_batches: int = Field(default=4000, ge=1, description="Batches that a cycle reads of one partition.")
     cycle_rows: int = Field(
-        100_000, ge=1, description="Events that a cycle takes of one partition; a batch is never divided."
+        default=100_000, ge=1, description="Events that a cycle takes of one partition; a batch is never divided."
     )
-    output_rows: int = Field(50_000, ge=1, description="Rows of one written batch; a larger output is divided.")
-    raw_max_bytes: int = Field(64 * 1024, ge=1024, description="Bytes of a rejected event's text that are kept.")
-    detail_max_chars: int = Field(1000, ge=100, description="Characters kept of why an event was rejected.")
+    output_rows: int = Field(default=50_000, ge=1, description="Rows of one written batch; a larger output is divided.")
+    raw_max_bytes: int = Field(default=64 * 1024, ge=1024, description="Bytes of a rejected event's text that are kept.")
+    detail_max_chars: int = Field(default=1000, ge=100, description="Characters kept of why an event was rejected.")
     idle_timeout_s: float = Field(
-        30.0,
+        default=30.0,
         gt=0,
         description="Seconds of silence after which one of several partitions no longer holds back the watermark, "
         "unless the app says otherwise.",
     )
-    wait_s: float = Field(5.0, gt=0, description="Longest wait for news of the log before looking again.")
-    retry_min_s: float = Field(0.5, gt=0, description="First wait before an app that failed is tried again.")
-    retry_max_s: float = Field(30.0, gt=0, description="Longest wait before an app that failed is tried again.")
-    app_max_bytes: int = Field(1024 * 1024, ge=1024, description="Largest app text.")
-    apps_max: int = Field(100, ge=1, description="Apps that one processor runs.")
-    replay_max_events: int = Field(100, ge=1, description="Rejected events in one replay request.")
-    replay_queue: int = Field(16, ge=1, description="Replay requests that wait for an app's next cycle.")
-    rejected_page_max: int = Field(1000, ge=1, description="Rejected events in one reply.")
-    snapshots: SnapshotSettings = Field(SnapshotSettings(), description="When state is compacted.")
+    wait_s: float = Field(default=5.0, gt=0, description="Longest wait for news of the log before looking again.")
+    retry_min_s: float = Field(default=0.5, gt=0, description="First wait before an app that failed is tried again.")
+    retry_max_s: float = Field(default=30.0, gt=0, description="Longest wait before an app that failed is tried again.")
+    app_max_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest app text.")
+    apps_max: int = Field(default=100, ge=1, description="Apps that one processor runs.")
+    replay_max_events: int = Field(default=100, ge=1, description="Rejected events in one replay request.")
+    replay_queue: int = Field(default=16, ge=1, description="Replay requests that wait for an app's next cycle.")
+    rejected_page_max: int = Field(default=1000, ge=1, description="Rejected events in one reply.")
+    snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="When state is compacted.")

@@ -114,7 +114,7 @@ class AggregateCall:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate(Node):
-    """Grouping by window and keys. Fields: `keys` in order, then window_start/window_end/window_time as far as they are
+    """Grouping by window and keys. Fields: `keys` in order, then window_start, window_end, window_time where they are
     grouped by, then `calls`. `early`: also emit updates while the window is open (sink with emit=early).
     """
 
