@@ -12,7 +12,7 @@ class SnapshotSettings(BaseModel, frozen=True):
 
     deltas: int = Field(default=2000, ge=1, description="Deltas of one operator since its last snapshot.")
     min_bytes: int = Field(
-       default= default=1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one."
+        default=1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one."
     )
     growth: float = Field(default=2.0, gt=0, description="Bytes of deltas, as a multiple of the last snapshot's.")
 
@@ -27,8 +27,12 @@ class ProcessorSettings(BaseModel, frozen=True):
     cycle_rows: int = Field(
         default=100_000, ge=1, description="Events that a cycle takes of one partition; a batch is never divided."
     )
-    output_rows: int = Field(default=50_000, ge=1, description="Rows of one written batch; a larger output is divided.")
-    raw_max_bytes: int = Field(default=64 * 1024, ge=1024, description="Bytes of a rejected event's text that are kept.")
+    output_rows: int = Field(
+        default=50_000, ge=1, description="Rows of one written batch; a larger output is divided."
+    )
+    raw_max_bytes: int = Field(
+        default=64 * 1024, ge=1024, description="Bytes of a rejected event's text that are kept."
+    )
     detail_max_chars: int = Field(default=1000, ge=100, description="Characters kept of why an event was rejected.")
     idle_timeout_s: float = Field(
         default=30.0,
@@ -38,7 +42,9 @@ class ProcessorSettings(BaseModel, frozen=True):
     )
     wait_s: float = Field(default=5.0, gt=0, description="Longest wait for news of the log before looking again.")
     retry_min_s: float = Field(default=0.5, gt=0, description="First wait before an app that failed is tried again.")
-    retry_max_s: float = Field(default=30.0, gt=0, description="Longest wait before an app that failed is tried again.")
+    retry_max_s: float = Field(
+        default=30.0, gt=0, description="Longest wait before an app that failed is tried again."
+    )
     app_max_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest app text.")
     apps_max: int = Field(default=100, ge=1, description="Apps that one processor runs.")
     replay_max_events: int = Field(default=100, ge=1, description="Rejected events in one replay request.")
