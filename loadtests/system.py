@@ -65,6 +65,7 @@ def running(folder: Path, sql: str, *, core: int | None = None) -> Iterator[Syst
     process = subprocess.Popen(
         [*pinned(core), str(PROGRAM), "up", *arguments, "--data", str(folder / "data"), "--port", str(port)],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     )
     assert process.stdout is not None
