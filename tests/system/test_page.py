@@ -88,7 +88,8 @@ def test_the_board_moves(page: Page, screenshots: Path):
     expect(page.locator("#alerts li.alert, #alerts li.quake").first).to_be_visible(timeout=30_000)
     expect(page.locator("#quake-dots .fresh")).to_have_count(1)
     wait_for_count(page, "#quake-dots circle", 100)
-    page.wait_for_timeout(1500)
+    expect(page.locator("#reports button").first).to_be_visible()
+    expect(page.locator("#board-rate")).to_have_text(re.compile(r"^\d\d? lots"), timeout=60_000)  # the past is loaded
     page.screenshot(path=screenshots / "board.png")
 
 
