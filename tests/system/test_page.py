@@ -126,6 +126,8 @@ def test_an_edit_is_checked_and_deployed(page: Page, penstock: PenstockProcess, 
     expect(page.locator("#app-errors li")).to_contain_text("modal_price")
     expect(page.locator("#app-gutter .bad")).to_have_count(1)
     expect(page.locator("#app-deploy")).to_be_disabled()
+    page.locator("#app-errors button").click()
+    assert page.evaluate("document.getElementById('app-sql').selectionStart") == sql.index("modal_price < 500")
     page.locator("#app").screenshot(path=screenshots / "edit-refused.png")
     area.fill(sql.replace("modal_price < 500", "modal_price < 800"))
     expect(page.locator("#app-status")).to_contain_text("Ready to deploy")
@@ -175,7 +177,9 @@ def test_the_page_reads_well_on_a_phone_and_in_the_dark(
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390, "no sideways scrolling"
     background = phone.evaluate("getComputedStyle(document.body).backgroundColor")
     assert sum(int(part) for part in re.findall(r"\d+", background)[:3]) < 150, background
-    phone.screenshot(path=screenshots / "phone-dark.png", full_page=True)
+    phone.screenshot(path=screenshots / "phone-dark.png")
+    phone.locator("#streams").scroll_into_view_if_needed()
+    phone.screenshot(path=screenshots / "phone-dark-streams.png")
     context.close()
 
 

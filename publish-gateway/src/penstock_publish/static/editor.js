@@ -22,9 +22,19 @@ export async function startEditor() {
     const bad = new Set(errors.map((error) => error.line));
     const lines = area.value.split("\n").length;
     $("app-gutter").replaceChildren(...Array.from({ length: lines }, (_, n) => element("div", { cls: bad.has(n + 1) ? "bad" : "", text: String(n + 1) })));
-    $("app-errors").replaceChildren(...errors.map((error) => element("li", {}, `Line ${error.line}, column ${error.column}: ${error.message}`, element("small", { text: error.remedy }))));
+    $("app-errors").replaceChildren(...errors.map((error) => {
+      const place = element("button", { cls: "link", type: "button", text: `Line ${error.line}, column ${error.column}` });
+      place.addEventListener("click", () => goTo(error));
+      return element("li", {}, place, `: ${error.message}`, element("small", { text: error.remedy }));
+    }));
     $("app-status").textContent = status;
     $("app-gutter").scrollTop = area.scrollTop;
+  }
+  function goTo({ line, column }) {
+    const offset = area.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0) + column - 1;
+    area.focus();
+    area.setSelectionRange(offset, offset);
+    area.scrollTop = Math.max(0, (line - 6) * parseFloat(getComputedStyle(area).lineHeight));
   }
   async function check() {
     const mine = ++turn;
