@@ -1,8 +1,8 @@
 // The board of the examples: states with arriving lots, alerts as they fire, quakes on a map, reports from the field.
-import { call, follow, get } from "./api.js";
+import { call, every, follow, get } from "./api.js";
 import { $, amount, clock, count, element, prepend, shape } from "./view.js";
 
-const ALERTS_MAX = 30, REPORTS_MAX = 12, QUAKES_MAX = 400;
+const ALERTS_MAX = 30, REPORTS_MAX = 12, QUAKES_MAX = 400, MAP_REFRESH_MS = 10_000;
 const VEHICLES = ["KA-01-4711", "MH-12-0815", "UP-32-2204", "PB-10-1907", "WB-19-3141"];
 const DRIVERS = ["ravi", "meena", "suresh", "latha", "joseph"];
 
@@ -65,7 +65,7 @@ function onQuakeAlert({ d }) {
   prepend($("alerts"), element("li", { cls: "quake" }, element("time", { text: clock(d.time) }), `Magnitude ${d.mag.toFixed(1)} ${d.severity}: ${d.place}`), ALERTS_MAX);
 }
 
-async function startMap() {
+function startMap() {
   $("quakes").hidden = false;
   const dots = new Map();
   const show = (quake, fresh) => {
@@ -85,8 +85,10 @@ async function startMap() {
     while (dots.size > QUAKES_MAX) { const [oldest] = dots.keys(); dots.get(oldest).remove(); dots.delete(oldest); }
   };
   follow("latest_quakes", { after: "latest" }, ({ d, op }) => { if (d && op !== "-D") show(d, true); });
-  const page = await get(`/v1/data/latest_quakes?order=time.desc&limit=${QUAKES_MAX}`);
-  for (const row of page.rows.reverse()) if (!dots.has(row.id)) show(row, false);
+  every(MAP_REFRESH_MS, async () => { // the past, also when it is still being loaded while the page opens
+    const page = await get(`/v1/data/latest_quakes?order=time.desc&limit=${QUAKES_MAX}`);
+    for (const row of page.rows.reverse()) if (!dots.has(row.id)) show(row, false);
+  });
 }
 
 function startReports() {
