@@ -65,6 +65,16 @@ async def test_an_event_stream_is_kept_alive_by_comments_and_ends_with_the_token
         assert b'data: {"sys":"expiring"' in rest
 
 
+async def test_a_reader_that_leaves_while_the_past_is_sent_does_not_hold_up_others(gateway, http):
+    for first in range(0, 120_000, 20_000):  # more than the sockets' buffers take
+        await gateway.orders(first, 20_000)
+    async with stream(gateway, http, "orders", after="earliest") as reply:
+        await sse_events(reply, 2)
+        reply.close()
+    async with asyncio.timeout(20), page(gateway, http, "orders", after="earliest", limit="1") as reply:
+        assert (await reply.json())["events"][0]["d"]["n"] == 0
+
+
 async def test_a_drained_event_stream_says_when_to_come_back(gateway, http):
     async with stream(gateway, http, "orders") as reply:
         await sse_events(reply, 1)

@@ -172,6 +172,7 @@ class Subscriber:
     async def _write(self, prepared: Prepared, connection: Connection, *, kind: Kind, piece: Piece) -> bool:
         """Write a piece once there is room; False if the connection is closed."""
         if not await connection.room(self._settings.lag_poll_ms / 1000):
+            connection.close(Close(1001, "gone"))  # or the replay would read the same piece again, for ever
             return False
         data = b"" if piece.notice is None else frame_notice(piece.notice, kind.encoding)
         if piece.rows:
