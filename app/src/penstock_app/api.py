@@ -75,15 +75,19 @@ class Api:
         auth = aiohttp.BasicAuth(self._credentials.client_id, self._credentials.client_secret)
         try:
             async with self._session.post(self._credentials.token_url, data=form, auth=auth) as reply:
-                answer = await reply.json(content_type=None)
-        except aiohttp.ClientError as error:
+                answer = _decoded(await reply.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
             raise _unreachable(self.base_url, error) from error
-        if reply.status != 200:
-            raise PenstockError("unauthorized", f"{self._credentials.token_url}: {answer}")
+        if reply.status != 200 or not isinstance(answer, dict):
+            raise _no_token(self._credentials.token_url, reply, answer)
         self._token = str(answer["access_token"])
         lives_s = int(answer["expires_in"])
         self._renew_at_s = now_s + lives_s - TOKEN_RENEW_BEFORE_S
         return self._token, lives_s
+
+    def forget_token(self) -> None:
+        """Fetch a new token before the next call: the server no longer takes this one."""
+        self._renew_at_s = 0.0
 
     async def call(
         self,
@@ -97,16 +101,19 @@ class Api:
         accept_status: tuple[int, ...] = (),
     ) -> Any:
         """The decoded JSON reply. Statuses of 400 and above raise, but for those in `accept_status`."""
-        token, _ = await self.token()
-        sent = {"Authorization": f"Bearer {token}", "Content-Type": content_type, **(headers or {})}
-        try:
-            async with self._session.request(
-                method, self.base_url + path, data=body, params=params, headers=sent
-            ) as reply:
-                content = await reply.read()
-        except aiohttp.ClientError as error:
-            raise _unreachable(self.base_url, error) from error
-        answer = _decoded(content)
+        for attempt in (1, 2):
+            token, _ = await self.token()
+            sent = {"Authorization": f"Bearer {token}", "Content-Type": content_type, **(headers or {})}
+            try:
+                async with self._session.request(
+                    method, self.base_url + path, data=body, params=params, headers=sent
+                ) as reply:
+                    answer = _decoded(await reply.read())
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise _unreachable(self.base_url, error) from error
+            if reply.status != 401 or attempt == 2:
+                break
+            self.forget_token()  # revoked, or this machine slept while the token's hour went by
         if reply.status >= 400 and reply.status not in accept_status:
             raise _problem(reply.status, reply.headers, answer)
         return answer
@@ -131,19 +138,30 @@ def _decoded(content: bytes) -> Any:
 
 
 def _unreachable(base_url: str, error: Exception) -> PenstockError:
+    reason = str(error) or type(error).__name__
     return PenstockError(
-        "not_ready", f"no answer from {base_url} ({error}); is `penstock up` running?", retry_after_s=0.5
+        "not_ready", f"no answer from {base_url} ({reason}); is `penstock up` running?", retry_after_s=0.5
     )
+
+
+def _no_token(token_url: str, reply: aiohttp.ClientResponse, answer: Any) -> PenstockError:
+    """OAuth errors are `{"error","error_description"}` (RFC 6749, 5.2), not problem details."""
+    if reply.status in (429, 503):
+        return _problem(reply.status, reply.headers, answer)
+    if not isinstance(answer, dict) or "error" not in answer:
+        return PenstockError("unauthorized", f"{token_url} answers {reply.status}, but is no token endpoint")
+    reason = f"{answer['error']} {answer.get('error_description', '')}".strip()
+    return PenstockError("unauthorized", f"{token_url} refuses the client of client.json: {reason}")
 
 
 def _problem(status: int, headers: Mapping[str, str], answer: Any) -> PenstockError:
     if not isinstance(answer, dict):
         answer = {"code": "internal", "detail": f"HTTP {status}: {answer}"}
     code = answer.get("code", "internal")
-    retry = headers.get("Retry-After")
+    retry_s = headers.get("Retry-After", "")
     return PenstockError(
         code if code in STATUS else "internal",
         str(answer.get("detail", f"HTTP {status}")),
-        retry_after_s=float(retry) if retry and retry.isdigit() else None,
+        retry_after_s=float(retry_s) if retry_s.isdigit() else None,
         extra={"errors": answer["errors"]} if "errors" in answer else None,
     )

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from penstock.errors import PenstockError, SqlErrors
 
 __all__ = ["program", "run_program"]
 
+
+class _Commands(TyperGroup):
+    """Commands whose reader may leave: `penstock tail | head` ends quietly."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered has nowhere to go; the flush at exit must not complain either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        return result
+
+
 program = typer.Typer(
     name="penstock",
+    cls=_Commands,
     help="Real-time, event-driven information systems: ingest, streaming SQL, publishing, queries.",
     no_args_is_help=True,
     add_completion=False,
@@ -37,20 +56,20 @@ def run_program() -> None:
     except PenstockError as error:
         _say(error)
         sys.exit(1)
+    except OSError as error:  # a file or folder of the command line that cannot be used
+        _say(PenstockError("bad_request", f"{error.filename or 'file'}: {error.strerror or error}"))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # `penstock tail | head`: the reader has left, nothing to say
-        sys.exit(0)
 
 
 def _say(error: PenstockError) -> None:
     console = Console(stderr=True, highlight=False)
     findings = error.errors if isinstance(error, SqlErrors) else ()
+    file = f"{error.extra['file']}:" if "file" in error.extra else ""
     for finding in findings:
-        console.print(
-            f"[bold red]{finding.line}:{finding.column}[/] {escape(finding.message)} [dim]({finding.code})[/]"
-        )
-        console.print(f"    {escape(finding.remedy)}")
+        place = f"{escape(file)}{finding.line}:{finding.column}"
+        console.print(f"[bold red]{place}[/]: {escape(finding.message)} [dim]({finding.code})[/]", soft_wrap=True)
+        console.print(f"    {escape(finding.remedy)}", soft_wrap=True)
     if not findings:
         console.print(f"[bold red]{error.code}[/]: {escape(error.detail)}", soft_wrap=True)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 __all__ = ["register"]
 
@@ -50,27 +50,44 @@ def send(
     """Send a file into a stream, strictly in order."""
     from penstock.ports.clock import SystemClock
     from penstock_app.api import Api, read_credentials
-    from penstock_app.sending import Pace, Sent, send_file
+    from penstock_app.live_input import live_batches
+    from penstock_app.rows_from_files import EventFile
+    from penstock_app.sending import Pace, Sent, file_batches, send_batches, stream_shape
 
-    screen = Console(stderr=True)
+    screen = Console(stderr=True, highlight=False)
+    pace = Pace(batch, rate)
 
     async def run() -> Sent:
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-            task = progress.add_task(f"{stream}: 0 events", total=None)
-            async with Api.open(read_credentials(data)) as api:
-                return await send_file(
-                    api,
-                    stream,
-                    None if file == "-" else Path(file),
-                    pace=Pace(batch, rate),
-                    complete=complete,
-                    clock=SystemClock(),
-                    on_progress=lambda sent: progress.update(task, description=f"{stream}: {sent.sent:,} events"),
-                    on_error=lambda error: screen.print(
-                        f"row {error['row']}: {error['code']}: {error['detail']}", markup=False, highlight=False
-                    ),
-                )
+        async with contextlib.AsyncExitStack() as stack:
+            source = None if file == "-" else stack.enter_context(contextlib.closing(EventFile(Path(file))))
+            api = await stack.enter_async_context(Api.open(read_credentials(data)))
+            progress = stack.enter_context(_progress(screen, known=source is not None))
+            task = progress.add_task(stream, total=1.0 if source else None, events="0")
+
+            def on_progress(sent: Sent) -> None:
+                done = source.fraction_read if source else 0.0
+                progress.update(task, completed=done, events=f"{sent.sent:,}")
+
+            def on_error(error: dict[str, Any]) -> None:
+                where = f"{file}:{error['place']}"
+                screen.print(f"{where}: {error['detail']} ({error['code']})", markup=False, soft_wrap=True)
+
+            shape = await stream_shape(api, stream)
+            batches = (
+                file_batches(source, shape, pace.request_rows)
+                if source
+                else live_batches(sys.stdin.fileno(), pace.request_rows)
+            )
+            return await send_batches(
+                api,
+                stream,
+                batches,
+                pace=pace,
+                clock=SystemClock(),
+                complete=complete,
+                on_progress=on_progress,
+                on_error=on_error,
+            )
 
     total = _run(run())
     if json:
@@ -150,12 +167,34 @@ def rejected(
     if json or replay:
         _print(msgspec.json.encode(answer).decode())
         return
-    table = Table("id", "stream", "statement", "code", "detail", box=None)
     for event in answer["events"]:
-        table.add_row(
-            event["id"], event["stream"], event["statement"] or "(admission)", event["code"], event["detail"]
-        )
-    Console().print(table)
+        _print_rejected(event)
+    if not answer["events"]:
+        Console(stderr=True).print("Nothing was rejected.")
+
+
+def _print_rejected(event: dict[str, Any]) -> None:
+    """Two lines each, so that ids and reasons can be copied whole from a terminal of any width."""
+    console = Console(highlight=False, soft_wrap=True)
+    head = Text.assemble((event["id"], "bold"), "  ", event["at"] or "", "  ", event["stream"])
+    head.append(f"  {event['statement'] or '(admission)'}  ").append(event["code"], "red")
+    if event["replayed_at"]:
+        head.append(f"  replayed {event['replayed_at']}", "green")
+    console.print(head)
+    console.print(Text(f"    {event['detail']}"))
+
+
+def _progress(screen: Console, *, known: bool) -> Progress:
+    """A line on a terminal, nothing elsewhere; with `known` size it says how much of the file has been read."""
+    share = [TaskProgressColumn()] if known else []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None if known else 12),
+        *share,
+        TextColumn("{task.fields[events]} events"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
+import math
 import re
-import sys
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import msgspec
 
 from penstock.errors import PenstockError
+from penstock_app.csv_records import read_records
 
-__all__ = ["Numbered", "StreamShape", "file_mark", "read_rows"]
+__all__ = ["EventFile", "Numbered", "StreamShape", "csv_rows", "json_rows"]
 
 MARK_BYTES = 8
-_QUOTED_EMPTY = re.compile(r'(?:(?<=,)|(?<=^))""(?=,|\r?\n|$)')
-_EMPTY = "\x00"  # stands for a quoted empty field, which is the empty string and not NULL
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _INTEGERS = frozenset({"TINYINT", "SMALLINT", "INT", "BIGINT"})
 _FLOATS = frozenset({"FLOAT", "DOUBLE"})
 
@@ -36,89 +36,123 @@ class StreamShape:
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """One event as a JSON line with the number of its row, from 0."""
+    """One event as a JSON line, with the number of its row (from 0) and the line (from 1) on which it starts."""
 
     row: int
+    place: int
     line: bytes
 
 
-def file_mark(path: Path) -> str:
-    """Short hash of the file's content: rows without an id get `<mark>-<row>`, so a repeated send adds nothing."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[: 2 * MARK_BYTES]
+class EventFile:
+    """An open file of events. `bad_request` names what cannot be opened or read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._raw = path.open("rb")
+            self.size_bytes = path.stat().st_size
+        except OSError as error:
+            raise PenstockError("bad_request", f"{path}: {error.strerror}") from error
+        self._file: Iterable[bytes] = gzip.GzipFile(fileobj=self._raw) if path.suffix == ".gz" else self._raw
+
+    def close(self) -> None:
+        """Close it; afterwards everything counts as read."""
+        self._raw.close()
+
+    @property
+    def fraction_read(self) -> float:
+        """How far the reading is, 0 to 1, by bytes of the file as it lies there (compressed ones too)."""
+        if self._raw.closed or not self.size_bytes:
+            return 1.0
+        return min(1.0, self._raw.tell() / self.size_bytes)
+
+    def mark(self) -> str:
+        """Short hash of the content: rows without an id get `<mark>-<row>`, so a repeated send adds nothing."""
+        digest = hashlib.sha256()
+        with self._path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()[: 2 * MARK_BYTES]
+
+    def rows(self, shape: StreamShape, *, mark: str | None) -> Iterator[Numbered]:
+        """The events in order. With `mark`, one without an `id` gets one.
+
+        CSV (by the file's name): an empty unquoted field is NULL, other fields are read as the declared type; a
+        column that the stream does not declare is sent as text. `bad_request` names line and column.
+        """
+        read = csv_rows if self._path.name.removesuffix(".gz").endswith(".csv") else json_rows
+        try:
+            for row in read(self._file, shape):
+                yield row if mark is None else _with_id(row, f"{mark}-{row.row}")
+        except PenstockError as error:
+            raise PenstockError(error.code, f"{self._path}: {error.detail}") from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise PenstockError("bad_request", f"{self._path}: {error}") from error
 
 
-def read_rows(path: Path | None, shape: StreamShape, *, mark: str | None) -> Iterator[Numbered]:
-    """Rows of a file (None: standard input). With `mark`, a row without an `id` gets one.
+def json_rows(lines: Iterable[bytes], _shape: StreamShape | None = None, *, first: int = 0) -> Iterator[Numbered]:
+    """Lines that are not blank, as they are; whether they are events is for the server to say.
 
-    CSV (by the file's name): an empty unquoted field is NULL, other fields are read as the declared type; a column
-    that the stream does not declare is sent as text. `bad_request` names line and column of what cannot be read.
+    `first` counts lines and rows that came before (they are the same where nothing was blank).
     """
-    is_csv = path is not None and path.name.removesuffix(".gz").endswith(".csv")
-    with _opened(path) as file:
-        rows = _csv_rows(file, shape) if is_csv else _json_rows(file)
-        for number, line in rows:
-            yield Numbered(number, line if mark is None else _with_id(line, f"{mark}-{number}"))
-
-
-def _opened(path: Path | None) -> BinaryIO:
-    if path is None:
-        return sys.stdin.buffer
-    try:
-        if path.name.endswith(".gz"):
-            return cast("BinaryIO", gzip.open(path, "rb"))
-        return path.open("rb")
-    except OSError as error:
-        raise PenstockError("bad_request", f"{path}: {error.strerror}") from error
-
-
-def _json_rows(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    for line in file:
-        if text := line.strip():
-            yield number, text
+    number = first
+    for place, line in enumerate(lines, first + 1):
+        if text := (line.removeprefix(_BYTE_ORDER_MARK) if place == 1 else line).strip():
+            yield Numbered(number, place, text)
             number += 1
 
 
-def _csv_rows(file: BinaryIO, shape: StreamShape) -> Iterator[tuple[int, bytes]]:
-    lines = (_QUOTED_EMPTY.sub(f'"{_EMPTY}"', line) for line in io.TextIOWrapper(file, "utf-8-sig", newline=""))
-    reader = csv.DictReader(lines, strict=True)
-    for number, row in enumerate(reader):
-        if None in row:
-            raise PenstockError("bad_request", f"line {reader.line_num}: more fields than the header has")
+def csv_rows(lines: Iterable[bytes], shape: StreamShape) -> Iterator[Numbered]:
+    """Records under a header line, as JSON objects with values of the declared types."""
+    records = read_records(lines)
+    _, header = next(records, (1, []))
+    names = [name or "" for name in header]
+    if "" in names or len(set(names)) < len(names):
+        raise PenstockError("bad_request", "line 1: the header needs a name of its own for every column")
+    types = [shape.types.get(name, "STRING") for name in names]
+    for number, (place, fields) in enumerate(records):
+        if len(fields) != len(names):
+            raise PenstockError("bad_request", f"line {place}: {len(fields)} fields; the header has {len(names)}")
         event = {
-            name: _value(text, shape.types.get(name, "STRING"), name=name, line=reader.line_num)
-            for name, text in row.items()
+            name: _value(text, sql_type, name=name, line=place)
+            for name, text, sql_type in zip(names, fields, types, strict=True)
         }
-        yield number, msgspec.json.encode(event)
+        yield Numbered(number, place, msgspec.json.encode(event))
 
 
 def _value(text: str | None, sql_type: str, *, name: str, line: int) -> object:
-    if text is None or text == "":
-        return None
-    if text == _EMPTY:
-        return ""
     kind = sql_type.split("(")[0]
-    try:
-        if kind in _INTEGERS:
-            return int(text)
-        if kind in _FLOATS:
-            return float(text)
-        if kind == "BOOLEAN":
-            return {"true": True, "false": False}[text.lower()]
-    except (ValueError, KeyError):
-        raise PenstockError("bad_request", f"line {line}, column {name}: '{text}' is not {sql_type}") from None
-    return text
+    if text is None:
+        return None
+    if kind in _INTEGERS:
+        if _INTEGER.fullmatch(text) and -(2**63) <= (whole := int(text)) < 2**63:
+            return whole
+    elif kind in _FLOATS:
+        if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+            return number
+    elif kind == "BOOLEAN":
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+    else:
+        return text
+    raise PenstockError("bad_request", f"line {line}, column {name}: '{text}' is not {sql_type}")
 
 
-def _with_id(line: bytes, event_id: str) -> bytes:
+class _Identified(msgspec.Struct):
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+def _with_id(row: Numbered, event_id: str) -> Numbered:
     try:
-        event = msgspec.json.decode(line)
+        found = msgspec.json.decode(row.line, type=_Identified).id
     except msgspec.DecodeError:
-        return line  # the server names the place; nothing is repaired in silence
-    if not isinstance(event, dict) or event.get("id") is not None:
-        return line
-    return msgspec.json.encode({"id": event_id, **{k: v for k, v in event.items() if k != "id"}})
+        return row  # not an object: the server names the place; nothing is repaired in silence
+    if found is msgspec.UNSET:
+        # Put in front of the text as it is: number text and double fields reach the audit unchanged.
+        rest = row.line[1:].lstrip()
+        comma = b"" if rest.startswith(b"}") else b","
+        return Numbered(row.row, row.place, b'{"id":"%b"%b%b' % (event_id.encode(), comma, rest))
+    if bytes(found) == b"null":
+        event = msgspec.json.decode(row.line)
+        return Numbered(row.row, row.place, msgspec.json.encode({**event, "id": event_id}))
+    return row
