@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, SqlErrors
 from penstock.ports.clock import Clock
 from penstock_app.settings import PenstockSettings
 from penstock_processor.service import ProcessorRole
@@ -61,7 +61,11 @@ async def deploy_files(processor: ProcessorRole, apps: Sequence[AppFile], data: 
         text = await asyncio.to_thread(app.read)
         if app.name in deployed and ledger.get(app.name) == _mark(text):
             continue
-        await processor.deploy(app.name, text)
+        try:
+            await processor.deploy(app.name, text)
+        except PenstockError as error:
+            error.extra["file"] = str(app.path)
+            raise
         ledger[app.name] = _mark(text)
     await asyncio.to_thread(_write_ledger, data, ledger)
 
@@ -70,19 +74,31 @@ async def watch_files(
     processor: ProcessorRole, apps: Sequence[AppFile], settings: PenstockSettings, clock: Clock
 ) -> None:
     """Deploy again whenever a file changes; a bad edit is reported with its place and the old app runs on."""
-    texts = {app.name: await asyncio.to_thread(app.read) for app in apps}
+    ledger = await asyncio.to_thread(_read_ledger, settings.data)
+    settled = {app.name: ledger.get(app.name, "") for app in apps}
+    seen = dict(settled)
     while True:
         await clock.sleep(WATCH_EVERY_S)
         for app in apps:
             try:
-                text = await asyncio.to_thread(app.read)
-                if text == texts[app.name]:
+                mark = _mark(await asyncio.to_thread(app.read))
+                if mark != seen[app.name]:
+                    # An editor may be in the middle of writing, and half a file can be a whole, smaller app that
+                    # drops statements with their state: deploy what stays the same for one more look.
+                    seen[app.name] = mark
                     continue
-                texts[app.name] = text
+                if mark == settled[app.name]:
+                    continue
+                settled[app.name] = mark
                 await deploy_files(processor, [app], settings.data)
                 log.info("app_redeployed", app=app.name)
+            except SqlErrors as error:
+                for finding in error.errors:
+                    log.error("app_not_redeployed", app=app.name, file=str(app.path), **finding.as_json())
             except PenstockError as error:
-                log.error("app_not_redeployed", app=app.name, code=error.code, detail=error.detail, **error.extra)
+                if seen[app.name] != error.detail:  # say it once, not four times a second
+                    seen[app.name] = error.detail
+                    log.error("app_not_redeployed", app=app.name, code=error.code, detail=error.detail)
 
 
 def _mark(text: str) -> str:
@@ -95,4 +111,7 @@ def _read_ledger(data: Path) -> dict[str, str]:
 
 
 def _write_ledger(data: Path, ledger: dict[str, str]) -> None:
-    (data / LEDGER).write_bytes(msgspec.json.encode(ledger))
+    # Replaced as a whole: a process that is killed here leaves the old ledger, never half of one.
+    written = data / f"{LEDGER}.new"
+    written.write_bytes(msgspec.json.encode(ledger))
+    written.replace(data / LEDGER)

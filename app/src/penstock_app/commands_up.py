@@ -19,8 +19,12 @@ SWITCH_INTERVAL_S = 0.0005
 Apps = Annotated[
     list[Path] | None, typer.Argument(help="SQL files, or folders with app.sql; none: what is deployed.")
 ]
-Data = Annotated[Path | None, typer.Option(help="Folder of everything that must survive a restart.")]
-Port = Annotated[int | None, typer.Option(help="Port of the listener; 0 picks a free one.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of everything that must survive a restart [default: penstock-data].")
+]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="Port of the listener; 0 picks a free one [default: 8080].")
+]
 Host = Annotated[str | None, typer.Option(help="Address to bind; others than loopback need TLS or --insecure-http.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Deploy again whenever an app file changes.")]
 Sample = Annotated[bool, typer.Option("--sample", help="Feed the samples beside the apps on a moved clock.")]
@@ -76,6 +80,8 @@ def up(
     )
     set_up_logs(level=settings.log_level)
     files = [find_app(path) for path in apps or ()]
+    if len({file.name for file in files}) < len(files):
+        raise PenstockError("name_taken", "two of the app files have the same name; an app is named after its file")
     folders = [file.path.parent for file in files] if sample else []
     launch = Launch(settings, SystemClock(), files, watch, folders)
 

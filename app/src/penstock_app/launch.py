@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -27,6 +28,7 @@ from penstock_app.settings import PenstockSettings
 __all__ = ["Launch", "serve"]
 
 LOG_WATCH_S = 0.2
+SAY_WAITING_EVERY_S = 5.0
 
 log = structlog.get_logger()
 
@@ -72,8 +74,8 @@ async def _run(
             [*opened.routes, *routes, *health_routes(lambda: ready_checks(opened.roles), opened.access)]
         )
         await deploy_files(opened.processor, launch.apps, launch.settings.data)
-        await _until_ready(opened.roles, launch.clock, running=list(running.values()))
-        await on_ready(listener.url)
+        if await _until_ready(opened.roles, launch.clock, running=list(running.values()), stop=stop):
+            await on_ready(listener.url)
         if launch.watch:
             extras.append(
                 asyncio.create_task(watch_files(opened.processor, launch.apps, launch.settings, launch.clock))
@@ -81,7 +83,7 @@ async def _run(
         if launch.sample_folders:
             extras.append(asyncio.create_task(_feed(launch)))
         extras.append(asyncio.create_task(_watch_log(opened, launch.clock)))
-        await _first_of(stop, [*running.values(), *extras])
+        await _first_end(stop, roles=list(running.values()), extras=extras)
     finally:
         for task in extras:
             task.cancel()
@@ -90,6 +92,8 @@ async def _run(
     for task in [*running.values(), *extras]:
         if not task.cancelled() and (error := task.exception()):
             raise error
+    if not stop.is_set():
+        raise PenstockError("internal", "a role stopped by itself, so this process ends; see the log above")
 
 
 def ready_checks(roles: Sequence[Role]) -> list[Check]:
@@ -97,19 +101,36 @@ def ready_checks(roles: Sequence[Role]) -> list[Check]:
     return [check for role in roles for check in role.ready()]
 
 
-async def _until_ready(roles: Sequence[Role], clock: Clock, *, running: Sequence[asyncio.Task[None]]) -> None:
-    while not all(check.ok for check in ready_checks(roles)):
+async def _until_ready(
+    roles: Sequence[Role], clock: Clock, *, running: Sequence[asyncio.Task[None]], stop: asyncio.Event
+) -> bool:
+    """False when it was told to stop before; says now and then what it is waiting for."""
+    say_at_s = clock.monotonic_s() + SAY_WAITING_EVERY_S
+    while missing := [check for check in ready_checks(roles) if not check.ok]:
+        if stop.is_set():
+            return False
+        if clock.monotonic_s() >= say_at_s:
+            say_at_s += SAY_WAITING_EVERY_S
+            log.warning("not_ready_yet", waiting_for={check.name: check.detail for check in missing})
         for task in running:
             if task.done():
                 await task  # raises what stopped it
                 raise PenstockError("internal", f"role {task.get_name()} stopped before it was ready")
         await clock.sleep(0.01)
+    return True
 
 
-async def _first_of(stop: asyncio.Event, tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _first_end(
+    stop: asyncio.Event, *, roles: Sequence[asyncio.Task[None]], extras: Sequence[asyncio.Task[None]]
+) -> None:
+    """Return when it is told to stop, a role has ended or an extra has failed; an extra may run out of work."""
     stopping = asyncio.create_task(stop.wait())
+    waiting: set[asyncio.Task[Any]] = {stopping, *roles, *extras}
     try:
-        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if stopping in done or any(task in roles or task.exception() for task in done):
+                return
     finally:
         stopping.cancel()
 

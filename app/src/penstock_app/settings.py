@@ -5,12 +5,16 @@ Each package owns its section; this file only puts them together. `docs/settings
 
 from __future__ import annotations
 
+import difflib
+import os
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 from penstock.errors import PenstockError
 from penstock.http.listener import HttpSettings
@@ -40,7 +44,9 @@ class PenstockSettings(BaseSettings):
     public_url: str | None = Field(
         default=None, description="URL that clients use (issuer of tokens); default: the listener's."
     )
-    log_level: str = Field(default="info", description="debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error."
+    )
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
@@ -69,17 +75,42 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> PenstockSetting
     """
     given = _without_none(flags)
     try:
+        _refuse_unknown_variables(os.environ)
         file = tomllib.loads(config.read_text()) if config else {}
+        _refuse_unknown(file, PenstockSettings, prefix="")
         environment = PenstockSettings().model_dump(exclude_unset=True)
         return PenstockSettings.model_validate(_merged(_merged(file, environment), given))
     except OSError as error:
         raise PenstockError("bad_request", f"--config {config}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except SettingsError as error:
+        raise PenstockError("bad_request", f"environment: {error}; see docs/settings.md") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PenstockError("bad_request", f"--config {config}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise PenstockError("bad_request", f"setting {key}: {first['msg']}; see docs/settings.md") from error
+
+
+def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], *, prefix: str) -> None:
+    """A key that nothing reads is a mistake: without this it would be passed over in silence."""
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            near = difflib.get_close_matches(key, list(model.model_fields), n=1)
+            meant = f", did you mean {prefix}{near[0]}?" if near else ";"
+            raise PenstockError("bad_request", f"there is no setting {prefix}{key}{meant} see docs/settings.md")
+        section = field.annotation
+        if isinstance(value, Mapping) and isinstance(section, type) and issubclass(section, BaseModel):
+            _refuse_unknown(value, section, prefix=f"{prefix}{key}.")
+
+
+def _refuse_unknown_variables(names: Iterable[str]) -> None:
+    """Variables of a section (`PENSTOCK_HTTP__PORT`); others may belong to whoever starts the process."""
+    for name in names:
+        section, separator, key = name.lower().removeprefix("penstock_").partition("__")
+        if name.upper().startswith("PENSTOCK_") and separator:
+            _refuse_unknown({section: {key: None}}, PenstockSettings, prefix="")
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

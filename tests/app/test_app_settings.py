@@ -1,0 +1,68 @@
+"""Settings: flags over environment over file over default; a wrong key or value is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import PenstockError
+from penstock_app.settings import load_settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "penstock.toml"
+    path.write_text('log_level = "warning"\n[http]\nport = 1001\nhost = "127.0.0.2"\ndrain_s = 3.0\n')
+    return path
+
+
+def test_flags_win_over_environment_over_file_over_default(file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PENSTOCK_HTTP__PORT", "1002")
+    monkeypatch.setenv("PENSTOCK_HTTP__HOST", "127.0.0.3")
+    http = load_settings(file, {"data": None, "http": {"port": 1003, "host": None}}).http
+    assert (http.port, http.host, http.drain_s, http.insecure_http) == (1003, "127.0.0.3", 3.0, False)
+    assert load_settings(file, {}).log_level == "warning"
+    assert load_settings(None, {}).log_level == "info"
+
+
+def refusal(config: Path | None) -> str:
+    with pytest.raises(PenstockError) as refused:
+        load_settings(config, {})
+    assert refused.value.code == "bad_request"
+    return refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prot = 1", "there is no setting prot"),
+        ("[http]\nprot = 1", "there is no setting http.prot, did you mean http.port?"),
+        ("[http]\nport = 70000", "setting http.port: Input should be less than or equal to 65535"),
+        ("[http]\ndrain_s = 0", "setting http.drain_s"),
+        ('log_level = "loud"', "setting log_level"),
+        ("[http", "--config"),
+    ],
+)
+def test_a_wrong_key_or_value_of_the_file_is_named(text: str, said: str, tmp_path: Path):
+    (tmp_path / "wrong.toml").write_text(text)
+    assert said in refusal(tmp_path / "wrong.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PENSTOCK_HTTP__PROT", "1", "there is no setting http.prot"),
+        ("PENSTOCK_HTPP__PORT", "1", "there is no setting htpp"),
+        ("PENSTOCK_HTTP__PORT", "x", "setting http.port"),
+        ("PENSTOCK_HTTP", "x", "environment"),
+        ("PENSTOCK_LOG_LEVEL", "loud", "setting log_level"),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(name, value)
+    assert said in refusal(None)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    assert "nofile.toml" in refusal(tmp_path / "nofile.toml")
