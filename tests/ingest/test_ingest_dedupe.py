@@ -99,7 +99,7 @@ async def test_a_duplicate_of_an_event_in_flight_is_answered_when_that_is_durabl
     first = asyncio.create_task(edge.post(event("1")))
     await log.until_waiting(1)
     second = asyncio.create_task(edge.lines(event("1") + b"\n" + event("2")))
-    other = asyncio.create_task(edge.post(event("3")))
+    other = asyncio.create_task(edge.lines(event("3")))
     await log.until_waiting(2)
     assert not second.done() and not first.done()
     log.gate.set()

@@ -19,7 +19,7 @@ from penstock_ingest.reading import Block, Reading, read_lines, time_ms
 from penstock_ingest.record import Record
 from penstock_ingest.settings import IngestSettings
 
-__all__ = ["RAW_MAX_BYTES", "Admission", "admit", "read"]
+__all__ = ["RAW_MAX_BYTES", "Admission", "admit", "read", "read_together"]
 
 RAW_MAX_BYTES = 64 * 1024
 
@@ -53,6 +53,17 @@ def read(body: bytes, form: Form, record: Record, *, now_ms: int, limits: Ingest
     reading = read_lines(text, record, now_ms=now_ms, event_max_bytes=limits.event_max_bytes)
     if form is Form.OBJECT:
         _check_object(text, reading)
+    return reading
+
+
+def read_together(texts: Sequence[bytes], record: Record, *, now_ms: int, limits: IngestSettings) -> Reading | None:
+    """Check the events of several bodies, each of which is one line (`lines_of`), in one go.
+
+    None unless every text is exactly one good event, in order: then each has to be read for itself.
+    """
+    reading = read_lines(b"\n".join(texts), record, now_ms=now_ms, event_max_bytes=limits.event_max_bytes)
+    if reading.refusals or len(reading.blocks) != 1 or reading.count != len(texts):
+        return None
     return reading
 
 

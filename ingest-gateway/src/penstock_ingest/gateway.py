@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -14,9 +15,10 @@ from penstock.model.batch import Encoding, NewBatch, RejectedEvent
 from penstock.model.position import Position
 from penstock.role import Ports
 from penstock_ingest import metrics
-from penstock_ingest.admit import Admission, admit, read
-from penstock_ingest.body import Form
+from penstock_ingest.admit import Admission, admit, read, read_together
+from penstock_ingest.body import Form, lines_of
 from penstock_ingest.dedupe import Claim
+from penstock_ingest.gather import Gatherer
 from penstock_ingest.reading import Reading
 from penstock_ingest.settings import IngestSettings
 from penstock_ingest.streams import OpenStream, Streams
@@ -55,6 +57,7 @@ class Gateway:
         self.streams = Streams(ports.log, ports.clock, settings.dedupe)
         self._log = ports.log
         self._clock = ports.clock
+        self._gatherers: dict[str, Gatherer[Accepted]] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="penstock-admit")
 
     def close(self) -> None:
@@ -63,22 +66,12 @@ class Gateway:
 
     async def accept(self, name: str, body: bytes, form: Form) -> Accepted:
         """Append the good events of a body and keep the rejected ones. Errors: see `admit.read`, `Log.append`."""
-        stream = await self.streams.get(name)
-        now_ms = self._clock.now_ms()
-        reading = await self._read(stream, body, form, now_ms=now_ms)
-        if reading.unknown_fields:
-            metrics.UNKNOWN_FIELD_REQUESTS.labels(name).inc()
-        admission, positions = await self._store(stream, reading, now_ms=now_ms)
-        rejected = len(reading.refusals)
-        stream.accepted.inc(admission.accepted)
-        stream.body_bytes.inc(len(body))
-        if admission.duplicate:
-            stream.duplicate.inc(admission.duplicate)
-        if rejected:
-            stream.rejected.inc(rejected)
-        return Accepted(
-            admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions)
-        )
+        if form is Form.OBJECT and len(body) <= self.settings.gather_event_max_bytes:
+            gatherer = self._gatherers.get(name)
+            if gatherer is None:
+                gatherer = await self._open_gatherer(name)
+            return await gatherer.add(lines_of(body, form))
+        return await self._accept_alone(await self.streams.get(name), body, form)
 
     async def complete(self, name: str, through_ms: int) -> list[str]:
         """Record that the stream is complete through that event time, in every partition; the cursors reached."""
@@ -115,10 +108,56 @@ class Gateway:
         if reading.refusals:
             refused = admit(reading, stream.spec, fresh=None, now_ms=now_ms, errors_max=self.settings.errors_max)
             return Accepted(0, 0, len(reading.refusals), refused.errors, []).as_json()
-        admission, positions = await self._store(stream, reading, now_ms=now_ms, replayed=[event.id])
+        admission, positions, _ = await self._store(stream, reading, now_ms=now_ms, replayed=[event.id])
         stream.accepted.inc(admission.accepted)
         stream.duplicate.inc(admission.duplicate)
         return Accepted(admission.accepted, admission.duplicate, 0, [], stream.cursors(positions)).as_json()
+
+    async def _open_gatherer(self, name: str) -> Gatherer[Accepted]:
+        await self.streams.get(name)  # `unknown_stream`: only streams that there are have one
+        settings = self.settings
+        return self._gatherers.setdefault(
+            name,
+            Gatherer(
+                partial(self._accept_group, name),
+                group_max=settings.gather_group_max,
+                waiting_max=settings.gather_waiting_max,
+                retry_after_s=settings.retry_after_s,
+            ),
+        )
+
+    async def _accept_group(self, name: str, texts: Sequence[bytes]) -> Sequence[Accepted | BaseException]:
+        """Append single events, one a text, together; where one of them is no good, each for itself."""
+        try:
+            stream = await self.streams.get(name)
+        except PenstockError:
+            self._gatherers.pop(name, None)
+            raise
+        now_ms = self._clock.now_ms()
+        reading = None
+        if len(texts) > 1 and stream.spec.partitions == 1:
+            reading = read_together(texts, stream.record, now_ms=now_ms, limits=self.settings)
+        if reading is None:
+            alone = [self._accept_alone(stream, text, Form.OBJECT) for text in texts]
+            return await asyncio.gather(*alone, return_exceptions=True)
+        admission, positions, fresh = await self._store(stream, reading, now_ms=now_ms)
+        _count(stream, reading, admission, body_bytes=sum(map(len, texts)))
+        duplicate = Accepted(0, 1, 0, [], [])
+        cursors = iter(stream.cursors_within(positions[-1], admission.accepted) if positions else ())
+        return [
+            Accepted(1, 0, 0, [], [next(cursors)]) if is_fresh else duplicate
+            for is_fresh in fresh or [True] * len(texts)
+        ]
+
+    async def _accept_alone(self, stream: OpenStream, body: bytes, form: Form) -> Accepted:
+        now_ms = self._clock.now_ms()
+        reading = await self._read(stream, body, form, now_ms=now_ms)
+        admission, positions, _ = await self._store(stream, reading, now_ms=now_ms)
+        _count(stream, reading, admission, body_bytes=len(body))
+        rejected = len(reading.refusals)
+        return Accepted(
+            admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions)
+        )
 
     async def _read(self, stream: OpenStream, body: bytes, form: Form, *, now_ms: int) -> Reading:
         if len(body) < self.settings.thread_min_bytes:
@@ -130,11 +169,11 @@ class Gateway:
 
     async def _store(
         self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = ()
-    ) -> tuple[Admission, list[Position]]:
-        """Claim, admit and append; the claim is settled whatever happens."""
+    ) -> tuple[Admission, list[Position], Sequence[bool] | None]:
+        """Claim, admit and append; the claim is settled whatever happens. The last is `Claim.fresh`."""
         if not stream.record.dedupe:
             admission = await self._admit(stream, reading, None, now_ms=now_ms)
-            return admission, await self._append(admission, replayed)
+            return admission, await self._append(admission, replayed), None
         claim = await self._claim(stream, reading, now_ms=now_ms)
         is_confirmed = False
         is_unsure = True
@@ -151,7 +190,7 @@ class Gateway:
             else:  # also when cancelled
                 stream.unsure |= is_unsure
                 stream.index.give_up(claim)
-        return admission, positions
+        return admission, positions, claim.fresh
 
     async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> Claim:
         """Ids of this request; waits while one of them is in a request whose append is not durable yet."""
@@ -184,3 +223,14 @@ class Gateway:
         positions = await self._log.append(admission.batches, admission.rejected, replayed)
         metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
         return positions
+
+
+def _count(stream: OpenStream, reading: Reading, admission: Admission, *, body_bytes: int) -> None:
+    stream.accepted.inc(admission.accepted)
+    stream.body_bytes.inc(body_bytes)
+    if admission.duplicate:
+        stream.duplicate.inc(admission.duplicate)
+    if reading.refusals:
+        stream.rejected.inc(len(reading.refusals))
+    if reading.unknown_fields:
+        metrics.UNKNOWN_FIELD_REQUESTS.labels(stream.spec.name).inc()

@@ -41,4 +41,13 @@ class IngestSettings(BaseModel, frozen=True):
         ge=0,
         description="Bodies from this size are admitted in a thread, so that others are not held up.",
     )
+    gather_event_max_bytes: int = Field(
+        default=1024,
+        ge=0,
+        description="Single events up to this size that arrive during an append share the next one; 0: none do.",
+    )
+    gather_group_max: int = Field(default=200, ge=1, description="Single events in one shared append.")
+    gather_waiting_max: int = Field(
+        default=10_000, ge=1, description="Single events of a stream that wait for an append; beyond it 429."
+    )
     dedupe: DedupeSettings = Field(default=DedupeSettings(), description="What counts as a duplicate.")

@@ -58,6 +58,12 @@ class OpenStream:
             texts.append(Cursor(self.spec.name, self.epoch, tuple(self._next)).text())
         return texts
 
+    def cursors_within(self, position: Position, count: int) -> list[str]:
+        """The cursor after each of the last `count` events before `position`, all of one batch."""
+        self.cursors([position])
+        cursor = Cursor(self.spec.name, self.epoch, tuple(self._next))
+        return [text.decode() for text in cursor.texts(position.partition, position.last(count))]
+
     def report(self, now_ms: int) -> None:
         """Show the dedupe window; say once when `max_ids` begins to shorten it."""
         if not self.record.dedupe:

@@ -24,6 +24,10 @@ class Position:
     partition: int
     next: int
 
+    def last(self, count: int) -> range:
+        """The next offsets after each of the last `count` events of the batch that ends here."""
+        return range(self.next - count + 1, self.next + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
