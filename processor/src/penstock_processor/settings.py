@@ -27,6 +27,17 @@ class ProcessorSettings(BaseModel, frozen=True):
     cycle_rows: int = Field(
         default=100_000, ge=1, description="Events that a cycle takes of one partition; a batch is never divided."
     )
+    small_cycle_rows: int = Field(
+        default=5_000, ge=0, description="A cycle of fewer events is small: its cost is mostly that of any cycle."
+    )
+    small_cycle_share: float = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Share of the time that small cycles may take while events keep coming; between them the app "
+        "rests, so that what arrives meanwhile shares a cycle. An event that comes alone is never held up.",
+    )
+    rest_max_s: float = Field(default=0.005, ge=0, description="Longest rest after a small cycle.")
     output_rows: int = Field(
         default=50_000, ge=1, description="Rows of one written batch; a larger output is divided."
     )

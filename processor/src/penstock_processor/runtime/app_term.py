@@ -67,6 +67,7 @@ class AppTerm:
         self._statistics = statistics
         self._commit: asyncio.Task[None] | None = None
         self._tick = 0
+        self._rest_until_s = 0.0
 
     async def run(self, restored: Callable[[], None]) -> None:
         """Cycles until `signals.stopping`. Calls `restored` once the state is there. Raises what ended the term."""
@@ -99,6 +100,7 @@ class AppTerm:
         if self._signals.replays:
             await self._replay(worker, self._signals.replays.popleft())
             return
+        await self._rest()
         inputs = await reader.next_inputs()
         self._statistics.note_sources(reader.lag(), reader.through())
         if not inputs:
@@ -109,9 +111,21 @@ class AppTerm:
         started_s = self._clock.monotonic_s()
         result = await asyncio.to_thread(worker.cycle, inputs, now_ms=self._clock.now_ms())
         seconds = self._clock.monotonic_s() - started_s
+        self._rest_until_s = started_s + seconds + self._rest_s(sum(result.counts.rows_in.values()), seconds)
         await self._settle()
         if not result.empty:
             self._commit = asyncio.create_task(self._write(result, seconds))
+
+    def _rest_s(self, rows: int, seconds: float) -> float:
+        """How long to rest after a cycle of `rows` events that took `seconds`."""
+        if rows >= self._settings.small_cycle_rows:
+            return 0.0
+        return min(self._settings.rest_max_s, seconds * (1 / self._settings.small_cycle_share - 1))
+
+    async def _rest(self) -> None:
+        left_s = self._rest_until_s - self._clock.monotonic_s()
+        if left_s > 0:
+            await asyncio.sleep(left_s)  # real time: what it spares is the processor's, whatever the clock says
 
     async def _replay(self, worker: AppWorker, request: ReplayRequest) -> None:
         try:
