@@ -29,6 +29,7 @@ STATUS: dict[str, tuple[int, Who]] = {
     "unknown_topic": (404, "caller"),
     "unknown_relation": (404, "caller"),
     "unknown_app": (404, "caller"),
+    "method_not_allowed": (405, "caller"),
     "not_acceptable": (406, "caller"),
     "conflict": (409, "caller"),
     "name_taken": (409, "caller"),

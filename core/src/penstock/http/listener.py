@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 from aiohttp import web
+from aiohttp.hdrs import METH_ANY
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
@@ -129,6 +130,13 @@ async def _only_near(request: web.Request, access: Access) -> None:
 
 
 async def _nothing_here(request: web.Request) -> web.Response:
+    allowed: set[str] = set()
+    for resource in request.app.router.resources():
+        allowed |= (await resource.resolve(request))[1]
+    methods = ", ".join(sorted(allowed - {METH_ANY}))  # METH_ANY is this very handler
+    if methods:
+        detail = f"{request.path} takes {methods}, not {request.method[:20]}; see /docs"
+        return problem(PenstockError("method_not_allowed", detail, extra={"allow": methods}))
     return problem(PenstockError("not_found", f"{request.method} {request.path}: nothing here; see /docs"))
 
 

@@ -22,6 +22,9 @@ def problem(error: PenstockError) -> web.Response:
     authenticate = extra.pop("www_authenticate", None)
     if isinstance(authenticate, str):
         headers["WWW-Authenticate"] = authenticate
+    allow = extra.pop("allow", None)
+    if isinstance(allow, str):
+        headers["Allow"] = allow
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     body = {
