@@ -223,7 +223,7 @@ async def test_who_gets_a_ticket(gateway, http):
     async with http.post(f"{gateway.url}/v1/tickets", json={"topic": "orders"}) as reply:
         assert reply.status == 401
     async with http.post(f"{gateway.url}/v1/tickets", json={"topc": "orders"}, headers=gateway.headers()) as reply:
-        assert (reply.status, (await reply.json())["code"]) == (400, "bad_json")
+        assert (reply.status, (await reply.json())["code"]) == (400, "bad_request")
 
 
 async def test_the_list_shows_the_topics_that_the_token_may_read(gateway, http):

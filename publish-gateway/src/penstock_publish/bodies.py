@@ -28,7 +28,7 @@ async def read_body(request: web.Request, limit_bytes: int) -> bytes:
 
 
 async def read_json(request: web.Request, limit_bytes: int, *, shape: type[_T]) -> _T:
-    """The body as a value of `shape`; `bad_json` or `unsupported_media_type` otherwise.
+    """The body as a value of `shape`; `bad_json`, `bad_request` or `unsupported_media_type` otherwise.
 
     The content type is checked because a page of another origin can post a form or text, but no JSON, unasked.
     """
@@ -36,5 +36,7 @@ async def read_json(request: web.Request, limit_bytes: int, *, shape: type[_T]) 
         raise PenstockError("unsupported_media_type", "send the body as application/json")
     try:
         return msgspec.json.decode(await read_body(request, limit_bytes), type=shape)
+    except msgspec.ValidationError as error:
+        raise PenstockError("bad_request", f"the body is JSON of another shape: {error}") from None
     except msgspec.DecodeError as error:
         raise PenstockError("bad_json", f"the body cannot be read: {error}") from None
