@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Needs Docker and minutes: `make test-container` asks for it.
+collect_ignore = [] if os.environ.get("PENSTOCK_TEST_CONTAINER") else ["container"]
+
 Need = Callable[[str, bool, str], None]
 
 
