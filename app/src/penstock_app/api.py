@@ -72,9 +72,11 @@ class Api:
         if now_s < self._renew_at_s:
             return self._token, int(self._renew_at_s + TOKEN_RENEW_BEFORE_S - now_s)
         form = {"grant_type": "client_credentials", "scope": self._credentials.scope}
-        auth = aiohttp.BasicAuth(self._credentials.client_id, self._credentials.client_secret)
+        basic = aiohttp.encode_basic_auth(self._credentials.client_id, self._credentials.client_secret)
         try:
-            async with self._session.post(self._credentials.token_url, data=form, auth=auth) as reply:
+            async with self._session.post(
+                self._credentials.token_url, data=form, headers={"Authorization": basic}
+            ) as reply:
                 answer = _decoded(await reply.read())
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _unreachable(self.base_url, error) from error
