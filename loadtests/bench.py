@@ -56,6 +56,7 @@ def main() -> int:
         "fsync": {"p50_ms": fsync.p50_ms, "p99_ms": fsync.p99_ms},
         "figures": [figure.as_json() for figure in figures],
     }
+    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     return 0
 
