@@ -20,6 +20,7 @@ __all__ = ["TailRequest", "tail"]
 RECONNECT_WAIT_S = 0.5
 RECONNECT_WAIT_MAX_S = 10.0
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+CLOSE_WAIT_S = 0.2
 FATAL_CLOSE_CODES = frozenset({4400, 4403, 4404})
 TOKEN_CLOSE_CODE = 4401
 
@@ -127,7 +128,13 @@ async def _connected(api: Api, request: TailRequest, after: str) -> ClientConnec
     url = f"{api.base_url.replace('http', 'ws', 1)}/v1/topics/{quote(request.topic, safe='')}?{urlencode(query)}"
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        return await connect(url, additional_headers=headers, max_size=MESSAGE_BYTES_MAX, compression=None)
+        return await connect(
+            url,
+            additional_headers=headers,
+            max_size=MESSAGE_BYTES_MAX,
+            compression=None,
+            close_timeout=CLOSE_WAIT_S,  # the goodbye of a server lies behind all the events that we leave unread
+        )
     except InvalidStatus as refused:
         if refused.response.status_code == 401:
             api.forget_token()
