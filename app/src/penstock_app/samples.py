@@ -89,7 +89,8 @@ def iso(moment: datetime) -> str:
 async def _feed_lots(api: Api, lots: list[Row], settings: SampleSettings, clock: Clock) -> None:
     loop_id = f"{clock.now_ms():x}"
     if not await _has_events(api, "arrivals"):
-        rows = past_lots(lots, _now(clock), f"past-{loop_id}")
+        # The same ids for the whole day: killed before the store has any of it, the past is not there twice.
+        rows = past_lots(lots, _now(clock), f"past-{_now(clock):%Y%m%d}")
         while chunk := list(itertools.islice(rows, settings.batch_rows)):
             await _send(api, "arrivals", chunk)
     per_send = max(1, round(settings.lots_per_s / 10))
