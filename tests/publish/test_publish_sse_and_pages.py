@@ -270,7 +270,7 @@ async def test_documents_describe_what_is_there(gateway, http):
 
 
 async def test_every_route_of_the_gateway_is_documented(gateway):
-    for_people = {"/", "/static/{name}", "/docs", "/openapi.json", "/asyncapi.json"}
+    for_people = {"/", "/static/{name}", "/docs", "/openapi.json", "/asyncapi.json", "/errors/{code}"}
     documented = {(operation.method.upper(), operation.path) for operation in OPERATIONS}
     routes = {(route.method, route.path) for route in gateway.routes if route.path not in for_people}
     assert len(routes) > 8
@@ -285,3 +285,13 @@ async def test_an_envelope_has_what_its_schema_requires_and_nothing_else(gateway
         [event] = (await reply.json())["events"]
     assert set(schema["required"]) == set(event) == set(schema["properties"])
     assert set(schema["properties"]["d"]["properties"]) == set(event["d"])
+
+
+async def test_the_type_of_a_problem_leads_to_its_line_in_the_documentation(gateway, http):
+    async with http.get(f"{gateway.url}/v1/topics") as reply:
+        where = (await reply.json())["type"]
+    async with http.get(f"{gateway.url}{where}") as reply:
+        assert (reply.status, reply.history[0].headers["Location"]) == (200, "/docs#error-unauthorized")
+        assert 'id="error-unauthorized"' in await reply.text()
+    async with http.get(f"{gateway.url}/errors/nothing") as reply:
+        assert (reply.status, (await reply.json())["code"]) == (404, "not_found")

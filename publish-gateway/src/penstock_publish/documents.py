@@ -29,7 +29,7 @@ _Json = dict[str, object]
 
 
 def document_routes(authority: Authority, log: Log) -> Sequence[web.AbstractRouteDef]:
-    """`/openapi.json`, `/asyncapi.json`, `/docs`. Callers see the topics that they may read; from loopback all."""
+    """`/openapi.json`, `/asyncapi.json`, `/docs`, `/errors/<code>`. Callers see topics that they may read; loopback all."""
     environment = Environment(
         loader=PackageLoader("penstock_publish", "templates"),
         autoescape=select_autoescape(),
@@ -61,10 +61,17 @@ def document_routes(authority: Authority, log: Log) -> Sequence[web.AbstractRout
         headers = {"Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'"}
         return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
+    async def error_code(request: web.Request) -> web.Response:
+        code = request.match_info["code"]
+        if code not in STATUS:
+            raise PenstockError("not_found", f"there is no error code '{code[:100]}'; /docs lists them")
+        return web.Response(status=302, headers={"Location": f"/docs#error-{code}"})
+
     return [
         web.get("/openapi.json", guarded(openapi_json)),
         web.get("/asyncapi.json", guarded(asyncapi_json)),
         web.get("/docs", guarded(docs)),
+        web.get("/errors/{code}", guarded(error_code)),  # the `type` of problem details (RFC 9457, 3.1.1)
     ]
 
 
