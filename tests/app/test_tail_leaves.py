@@ -31,10 +31,7 @@ async def test_tail_with_a_count_does_not_wait_for_what_the_server_has_left():
     credentials = Credentials("c", "s", f"{listener.url}/oauth/token", "*:read")
     lines: list[str] = []
     try:
-        async with (
-            Api.open(Credentials("c", "s", f"{listener.url}/oauth/token", "*:read")) as api,
-            asyncio.timeout(5),
-        ):
+        async with Api.open(credentials) as api, asyncio.timeout(5):
             request = TailRequest("orders", "earliest", 2, None, False)
             await tail(api, request, on_event=lines.append, on_notice=lines.append)
     finally:
