@@ -29,7 +29,7 @@ _Json = dict[str, object]
 
 
 def document_routes(authority: Authority, log: Log) -> Sequence[web.AbstractRouteDef]:
-    """`/openapi.json`, `/asyncapi.json`, `/docs`, `/errors/<code>`. Callers see topics that they may read; loopback all."""
+    """The documents, and `/errors/<code>`, which leads into them. From loopback all topics, else the readable ones."""
     environment = Environment(
         loader=PackageLoader("penstock_publish", "templates"),
         autoescape=select_autoescape(),
