@@ -29,7 +29,7 @@ _Json = dict[str, object]
 
 
 def document_routes(authority: Authority, log: Log) -> Sequence[web.AbstractRouteDef]:
-    """The documents, and `/errors/<code>`, which leads into them. From loopback all topics, else the readable ones."""
+    """The documents, and `/errors/<code>`, leading there. From loopback with all topics, else the readable."""
     environment = Environment(
         loader=PackageLoader("penstock_publish", "templates"),
         autoescape=select_autoescape(),
