@@ -19,6 +19,8 @@ from penstock.codecs.ndjson import encode_lines
 from penstock.http.access import Access
 from penstock.logs.memory import MemoryLog
 from penstock.model.batch import Encoding, NewBatch
+from penstock.model.position import Position
+from penstock.ports.log import Transaction
 from penstock.role import Ports
 from penstock.testing.access import GrantedAccess, OpenAccess
 from penstock.testing.clock import ManualClock
@@ -185,6 +187,28 @@ async def test_a_removed_app_is_gone_with_its_streams(system: System) -> None:
             assert (await reply.json())["code"] == "unknown_app"
     assert not (await system.log.catalog()).streams
     assert [check.name for check in system.role.ready()] == ["processor"]
+
+
+async def test_lag_counts_what_is_not_yet_committed(system: System) -> None:
+    await put(system, APP)
+    await system.send(arrival("Agra", 10, 400, 1))
+    await system.caught_up()
+    # A role that shares the log and runs nothing sees what the log alone says.
+    bystander = build(ProcessorSettings(), system.role.ports)
+    assert await bystander.lag_events("produce") == {"arrivals": 0}
+    commit, go_on = system.log.commit, asyncio.Event()
+
+    async def slowly(transaction: Transaction) -> list[Position]:
+        await go_on.wait()
+        return await commit(transaction)
+
+    system.log.commit = slowly  # type: ignore[method-assign]  # a commit that is still under way
+    await system.send(arrival("Agra", 20, 700, 2), arrival("Agra", 30, 800, 3))
+    await asyncio.sleep(0.05)  # time to read them; the answer is the same before and after
+    assert await bystander.lag_events("produce") == {"arrivals": 2}
+    go_on.set()
+    await system.caught_up()
+    assert await bystander.lag_events("produce") == {"arrivals": 0}
 
 
 async def test_statistics_count_rows_lag_and_rejections(system: System) -> None:

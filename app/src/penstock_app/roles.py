@@ -40,7 +40,8 @@ async def open_roles(
     settings: PenstockSettings, *, public_url: str, clock: Clock, stack: AsyncExitStack
 ) -> OpenedRoles:
     """Open log, store and authority once, then build every role on the same ports. `stack` closes them."""
-    await asyncio.to_thread(settings.data.mkdir, parents=True, exist_ok=True)
+    # Events and keys are nobody else's business; a folder that is there keeps the mode it was given.
+    await asyncio.to_thread(settings.data.mkdir, mode=0o700, parents=True, exist_ok=True)
     log = await open_log(
         settings.log_address, roles=frozenset({"ingest", "processor"}), clock=clock, settings=settings.log
     )

@@ -111,7 +111,8 @@ class _Edge:
         record = await self._role.app(request.match_info["app"])
         runner = self._role.runner(record.name)
         statistics = runner.statistics if runner else AppStatistics(record.name)
-        return _json({**self._summary(record), **statistics.as_json()})
+        lag_events = await self._role.lag_events(record.name)
+        return _json({**self._summary(record), **statistics.as_json(lag_events)})
 
     async def list_rejected(self, request: web.Request) -> web.Response:
         """Rejected events, newest first, `before=<id>` pages on; `{"events": [...], "next": id or null}`."""

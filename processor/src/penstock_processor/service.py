@@ -12,6 +12,7 @@ from aiohttp import web
 
 from penstock.errors import PenstockError
 from penstock.model.batch import RejectedEvent
+from penstock.model.stream import Relation
 from penstock.ports.log import AppRecord
 from penstock.role import Check, Ports
 from penstock_processor import http
@@ -112,6 +113,17 @@ class ProcessorRole:
         if record is None:
             raise PenstockError("unknown_app", f"there is no app '{name}'; PUT /v1/apps/{name} deploys one")
         return record
+
+    async def lag_events(self, name: str) -> dict[str, int]:
+        """Events per source of an app that are in the log and whose effects are not yet committed."""
+        catalog = await self.ports.log.catalog()
+        positions = await self.ports.log.positions(name)
+        lags: dict[str, int] = {}
+        for spec in catalog.streams.values():
+            if spec.app == name and spec.relation is Relation.SOURCE:
+                heads = [(n, await self.ports.log.head(spec.name, n)) for n in range(spec.partitions)]
+                lags[spec.name] = sum(head.next - positions.get((spec.name, n), head.first) for n, head in heads)
+        return lags
 
     def runner(self, name: str) -> AppRunner | None:
         """The runner of an app of this process; None if it does not run here."""

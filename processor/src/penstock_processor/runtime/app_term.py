@@ -102,7 +102,7 @@ class AppTerm:
             return
         await self._rest()
         inputs = await reader.next_inputs()
-        self._statistics.note_sources(reader.lag(), reader.through())
+        self._statistics.note_sources(reader.through())
         if not inputs:
             await self._settle()
             self._statistics.note_state(worker.state_sizes())

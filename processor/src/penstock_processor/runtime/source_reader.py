@@ -39,7 +39,6 @@ class SourceReader:
         self._partitions = source_partitions(plan)
         self._next: dict[StreamPartition, int | None] = {key: positions.get(key) for key in self._partitions}
         self._through: dict[StreamPartition, int] = {}
-        self._heads: dict[StreamPartition, Head] = {}
         self._idle_after_s = {key: self._idle_s(plan, key[0]) for key in self._partitions}
         self._active_s = dict.fromkeys(self._partitions, clock.monotonic_s())
         self._idle: set[StreamPartition] = set()
@@ -48,13 +47,6 @@ class SourceReader:
     def streams(self) -> Sequence[str]:
         """Names of the sources, for `Log.wait`."""
         return sorted({stream for stream, _ in self._partitions})
-
-    def lag(self) -> dict[str, int]:
-        """Events per source that are in the log and not yet read, as of the last look."""
-        lags: dict[str, int] = {}
-        for key, head in self._heads.items():
-            lags[key[0]] = lags.get(key[0], 0) + max(0, head.next - (self._next[key] or head.first))
-        return lags
 
     def through(self) -> dict[str, int]:
         """Per source, the least explicit watermark of its partitions (only where all have one)."""
@@ -88,7 +80,6 @@ class SourceReader:
     async def _next_of(self, key: StreamPartition) -> PartitionInput | None:
         stream, partition = key
         head = await self._log.head(stream, partition)  # before the batches: see Head.watermark_ms
-        self._heads[key] = head
         expected = self._next[key]
         # Without a position the source is new: it begins at the earliest event that the log has.
         start = head.first if expected is None else expected

@@ -17,7 +17,6 @@ _LATE = "late"
 @dataclass(slots=True)
 class _Source:
     rows_in: int = 0
-    lag_events: int = 0
     watermark_ms: int | None = None
 
 
@@ -61,10 +60,8 @@ class AppStatistics:
                 statement.rejected += rows
             ROWS_REJECTED.labels(self.app, code).inc(rows)
 
-    def note_sources(self, lag: Mapping[str, int], watermarks: Mapping[str, int]) -> None:
-        """How far behind the log the app is, and up to where its sources are said to be complete."""
-        for name, events in lag.items():
-            self.sources.setdefault(name, _Source()).lag_events = events
+    def note_sources(self, watermarks: Mapping[str, int]) -> None:
+        """Up to where the app's sources are said to be complete."""
         for name, ms in watermarks.items():
             self.sources.setdefault(name, _Source()).watermark_ms = ms
 
@@ -74,8 +71,10 @@ class AppStatistics:
         for operator, rows in sizes.items():
             STATE_ROWS.labels(self.app, operator).set(rows)
 
-    def as_json(self) -> dict[str, object]:
-        """The reply of `/v1/apps/{app}/statistics`."""
+    def as_json(self, lag_events: Mapping[str, int]) -> dict[str, object]:
+        """The reply of `/v1/apps/{app}/statistics`; `lag_events` per source, up to what is committed."""
+        for name in lag_events:
+            self.sources.setdefault(name, _Source())
         return {
             "cycles": self.cycles,
             "cycle_ms": {
@@ -85,7 +84,7 @@ class AppStatistics:
             "sources": {
                 name: {
                     "rows": source.rows_in,
-                    "lag_events": source.lag_events,
+                    "lag_events": lag_events.get(name, 0),
                     "watermark": None if source.watermark_ms is None else write_timestamp(source.watermark_ms),
                 }
                 for name, source in sorted(self.sources.items())
