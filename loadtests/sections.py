@@ -67,7 +67,7 @@ def single_post(bench: Bench) -> Sequence[Figure]:
             p50.append(figures["p50_ms"])
             p99.append(figures["p99_ms"])
             bare.append(post_load(job | {"port": baseline_port}, core=CLIENT_CORE)["requests_per_s"])
-        settings = server_settings(system)
+        settings = system.settings()
     ratio = statistics.median(ours) / statistics.median(bare)
     fsync = measure_fsync(bench.folder)
     return [
@@ -208,6 +208,7 @@ def start_and_memory(bench: Bench) -> Sequence[Figure]:
 def whole_system(bench: Bench) -> Sequence[Figure]:
     """HTTP -> log -> rule + window -> store + 100 sockets in one process; server and generators share both cores."""
     with running(bench.folder / "whole", apps.WHOLE.format(dedupe=NO_DEDUPE)) as system:
+        settings = system.settings()
         crowd = Subscribers(system, "warm", WHOLE_SOCKETS, core=None)
         lags, memory = [], []
         stop = threading.Event()
@@ -230,7 +231,7 @@ def whole_system(bench: Bench) -> Sequence[Figure]:
     return [
         Figure("whole system, sustained", rate, "events/s", ">= 150,000", None,
                f"{bench.whole_minutes:g} min, {events:,} events, {delivered:,} deliveries"),
-        Figure("whole system, greatest processor lag", max(lags) / max(rate, 1), "s", "< 5"),
+        Figure("whole system, greatest processor lag", max(lags) / max(rate, 1), "s", "< 5", None, settings),
         Figure("whole system, seconds to drain", drained, "s", "< 5"),
         Figure("whole system, memory last quarter / second quarter", growth, "ratio", "about 1",
                None, f"{max(memory):.0f} MiB at most"),
@@ -284,11 +285,6 @@ def watch(system: System, stop: threading.Event, lags: list[int], memory: list[f
     while not stop.wait(0.5):
         lags.append(lag_events(system))
         memory.append(resident_bytes(system.pid) / 2**20)
-
-
-def server_settings(system: System) -> str:
-    """The settings of the databases as the running server reads them back."""
-    return ", ".join(f"{part['detail']}" for name, part in system.get("/readyz")["parts"].items() if "log" in name)
 
 
 def row_count(path: Path) -> int:

@@ -19,6 +19,7 @@ from loadtests.machine import pinned
 __all__ = ["Subscribers", "System", "post_load", "running"]
 
 PROGRAM = Path(sys.executable).with_name("penstock")
+SERVER_LOG = "server.log"
 HERE = Path(__file__).parent
 
 
@@ -46,10 +47,18 @@ class System:
         with urllib.request.urlopen(request, timeout=30) as reply:
             return json.loads(reply.read())
 
-    def metrics(self) -> str:
-        """The Prometheus text."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as reply:
-            return str(reply.read().decode())
+    def settings(self) -> str:
+        """The databases' settings as the server read them back at its start."""
+        found = []
+        for line in (self.data.parent / SERVER_LOG).read_text().splitlines():
+            event = json.loads(line)
+            if event["event"] == "log opened":
+                found += [
+                    f"{n}: {f['journal_mode']}, synchronous {f['synchronous']}" for n, f in event["files"].items()
+                ]
+            elif event["event"] == "data starts":
+                found.append(f"store: {event['journal_mode']}, synchronous {event['synchronous']}")
+        return "; ".join(found)
 
 
 @contextmanager
@@ -62,12 +71,13 @@ def running(folder: Path, sql: str, *, core: int | None = None) -> Iterator[Syst
         arguments = [str(folder / "bench.sql")]
     port = free_port()
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [*pinned(core), str(PROGRAM), "up", *arguments, "--data", str(folder / "data"), "--port", str(port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    with (folder / SERVER_LOG).open("w") as server_log:
+        process = subprocess.Popen(
+            [*pinned(core), str(PROGRAM), "up", *arguments, "--data", str(folder / "data"), "--port", str(port)],
+            stdout=subprocess.PIPE,
+            stderr=server_log,
+            text=True,
+        )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Ready: "):
