@@ -11,6 +11,7 @@ import structlog
 
 __all__ = ["set_up_logs"]
 
+DETAIL_CHARS = 120
 _SECRET_KEYS = ("token", "secret", "authorization", "ticket", "cookie", "password")
 
 
@@ -18,7 +19,9 @@ def set_up_logs(*, as_json: bool | None = None, level: str = "info") -> None:
     """Configure structlog once per process. `as_json` None: JSON unless standard error is a terminal."""
     if as_json is None:
         as_json = not sys.stderr.isatty()
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    rendering: list[Any] = (
+        [structlog.processors.JSONRenderer()] if as_json else [leave_out_details, structlog.dev.ConsoleRenderer()]
+    )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -26,13 +29,22 @@ def set_up_logs(*, as_json: bool | None = None, level: str = "info") -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             hide_secrets,
             structlog.processors.format_exc_info,
-            renderer,
+            *rendering,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def leave_out_details(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """On a terminal a line stays a line: nested values are for programs, which read JSON."""
+    for key in [
+        key for key, value in event.items() if isinstance(value, dict | list) and len(str(value)) > DETAIL_CHARS
+    ]:
+        del event[key]
+    return event
 
 
 def hide_secrets(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
