@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["STATUS", "Fenced", "LogFull", "LogUnavailable", "PenstockError", "SqlError", "SqlErrors"]
+__all__ = ["STATUS", "Fenced", "LogFull", "LogUnavailable", "Outrun", "PenstockError", "SqlError", "SqlErrors"]
 
 Who = Literal["caller", "operator", "developer"]
 
@@ -50,6 +50,7 @@ STATUS: dict[str, tuple[int, Who]] = {
     "log_full": (503, "operator"),
     "log_unavailable": (503, "operator"),
     "not_ready": (503, "operator"),
+    "outrun": (503, "caller"),
     "query_timeout": (503, "caller"),
     "store_ahead": (503, "operator"),
     "store_too_new": (503, "operator"),
@@ -105,6 +106,14 @@ class LogUnavailable(PenstockError):
 
     def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
         super().__init__("log_unavailable", detail, retry_after_s=retry_after_s)
+
+
+class Outrun(PenstockError):
+    """Another writer appended ids that this one did not know of: nothing was written; learn them and decide again."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__("outrun", f"another ingest gateway appended to '{stream}' just now", retry_after_s=0.1)
+        self.stream = stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from penstock.errors import PenstockError
 from penstock.logs.catalog_change import CatalogState
 from penstock.model.batch import Batch, NewBatch
 from penstock.model.stream import Relation
+from penstock.model.task import app_of
 from penstock.ports.log import Head
 
 __all__ = ["check_derived", "check_source", "follow", "raised"]
@@ -25,10 +26,10 @@ def check_source(state: CatalogState, batch: NewBatch) -> int:
 
 
 def check_derived(state: CatalogState, batch: NewBatch, *, app: str) -> int:
-    """The epoch for a batch that `app` commits; `unknown_stream` unless the app writes that stream."""
+    """The epoch for a batch that `app` or a task of it commits; `unknown_stream` unless the app writes the stream."""
     spec = state.partition(batch.stream, batch.partition)
-    if spec.relation is Relation.SOURCE or spec.app != app:
-        raise PenstockError("unknown_stream", f"'{batch.stream}' is not a stream that app '{app}' writes")
+    if spec.relation is Relation.SOURCE or spec.app != app_of(app):
+        raise PenstockError("unknown_stream", f"'{batch.stream}' is not a stream that app '{app_of(app)}' writes")
     _check_shape(batch)
     return state.epochs[batch.stream]
 

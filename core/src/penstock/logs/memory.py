@@ -13,6 +13,7 @@ from penstock.errors import Fenced, LogFull, LogUnavailable, PenstockError
 from penstock.logs import catalog_change
 from penstock.logs.admissible import check_derived, check_source, follow
 from penstock.logs.catalog_change import CatalogChange, CatalogState
+from penstock.logs.members import Members
 from penstock.logs.rejected_ids import RejectedIds
 from penstock.logs.retention import expired, floor_of
 from penstock.logs.settings import LogSettings
@@ -20,6 +21,7 @@ from penstock.logs.ticks import CATALOG, Ticks
 from penstock.model.batch import Batch, NewBatch, RejectedEvent
 from penstock.model.position import Position
 from penstock.model.stream import StreamSpec
+from penstock.model.task import app_of
 from penstock.ports.clock import Clock
 from penstock.ports.log import (
     AppRecord,
@@ -63,6 +65,7 @@ class MemoryLog:
         self._rejected: dict[str, RejectedEvent] = {}
         self._rejected_ids = RejectedIds("m")
         self._ids: dict[str, list[tuple[int, bytes]]] = {}
+        self._members = Members()
         self._size_bytes = 0
         self._closed = False
 
@@ -75,7 +78,12 @@ class MemoryLog:
         return {"adapter": "memory", "size_bytes": self._size_bytes}
 
     async def append(
-        self, batches: Sequence[NewBatch], rejected: Sequence[RejectedEvent] = (), replayed: Sequence[str] = ()
+        self,
+        batches: Sequence[NewBatch],
+        rejected: Sequence[RejectedEvent] = (),
+        replayed: Sequence[str] = (),
+        *,
+        known: Mapping[str, int] | None = None,
     ) -> list[Position]:
         """See `Log.append`."""
         self._check_open()
@@ -142,16 +150,17 @@ class MemoryLog:
         """See `Log.delete_app`."""
         self._check_open()
         change = catalog_change.delete_app(self._state, app, expected_version=expected_version)
-        self._positions.pop(app, None)
-        self._deltas.pop(app, None)
-        self._terms[app] = self._terms.get(app, 0) + 1  # an instance that still runs is fenced
+        for task in [name for name in {app, *self._terms} if app_of(name) == app]:
+            self._positions.pop(task, None)
+            self._deltas.pop(task, None)
+            self._terms[task] = self._terms.get(task, 0) + 1  # an instance that still runs is fenced
         self._change(change)
 
     async def acquire(self, app: str) -> Restored:
         """See `Log.acquire`."""
         self._check_open()
-        if app not in self._state.catalog.apps:
-            raise PenstockError("unknown_app", f"there is no app '{app}'; deploy it first")
+        if app_of(app) not in self._state.catalog.apps:
+            raise PenstockError("unknown_app", f"there is no app '{app_of(app)}'; deploy it first")
         term = self._terms[app] = self._terms.get(app, 0) + 1
         deltas: dict[str, list[StateDelta]] = {}
         for delta in self._deltas.get(app, ()):
@@ -192,6 +201,17 @@ class MemoryLog:
         self._check_open()
         self._state.stream(stream)
         return [entry for entry in self._ids.get(stream, ()) if entry[0] >= since_ms]
+
+    async def ids_after(self, stream: str, mark: int | None) -> tuple[list[tuple[int, bytes]], int]:
+        """See `Log.ids_after`: nobody else writes to this log."""
+        self._check_open()
+        self._state.stream(stream)
+        return [], 0
+
+    async def beat(self, group: str, member: str, ttl_s: float) -> list[str]:
+        """See `Log.beat`."""
+        self._check_open()
+        return self._members.beat(group, member, ttl_s=ttl_s, now_s=self._clock.monotonic_s())
 
     async def trim(self, floors: Mapping[StreamPartition, int]) -> int:
         """See `Log.trim`."""

@@ -23,6 +23,7 @@ from penstock.logs import metrics, sqlite_catalog, sqlite_cycles, sqlite_rejecte
 from penstock.logs.admissible import check_source
 from penstock.logs.catalog_change import CatalogState
 from penstock.logs.give_way import GiveWay
+from penstock.logs.members import Members
 from penstock.logs.settings import LogSettings
 from penstock.logs.sqlite_appends import append_sources, read_batches, read_head, read_ids
 from penstock.logs.sqlite_books import load_catalog, load_heads
@@ -67,6 +68,7 @@ class SqliteLog:
         self._housekeeping = Housekeeping(self._writers, settings=settings)
         self._locks: list[RoleLock] = []
         self._foreign: list[ForeignFile] = []
+        self._members = Members()
         self._tasks: set[asyncio.Task[None]] = set()
         self._described: dict[str, dict[str, object]] = {}
         self._closed = False
@@ -97,7 +99,12 @@ class SqliteLog:
         return {"adapter": "sqlite", "sqlite": apsw.sqlite_lib_version(), "files": files}
 
     async def append(
-        self, batches: Sequence[NewBatch], rejected: Sequence[RejectedEvent] = (), replayed: Sequence[str] = ()
+        self,
+        batches: Sequence[NewBatch],
+        rejected: Sequence[RejectedEvent] = (),
+        replayed: Sequence[str] = (),
+        *,
+        known: Mapping[str, int] | None = None,
     ) -> list[Position]:
         """See `Log.append`."""
         writer = self._writer("ingest")
@@ -225,6 +232,17 @@ class SqliteLog:
             max_bytes=self._settings.ids_read_max_bytes,
         )
         return await self._readers.run("ingest", query, absent=[])
+
+    async def ids_after(self, stream: str, mark: int | None) -> tuple[list[tuple[int, bytes]], int]:
+        """See `Log.ids_after`: one process owns ingest.db, so nobody else appends ids."""
+        self._check_open()
+        self._state.stream(stream)
+        return [], 0
+
+    async def beat(self, group: str, member: str, ttl_s: float) -> list[str]:
+        """See `Log.beat`: one process owns the files of a role, so only members within it can be alive."""
+        self._check_open()
+        return self._members.beat(group, member, ttl_s=ttl_s, now_s=self._clock.monotonic_s())
 
     async def trim(self, floors: Mapping[StreamPartition, int]) -> int:
         """See `Log.trim`. Trims the files that this process owns."""

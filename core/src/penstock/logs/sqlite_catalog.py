@@ -11,6 +11,7 @@ from penstock.logs.sqlite_schema import set_meta
 from penstock.logs.sqlite_writer import Effects, Tx
 from penstock.logs.ticks import CATALOG
 from penstock.model.stream import Relation, StreamSpec
+from penstock.model.task import app_of
 
 __all__ = ["remove", "replace"]
 
@@ -33,9 +34,11 @@ def remove(tx: Tx, app: str, *, expected_version: int | None) -> Effects:
     """Remove an app with its streams, positions and state; an instance of it that still runs is fenced."""
     change = catalog_change.delete_app(tx.catalog.state, app, expected_version=expected_version)
     tx.connection.execute("DELETE FROM apps WHERE name = ?", (app,))
-    tx.connection.execute("DELETE FROM positions WHERE app = ?", (app,))
-    tx.connection.execute("DELETE FROM deltas WHERE app = ?", (app,))
-    tx.connection.execute("INSERT INTO terms VALUES (?, 1) ON CONFLICT DO UPDATE SET term = term + 1", (app,))
+    known = tx.connection.execute("SELECT app FROM terms").fetchall()
+    for task in sorted({app, *(str(name) for (name,) in known if app_of(str(name)) == app)}):
+        tx.connection.execute("DELETE FROM positions WHERE app = ?", (task,))
+        tx.connection.execute("DELETE FROM deltas WHERE app = ?", (task,))
+        tx.connection.execute("INSERT INTO terms VALUES (?, 1) ON CONFLICT DO UPDATE SET term = term + 1", (task,))
     return _store(tx, app, change)
 
 

@@ -11,6 +11,7 @@ from penstock.logs.admissible import check_derived
 from penstock.logs.sqlite_appends import write_batches
 from penstock.logs.sqlite_rejected import keep_rejected, mark_replayed
 from penstock.logs.sqlite_writer import Effects, Tx
+from penstock.model.task import app_of
 from penstock.ports.log import Consumed, DeltaKind, Restored, StateDelta, Transaction
 
 __all__ = ["acquire", "commit", "least_positions", "read_positions"]
@@ -21,8 +22,8 @@ StreamPartition = tuple[str, int]
 def acquire(tx: Tx, app: str) -> Effects:
     """A new term, with positions and state as of the same transaction."""
     connection = tx.connection
-    if connection.execute("SELECT 1 FROM apps WHERE name = ?", (app,)).get is None:
-        raise PenstockError("unknown_app", f"there is no app '{app}'; deploy it first")
+    if connection.execute("SELECT 1 FROM apps WHERE name = ?", (app_of(app),)).get is None:
+        raise PenstockError("unknown_app", f"there is no app '{app_of(app)}'; deploy it first")
     term = connection.execute(
         "INSERT INTO terms VALUES (?, 1) ON CONFLICT DO UPDATE SET term = term + 1 RETURNING term", (app,)
     ).get

@@ -1,8 +1,8 @@
 """The log port: where streams live. One truth; everything else follows from it and can be rebuilt from it.
 
 Callers: ingest appends to source streams; the processor reads, restores and commits; hub and applier read.
-Adapters: `logs.memory`, `logs.sqlite` (one file per writing role); `logs.open` maps URL -> adapter. One contract
-suite (`testing.log_contract`) holds them all. Only an adapter does arithmetic on offsets.
+Adapters: `logs.memory`, `logs.sqlite` (one file per writing role), `logs.postgres`, `logs.kafka`; `logs.open` maps
+URL -> adapter. One contract suite (`testing.log_contract`) holds them all. Only adapters do arithmetic on offsets.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Capabilities:
     scope: str  # "process" | "machine" | "cluster": how far apart two users of the log may be
     durable: bool
     retention_holds: bool  # retention never passes a durable consumer
+    several_writers: bool = False  # several processes of one role may write at the same time
+    commit_interval_s: float = 0.0  # cycles of one task should not be committed closer together than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Consumed:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """One cycle of an app, all or nothing. `term` is the one given by `acquire`."""
+    """One cycle of an app or of one of its tasks (`model.task`), all or nothing. `term` is that of `acquire`."""
 
     app: str
     term: int
@@ -141,11 +143,16 @@ class Log(Protocol):
         batches: Sequence[NewBatch],
         rejected: Sequence[RejectedEvent] = (),
         replayed: Sequence[str] = (),
+        *,
+        known: Mapping[str, int] | None = None,
     ) -> list[Position]:
         """Append to source streams, all or nothing, durable when it returns. Called by ingest only.
 
         Returns the position after each batch, in order of `batches`. A batch with count 0 only raises the watermark.
         `unknown_stream` if a stream is not in the catalog. Concurrent calls are grouped into one commit.
+        `known`: per stream with dedupe, the mark (`ids_after`) up to which the caller knows the ids that other
+        writers appended. `Outrun`, and nothing is written, if another has appended ids since: read `ids_after`,
+        decide again, append again. A log without `several_writers` has no other writers.
         """
         ...
 
@@ -187,11 +194,15 @@ class Log(Protocol):
         ...
 
     async def delete_app(self, app: str, expected_version: int | None) -> None:
-        """Remove an app with its streams, positions and state; its rejected events stay."""
+        """Remove an app with its streams, and positions and state of all its tasks; its rejected events stay."""
         ...
 
     async def acquire(self, app: str) -> Restored:
-        """Start a new term for this instance (fences every older one) and return what to restore."""
+        """Start a new term for this instance (fences every older one) and return what to restore.
+
+        `app` is an app or one of its tasks (`model.task.task_name`); each task has terms, positions and state of its
+        own. `unknown_app` if the app is not deployed.
+        """
         ...
 
     async def commit(self, transaction: Transaction) -> list[Position]:
@@ -213,6 +224,20 @@ class Log(Protocol):
 
     async def ids(self, stream: str, since_ms: int) -> list[tuple[int, bytes]]:
         """(appended_at_ms, concatenated 16-byte id hashes) of batches since then, oldest first: the dedupe index."""
+        ...
+
+    async def ids_after(self, stream: str, mark: int | None) -> tuple[list[tuple[int, bytes]], int]:
+        """What *other* writers have appended after `mark`, in the form of `ids`, and the mark to pass next time.
+
+        `mark` None: no ids, only the mark as of now (take it before `ids`, so that nothing falls in between).
+        """
+        ...
+
+    async def beat(self, group: str, member: str, ttl_s: float) -> list[str]:
+        """Say that `member` of `group` is alive for the next `ttl_s`, and learn who else is: sorted, itself included.
+
+        Membership only says who should work; terms make sure that one of them can commit. `ttl_s` 0: it leaves.
+        """
         ...
 
     async def trim(self, floors: Mapping[StreamPartition, int]) -> int:

@@ -6,9 +6,10 @@ from penstock.testing.log_contract_catalog import CatalogContract
 from penstock.testing.log_contract_cycles import CycleContract
 from penstock.testing.log_contract_keeping import KeepingContract
 from penstock.testing.log_contract_streams import StreamContract
+from penstock.testing.log_contract_tasks import TaskContract
 
 __all__ = ["LogContract"]
 
 
-class LogContract(StreamContract, CatalogContract, CycleContract, KeepingContract):
+class LogContract(StreamContract, CatalogContract, CycleContract, TaskContract, KeepingContract):
     """Subclass it, override the fixture `log`, and pytest runs every clause against your adapter."""
