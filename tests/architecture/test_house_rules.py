@@ -68,7 +68,10 @@ def test_time_comes_from_the_clock_port(path: Path):
 def test_the_lock_covers_what_the_project_declares():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     run_in = (ROOT / "requirements" / "run.in").read_text().splitlines()
-    assert [line for line in run_in if line and not line.startswith("#")] == project["dependencies"]
+    assert [line for line in run_in if line and not line.startswith("#")] == [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
     for name in ("run.txt", "dev.txt"):
         pinned = set(re.findall(r"^([A-Za-z0-9_.-]+)==", (ROOT / "requirements" / name).read_text(), re.M))
         assert {re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]} <= pinned
