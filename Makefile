@@ -9,7 +9,7 @@ PORT ?= 8080
 .PHONY: help setup up test test-container check format bench docs golden clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## the virtual environment from the hash-pinned lock
 
@@ -49,5 +49,18 @@ golden: $(STAMP) ## write the plan goldens again; read the diff
 bench: $(STAMP) ## measure section by section, with the spread of a run against itself
 	$(BIN)/python -m loadtests.bench
 
+LOAD := .venv-load
+USERS ?= 51
+SECONDS ?= 30
+
+$(LOAD)/.stamp: requirements/load.txt
+	$(PYTHON) -m venv $(LOAD)
+	$(LOAD)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/load.txt
+	@touch $@
+
+load-%: $(STAMP) $(LOAD)/.stamp ## load-ingest, load-subscribe, load-query: a Locust scenario; USERS=, SECONDS=, URL= with CLIENT=
+	$(BIN)/python -m loadtests.locust_run $* --locust $(LOAD)/bin/locust --users $(USERS) --seconds $(SECONDS) \
+	  $(if $(URL),--url $(URL) --client $(CLIENT))
+
 clean: ## remove the environment and caches (never the data)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(LOAD) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
