@@ -1,7 +1,7 @@
 """Fixtures that every part's tests share, and the rule for what a machine may lack.
 
 A test that needs something outside the repository asks `need(...)`. Where it is missing the test is skipped with the
-reason, unless PENSTOCK_TEST_REQUIRE (a comma list: data, chromium, strace, tmpfs, ...) names it: then it fails.
+reason, unless PENSTOCK_TEST_REQUIRE (a comma list: data, chromium, postgres, strace, ...) names it: then it fails.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: Needs Docker and minutes: `make test-container` asks for it.
 collect_ignore = [] if os.environ.get("PENSTOCK_TEST_CONTAINER") else ["container"]
+
+#: Fixtures that live beside their server.
+pytest_plugins = ["postgres_server"]
 
 Need = Callable[[str, bool, str], None]
 
