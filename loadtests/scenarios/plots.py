@@ -34,7 +34,7 @@ def plot(history: Path, target: Path, title: str) -> None:
 
 
 def _number(text: str) -> float:
-    return float("nan") if text == "N/A" else max(float(text), 0.1)
+    return float("nan") if text == "N/A" or float(text) <= 0 else float(text)
 
 
 if __name__ == "__main__":
