@@ -1,7 +1,7 @@
 """A real PostgreSQL server of the test's own: on a free loopback port, durable, able to crash; and its fixtures.
 
 Needs Debian's or Ubuntu's package `postgresql`. `postgres_server` is one server for the whole run, `postgres_url` a
-fresh database on it; a test that crashes or restarts a server starts one of its own: `with PostgresServer() as server`.
+fresh database on it; a test that crashes or restarts a server starts its own: `with PostgresServer() as server`.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class PostgresServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         if self._own_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
