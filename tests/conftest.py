@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 collect_ignore = [] if os.environ.get("PENSTOCK_TEST_CONTAINER") else ["container"]
 
 #: Fixtures that live beside their server.
-pytest_plugins = ["postgres_server"]
+pytest_plugins = ["kafka_broker", "postgres_server"]
 
 Need = Callable[[str, bool, str], None]
 
