@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from penstock_data.settings import ApplierSettings
 
 __all__ = ["Applier"]
 
+#: How long the switch `unsafe_position_before_rows` leaves positions without their rows.
+_UNSAFE_HOLD_S = 0.25
 _CATALOG = ""  # the catalog's name among the streams to wait for
 #: The world may heal by itself: positions are read again and the round is repeated.
 _REPEATED = ("fenced", "log_unavailable", "store_unavailable", "unknown_stream", "unknown_relation")
@@ -67,7 +70,10 @@ class Applier:
             return False
         started_s = self._clock.monotonic_s()
         changes = await asyncio.to_thread(lambda: [change_of(reading) for reading in readings])
-        await self._store.apply(changes)
+        if self._settings.unsafe_position_before_rows:
+            await self._apply_apart(changes)
+        else:
+            await self._store.apply(changes)
         APPLY_SECONDS.observe(self._clock.monotonic_s() - started_s)
         for reading, change in zip(readings, changes, strict=True):
             self._places[change.relation, change.partition] = place_after(change, reading.place)
@@ -92,6 +98,14 @@ class Applier:
     def _floor(self, relation: str, partition: int) -> int:
         place = self._places.get((relation, partition))
         return place.next if place is not None and place.applied else 0
+
+    async def _apply_apart(self, changes: Sequence[Apply]) -> None:
+        """Positions and rows in two transactions, as a careless applier would: tests of the tests ask for it."""
+        await self._store.apply([dataclasses.replace(change, frame=change.frame.clear()) for change in changes])
+        await self._clock.sleep(_UNSAFE_HOLD_S)
+        await self._store.apply(
+            [dataclasses.replace(change, expected_next=change.next) for change in changes if change.frame.height]
+        )
 
     async def _attempt(self, step: Coroutine[Any, Any, bool]) -> bool:
         """Run a step; a failure that may pass becomes `trouble`."""

@@ -36,6 +36,11 @@ class ApplierSettings(BaseModel, frozen=True):
     trim_interval_s: float = Field(
         default=60.0, description="Pause between two deletions of what retention lets go.", gt=0
     )
+    unsafe_position_before_rows: bool = Field(
+        default=False,
+        description="For tests of the tests only: commits positions before rows and waits between, so that a kill "
+        "loses rows of the store.",
+    )
 
 
 class QuerySettings(BaseModel, frozen=True):
