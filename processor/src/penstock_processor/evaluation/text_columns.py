@@ -10,11 +10,11 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.codecs.json_values import reader
+from penstock.codecs.text_timestamps import dates_of_text, timestamps_of_text
 from penstock.model.stream import Column
 from penstock.model.types import Kind
 from penstock_processor.runtime.decode import Decoded
 from penstock_processor.runtime.decode_exact import BadRow, series_of_values
-from penstock_processor.runtime.timestamps import dates_of_text, timestamps_of_text
 
 __all__ = ["columns_of_text"]
 

@@ -12,9 +12,9 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.codecs.json_values import OutOfRange, reader, wire_type
+from penstock.codecs.text_timestamps import timestamps_of_text
 from penstock.model.stream import Column
 from penstock.model.types import Kind
-from penstock_processor.runtime.timestamps import timestamps_of_text
 
 __all__ = ["BadRow", "ExactReader", "series_of_values"]
 

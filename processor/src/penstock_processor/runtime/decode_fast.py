@@ -20,9 +20,9 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.codecs.json_values import TIMESTAMP_MAX_MS, TIMESTAMP_MIN_MS
+from penstock.codecs.text_timestamps import dates_of_text, timestamps_of_text
 from penstock.model.stream import Column
 from penstock.model.types import Kind
-from penstock_processor.runtime.timestamps import dates_of_text, timestamps_of_text
 
 __all__ = ["FAST_KINDS", "read_fast"]
 
