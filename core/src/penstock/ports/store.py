@@ -13,6 +13,7 @@ from typing import Protocol
 import polars as pl
 
 from penstock.model.stream import Column, StreamSpec
+from penstock.ports.archive import ArchiveCatalogue
 
 __all__ = ["Applied", "Apply", "Selected", "Snapshot", "Store"]
 
@@ -61,8 +62,8 @@ class Selected:
     applied: Applied | None
 
 
-class Store(Protocol):
-    """Tables of relations with the position up to which they hold the log.
+class Store(ArchiveCatalogue, Protocol):
+    """Tables of relations with the position up to which they hold the log, and the archive's catalogue.
 
     Errors: Fenced (positions moved), `store_unavailable` (disk, locks), `unknown_relation`, `query_timeout`.
     """

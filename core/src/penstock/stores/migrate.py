@@ -12,7 +12,7 @@ from penstock.errors import PenstockError
 __all__ = ["HEAD", "VERSION_TABLE", "migrate", "revision_of"]
 
 #: The revision that this version reads and writes; a test holds it against the migrations folder.
-HEAD = "0001"
+HEAD = "0002"
 
 VERSION_TABLE = "penstock_version"
 

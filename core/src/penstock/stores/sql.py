@@ -15,6 +15,7 @@ from penstock.errors import PenstockError
 from penstock.model.stream import Column, StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.store import Applied, Apply, Selected, Snapshot
+from penstock.stores.archive_catalogue import ArchiveTables
 from penstock.stores.changes import apply_change
 from penstock.stores.connect import check_durable, describe, reading_engine, translated, writing_engine
 from penstock.stores.migrate import HEAD, migrate
@@ -27,7 +28,7 @@ __all__ = ["SqlStore"]
 T = TypeVar("T")
 
 
-class SqlStore:
+class SqlStore(ArchiveTables):
     """Implements `ports.store.Store` over `<data>/store.db`. Open with `stores.open.open_store`.
 
     `writable` False: a process that only reads (the publish gateway beside a data service); the file may come later.

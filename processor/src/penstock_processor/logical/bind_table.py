@@ -304,6 +304,7 @@ def _spec(
         emit=options.emit,
         **({} if options.max_ahead_s is None else {"max_ahead_s": options.max_ahead_s}),
         options={o.name: o.value for o in table.options},
+        archive=not written if options.archive is None else options.archive,
     )
 
 

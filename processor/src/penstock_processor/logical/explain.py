@@ -70,6 +70,8 @@ def _traits(spec: StreamSpec) -> list[tuple[str, str]]:
         traits.append(("dedupe", ", ".join(spec.dedupe)))
     if spec.retention_s is not None:
         traits.append(("retention", f"{spec.retention_s:g} s"))
+    if spec.relation == "source" and not spec.archive:
+        traits.append(("archive", "no"))
     if spec.max_ahead_s != 86_400.0:
         traits.append(("max ahead", f"{spec.max_ahead_s:g} s"))
     if spec.scope != f"{spec.name}:read":

@@ -44,6 +44,7 @@ KNOWN: dict[str, Option] = {
     "emit": Option("derived", "'final' (default), or 'early': also update the table while a window is open."),
     "late": Option("any", "'reject' (default): late rows go to the rejected events."),
     "lateness": Option("any", "Belongs to 'late' = 'update'; not in this version."),
+    "archive": Option("source", "'true' (default): events go to Parquet files before the log lets go of them."),
     "max-ahead": Option("source", "An event time further in the future is rejected; '1 d' by default."),
     "scan.watermark.idle-timeout": Option("any", "A partition without events for so long no longer holds time back."),
 }
@@ -64,6 +65,7 @@ class TableOptions:
     emit: Literal["final", "early"] = "final"
     max_ahead_s: float | None = None
     idle_timeout_ms: int | None = None
+    archive: bool | None = None
 
 
 def read_options(
@@ -101,6 +103,7 @@ def read_options(
         emit="early" if reader.emit(given.get("emit")) else "final",
         max_ahead_s=_seconds(reader.duration(given.get("max-ahead"))),
         idle_timeout_ms=reader.duration(given.get("scan.watermark.idle-timeout")),
+        archive=reader.flag(given.get("archive")),
     )
 
 
