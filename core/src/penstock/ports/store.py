@@ -102,6 +102,31 @@ class Store(ArchiveCatalogue, Protocol):
         """
         ...
 
+    async def begin_rebuild(self, relation: str) -> StreamSpec:
+        """A table beside the relation's own, empty, or as an earlier rebuild that was cut short has left it.
+
+        Returns the spec under which it is filled (`apply_beside`, `applied`); queries do not see it. The relation
+        goes on as it is. `unknown_relation` if it is not stored.
+        """
+        ...
+
+    async def apply_beside(self, beside: StreamSpec, changes: Sequence[Apply]) -> None:
+        """`apply` to the table of `begin_rebuild`."""
+        ...
+
+    async def finish_rebuild(self, relation: str, ends: Mapping[int, tuple[int, int]]) -> bool:
+        """Put the table beside in force and drop the old one, in one transaction: queries see one or the other.
+
+        `ends`: (epoch, next) of the log per partition. False, and nothing is changed, while the new table is behind
+        the old one, but for partitions where the old one is ahead of the log itself. `conflict` if the relation was
+        deployed anew meanwhile, or if there is no rebuild.
+        """
+        ...
+
+    async def drop_rebuild(self, relation: str) -> None:
+        """Give up: drop the table beside. Nothing happens if there is none."""
+        ...
+
     def describe(self) -> Mapping[str, str]:
         """The database's settings as read back from it."""
         ...

@@ -20,6 +20,7 @@ from penstock.stores.changes import apply_change
 from penstock.stores.connect import check_durable, describe, reading_engine, translated, writing_engine
 from penstock.stores.migrate import HEAD, migrate
 from penstock.stores.reads import deadline, select_rows, snapshot_rows
+from penstock.stores.rebuilds import RebuildTables
 from penstock.stores.registry import prepare_relations, read_applied, read_relations
 from penstock.stores.settings import StoreSettings
 
@@ -28,7 +29,7 @@ __all__ = ["SqlStore"]
 T = TypeVar("T")
 
 
-class SqlStore(ArchiveTables):
+class SqlStore(ArchiveTables, RebuildTables):
     """Implements `ports.store.Store` over `<data>/store.db`. Open with `stores.open.open_store`.
 
     `writable` False: a process that only reads (the publish gateway beside a data service); the file may come later.
