@@ -99,4 +99,4 @@ def _rows(spec: StreamSpec, batch: Batch, *, from_offset: int) -> pl.DataFrame:
     frame = decode_frame(batch.payload)
     if frame.height != batch.count:
         raise ValueError(f"{batch.stream}: {frame.height} rows for offsets [{batch.first}, {batch.next})")
-    return frame.select(list(_schema(spec))).slice(max(0, from_offset - batch.first))
+    return frame.select(list(_schema(spec))).slice(max(0, from_offset - batch.base))

@@ -103,7 +103,7 @@ class _Scan:
     def _through(self, batches: Sequence[Batch], low: int, high: int) -> int:
         """Look through the batches in order; the offset of the first event not looked at."""
         for batch in batches:
-            low = max(low, batch.first)
+            low = max(low, batch.base)
             end = min(batch.next, high)
             if low < end and _may_match(self._spec, batch, self._query.conditions):
                 low = self._take(batch, raw_lines(batch), low, end)
@@ -130,14 +130,14 @@ class _Scan:
         where = predicates(self._query.conditions, partition=batch.partition)
         if where is None:
             return offsets
-        texts = lines[low - batch.first : high - batch.first]
+        texts = lines[low - batch.base : high - batch.base]
         frame = raw_frame(self._spec, batch, lines=texts, offsets=offsets, wanted=self._tested)
         return frame.filter(where)[PLACE]
 
     def _keep(self, batch: Batch, lines: Sequence[bytes], offsets: pl.Series, *, scanned: int) -> None:
         self._left_scan -= scanned
         if len(offsets):
-            texts = [lines[offset - batch.first] for offset in offsets.to_list()]
+            texts = [lines[offset - batch.base] for offset in offsets.to_list()]
             self._found.append(raw_frame(self._spec, batch, lines=texts, offsets=offsets, wanted=self._shown))
             self._left_rows -= len(offsets)
 
@@ -162,7 +162,7 @@ class _Scan:
     def _window(self, batches: Sequence[Batch], start: int, high: int) -> int:
         """Keep the rows of [start, high), last first; the offset below which to go on."""
         for batch in reversed(batches):
-            low, end = max(start, batch.first), min(batch.next, high)
+            low, end = max(start, batch.base), min(batch.next, high)
             if low >= end or not _may_match(self._spec, batch, self._query.conditions):
                 continue
             lines = raw_lines(batch)

@@ -18,6 +18,8 @@ import msgspec
 import xxhash
 
 from penstock.codecs.json_values import TIMESTAMP_MAX_MS, TIMESTAMP_MIN_MS, reader, wire_type
+from penstock.codecs.keys import key_bytes
+from penstock.model.partitioning import partitions_of
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import DataType, Kind
 
@@ -105,13 +107,15 @@ class Record:
         return ids
 
     def partitions(self, events: Sequence[Any]) -> list[int]:
-        """Partition of each event: xxh3_64 of the key's JSON text; [] where there is only one."""
+        """Partition of each event by its key, as Kafka's producers choose it; by its content where the stream has no
+        key; [] where there is only one partition.
+        """
         count = self.spec.partitions
         if count == 1:
             return []
         if not self.key:
             return [xxhash.xxh3_64_intdigest(msgspec.json.encode(event)) % count for event in events]
-        return [xxhash.xxh3_64_intdigest(text) % count for text in _key_texts(self.key, events)]
+        return partitions_of(key_bytes(_columns(self.key, events)), count)
 
     def _struct(self, types: Sequence[Any], *, strict: bool) -> type[msgspec.Struct]:
         """Fields c0, c1, ... so that a column may have any name; gc=False as they hold no cycles."""
@@ -135,13 +139,17 @@ def _fast_type(data_type: DataType) -> Any:
     return fast.get(data_type.kind) or wire_type(data_type)
 
 
-def _key_texts(key: Sequence[Field], events: Sequence[Any]) -> list[bytes]:
-    """JSON text of each event's key: the value itself, or an array of several. Equal values, equal text."""
-    encode = msgspec.json.Encoder(decimal_format="string").encode
-    columns = [
+def _columns(key: Sequence[Field], events: Sequence[Any]) -> list[list[Any]]:
+    return [
         [value if value is None or field.read is None else field.read(value) for value in map(field.get, events)]
         for field in key
     ]
+
+
+def _key_texts(key: Sequence[Field], events: Sequence[Any]) -> list[bytes]:
+    """JSON text of each event's key: the value itself, or an array of several. Equal values, equal text."""
+    encode = msgspec.json.Encoder(decimal_format="string").encode
+    columns = _columns(key, events)
     if len(columns) == 1:
         return [encode(value) for value in columns[0]]
     return [encode(values) for values in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Batches: the unit that travels. Events of one stream and partition, offsets `[first, next)`."""
+"""Batches: the unit that travels. Events of one stream and partition, within offsets `[first, next)`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,12 @@ class NewBatch:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch read from the log. `appended_at_ms` is the log's clock at append (ingest's `_received_at`)."""
+    """A batch read from the log. `appended_at_ms` is the log's clock at append (ingest's `_received_at`).
+
+    It says what is at offsets `[first, next)`: its events have the last `count` of them, without a gap, and what lies
+    before them is no event (a Kafka topic has offsets that hold none). So whoever is at `first` has missed nothing
+    and is at `next` afterwards; an event's own offset is counted from `base`.
+    """
 
     stream: str
     partition: int
@@ -66,11 +71,17 @@ class Batch:
     max_time_ms: int | None
     watermark_ms: int | None
     appended_at_ms: int
+    events: int | None = None  # None: every offset holds an event
 
     @property
     def count(self) -> int:
         """Number of events."""
-        return self.next - self.first
+        return self.next - self.first if self.events is None else self.events
+
+    @property
+    def base(self) -> int:
+        """Offset of the first event."""
+        return self.next - self.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 from binascii import b2a_base64
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from penstock.errors import PenstockError
 
@@ -23,9 +23,12 @@ class Position:
     epoch: int
     partition: int
     next: int
+    offsets: tuple[int, ...] = field(default=(), compare=False, repr=False)  # of the batch's events, if not adjoining
 
-    def last(self, count: int) -> range:
+    def last(self, count: int) -> Sequence[int]:
         """The next offsets after each of the last `count` events of the batch that ends here."""
+        if self.offsets:
+            return [offset + 1 for offset in self.offsets[-count:]]
         return range(self.next - count + 1, self.next + 1)
 
 

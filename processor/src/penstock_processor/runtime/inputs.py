@@ -63,12 +63,12 @@ class Lines:
                 place = f"{batch.stream}/{batch.partition} at {batch.first}"
                 raise PenstockError("internal", f"{place}: a source batch is NDJSON, not {batch.encoding}")
             text = decode_lines(batch.payload)
-            skip = max(0, taken.start - batch.first)
+            skip = max(0, taken.start - batch.base)
             if skip:
                 text = text.split(b"\n", skip)[skip]
             texts.append(text)
             lines.append(count)
-            offsets.append(batch.first + skip)
+            offsets.append(batch.base + skip)
             count += batch.count - skip
         merged = b"\n".join(texts)
         if texts and merged.count(b"\n") + 1 != count:

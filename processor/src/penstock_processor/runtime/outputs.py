@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import msgspec
 import polars as pl
-import xxhash
 
 from penstock.codecs.arrow import encode_frame
+from penstock.codecs.keys import frame_keys
 from penstock.model.batch import OP_COLUMN, Encoding, NewBatch, Op
+from penstock.model.partitioning import partitions_of
 from penstock.model.stream import StreamSpec
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import Output
@@ -95,15 +95,9 @@ def _times(frame: pl.DataFrame, column: str | None) -> tuple[int | None, int | N
 
 
 def _partitioned(frame: pl.DataFrame, spec: StreamSpec) -> Iterable[tuple[int, pl.DataFrame]]:
-    """Rows by partition: xxh3_64 of the key's JSON text, as at the edge, so that equal keys meet."""
+    """Rows by the partition of their key, chosen as at the edge, so that equal keys meet."""
     if spec.partitions == 1:
         return [(0, frame)]
     columns = list(spec.key or spec.primary_key) or [c.name for c in spec.columns]
-    keys = frame.select(
-        pl.col(name).to_physical() if frame.schema[name].base_type() in (pl.Datetime, pl.Date) else pl.col(name)
-        for name in columns
-    )
-    encode = msgspec.json.Encoder(decimal_format="string").encode
-    texts = (encode(row[0] if len(row) == 1 else list(row)) for row in keys.iter_rows())
-    places = pl.Series([xxhash.xxh3_64_intdigest(text) % spec.partitions for text in texts], dtype=pl.Int64)
+    places = pl.Series(partitions_of(frame_keys(frame, columns), spec.partitions), dtype=pl.Int64)
     return [(partition, frame.filter(places == partition)) for partition in range(spec.partitions)]

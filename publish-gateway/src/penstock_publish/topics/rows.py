@@ -46,9 +46,9 @@ class Rows:
     def __init__(self, spec: StreamSpec, batch: Batch, start: int, *, stop: int | None = None) -> None:
         self._spec = spec
         self._batch = batch
-        self._skip = max(0, start - batch.first)
-        self.first = batch.first + self._skip
+        self._skip = max(0, start - batch.base)
         self.next = batch.next if stop is None else min(batch.next, stop)
+        self.first = min(batch.base + self._skip, self.next)
 
     def select(self, predicate: Predicate | None) -> list[Row]:
         """The rows for which the predicate is true, in order; all of them without one.
