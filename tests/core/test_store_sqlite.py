@@ -67,7 +67,7 @@ async def test_migrations_make_exactly_the_tables_that_are_read(url: str, tmp_pa
     engine.dispose()
 
 
-@pytest.mark.parametrize("bad", ["postgresql://host/db", "sqlite:store.db", "store.db", "sqlite://host/dir"])
+@pytest.mark.parametrize("bad", ["mysql://host/db", "sqlite:store.db", "store.db", "sqlite://host/dir"])
 def test_a_url_of_another_kind_is_refused_with_what_to_write(bad: str) -> None:
     with pytest.raises(PenstockError, match="sqlite:///DIRECTORY"):
         open_store(bad, clock=SystemClock())

@@ -35,9 +35,9 @@ from penstock.model.types import (
 )
 from penstock.ports.clock import SystemClock
 from penstock.ports.store import Apply
-from penstock.stores.connect import reading_engine
 from penstock.stores.open import STORE_FILE, open_store
 from penstock.stores.settings import StoreSettings
+from penstock.stores.sqlite import SqliteDatabase
 from penstock.testing.store_contract import changes_frame
 from penstock_data.predicates import predicates
 from penstock_data.query import Condition, Operator, parse_conditions
@@ -111,7 +111,7 @@ def selected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     keeper = sa.create_engine(f"sqlite:///{folder / STORE_FILE}")
     keeping = keeper.connect()  # readers need the write-ahead log's files to exist
     keeping.exec_driver_sql("SELECT 1 FROM penstock_applied").all()
-    engine = reading_engine(folder / STORE_FILE, StoreSettings())
+    engine = SqliteDatabase(folder / STORE_FILE, StoreSettings()).reading_engine()
 
     def run(conditions: tuple[Condition, ...]) -> list[int]:
         column = SPEC.column("row")

@@ -1,7 +1,7 @@
 """The store port: the SQL database behind the data service, filled from the log and rebuilt from it.
 
 Callers: the applier (role data) writes; the data service and the publish gateway (rows of a table topic) read.
-Adapter: `stores.sql` (SQLAlchemy; SQLite here, PostgreSQL later). One contract suite: `testing.store_contract`.
+Adapter: `stores.sql` (SQLAlchemy; SQLite or PostgreSQL). One contract suite: `testing.store_contract`.
 """
 
 from __future__ import annotations
@@ -78,6 +78,13 @@ class Store(ArchiveCatalogue, Protocol):
 
     async def applied(self, relation: str) -> Applied | None:
         """How far the relation is; None before the first apply."""
+        ...
+
+    async def applied_all(self) -> Mapping[str, Applied]:
+        """How far each prepared relation is, in one look; relations without a position are left out.
+
+        What whoever trims the log must keep: nothing of a relation's stream is needed below `next` of its epoch.
+        """
         ...
 
     async def apply(self, changes: Sequence[Apply]) -> None:

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Dialect
 
 from penstock.errors import Fenced
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import BIGINT, BOOLEAN
 from penstock.ports.store import Apply
-from penstock.stores.tables import APPLIED, EPOCH, OFFSET, PARTITION, is_early, stored_name, table_of
-from penstock.stores.values import stored_rows
+from penstock.stores.settings import StoreSettings
+from penstock.stores.tables import APPLIED, EPOCH, OFFSET, PARTITION, PENDING, is_early, stored_name, table_of
 
-__all__ = ["apply_change", "fold"]
+__all__ = ["apply_changes", "fold"]
 
 
-def apply_change(connection: sa.Connection, spec: StreamSpec, change: Apply) -> None:
-    """Move the position, then write the rows. Fenced if the position is not the expected one."""
-    if change.expected_next is None:
-        _first_position(connection, spec, change)
-    else:
-        _next_position(connection, change)
-    if change.frame.height == 0:
-        return
-    table = table_of(spec)
-    if EPOCH in table.c:
-        _insert(connection, table, spec, change)
-    else:
-        _upsert_and_delete(connection, table, spec, change.frame)
+def apply_changes(
+    connection: sa.Connection, specs: Sequence[StreamSpec], changes: Sequence[Apply], *, limits: StoreSettings
+) -> None:
+    """Move every position, then write the rows. Fenced if a position is not the expected one.
+
+    Positions are moved in one order, whatever the order of the changes: two that apply at once wait for each other
+    and do not block each other.
+    """
+    writer = _writer(connection, limits)
+    ordered = sorted(zip(specs, changes, strict=True), key=lambda pair: (pair[1].relation, pair[1].partition))
+    for spec, change in ordered:
+        if change.expected_next is None:
+            _first_position(connection, spec, change)
+        else:
+            _next_position(connection, change)
+    for spec, change in ordered:
+        if change.frame.height:
+            _write_rows(writer, spec, change)
 
 
 def fold(frame: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -46,6 +49,74 @@ def fold(frame: pl.DataFrame, key: Sequence[str]) -> tuple[pl.DataFrame, pl.Data
     last = live.unique(subset=list(key), keep="last").sort(list(key))
     gone = pl.col(OP_COLUMN) == Op.DELETE.value
     return last.filter(~gone), last.filter(gone).select(list(key))
+
+
+class _RowWriter(Protocol):
+    """Writes rows of a table, whose stored names are `names`, in the way that is fastest with an engine."""
+
+    def insert(
+        self, table: sa.Table, columns: Sequence[Column], names: Sequence[str], frame: pl.DataFrame
+    ) -> None: ...
+
+    def upsert(
+        self,
+        table: sa.Table,
+        columns: Sequence[Column],
+        names: Sequence[str],
+        frame: pl.DataFrame,
+        *,
+        key: Sequence[str],
+    ) -> None: ...
+
+    def delete(
+        self, table: sa.Table, columns: Sequence[Column], names: Sequence[str], frame: pl.DataFrame
+    ) -> None: ...
+
+
+def _writer(connection: sa.Connection, limits: StoreSettings) -> _RowWriter:
+    if connection.dialect.name == "sqlite":
+        from penstock.stores.sqlite_rows import SqliteRows
+
+        return SqliteRows(connection)
+    from penstock.stores.postgres_rows import PostgresRows
+
+    return PostgresRows(connection, limits)
+
+
+def _write_rows(writer: _RowWriter, spec: StreamSpec, change: Apply) -> None:
+    table = table_of(spec)
+    if EPOCH in table.c:
+        _append(writer, table, spec, change)
+        return
+    upserts, deletes = fold(change.frame, spec.primary_key)
+    key = [stored_name(name) for name in spec.primary_key]
+    if deletes.height:
+        writer.delete(table, [spec.column(name) for name in spec.primary_key], key, deletes)
+    if upserts.height:
+        columns = list(spec.columns)
+        names = [stored_name(column.name) for column in columns]
+        if is_early(spec):
+            columns.append(Column(PENDING_COLUMN, BOOLEAN))
+            names.append(PENDING)
+        writer.upsert(table, columns, names, upserts, key=key)
+
+
+def _append(writer: _RowWriter, table: sa.Table, spec: StreamSpec, change: Apply) -> None:
+    if change.frame.height != change.next - change.first:
+        raise ValueError(f"{change.relation}: {change.frame.height} rows for offsets [{change.first}, {change.next})")
+    own = (EPOCH, PARTITION, OFFSET)
+    placed = change.frame.select(
+        pl.lit(change.epoch).alias(EPOCH),
+        pl.lit(change.partition).alias(PARTITION),
+        pl.int_range(change.first, change.next, dtype=pl.Int64).alias(OFFSET),
+        *(pl.col(c.name).alias(_own(c.name)) for c in spec.columns),
+    )
+    columns = [*(Column(name, BIGINT) for name in own), *(Column(_own(c.name), c.type) for c in spec.columns)]
+    writer.insert(table, columns, [*own, *(stored_name(c.name) for c in spec.columns)], placed)
+
+
+def _own(name: str) -> str:
+    return f"={name}"  # a user's column may be called `_offset`
 
 
 def _next_position(connection: sa.Connection, change: Apply) -> None:
@@ -79,15 +150,21 @@ def _first_position(connection: sa.Connection, spec: StreamSpec, change: Apply) 
         connection.execute(
             sa.delete(APPLIED).where(APPLIED.c.relation == change.relation, APPLIED.c.epoch < change.epoch)
         )
-    connection.execute(
-        sa.insert(APPLIED).values(
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    placed = connection.execute(
+        insert(APPLIED)
+        .values(
             relation=change.relation,
             partition=change.partition,
             epoch=change.epoch,
             next=change.next,
             watermark_ms=change.watermark_ms,
         )
+        .on_conflict_do_nothing()  # another applier was first, and has committed since we looked
+        .returning(APPLIED.c.next)
     )
+    if placed.first() is None:
+        raise _fenced(change)
 
 
 def _fenced(change: Apply) -> Fenced:
@@ -95,62 +172,3 @@ def _fenced(change: Apply) -> Fenced:
         f"{change.relation} partition {change.partition}: the store is not at {change.expected_next} of epoch "
         f"{change.epoch}; another applier has moved it, read the position again"
     )
-
-
-def _insert(connection: sa.Connection, table: sa.Table, spec: StreamSpec, change: Apply) -> None:
-    if change.frame.height != change.next - change.first:
-        raise ValueError(f"{change.relation}: {change.frame.height} rows for offsets [{change.first}, {change.next})")
-    placed = change.frame.select(
-        pl.lit(change.epoch).alias(EPOCH),
-        pl.lit(change.partition).alias(PARTITION),
-        pl.int_range(change.first, change.next, dtype=pl.Int64).alias(OFFSET),
-        *(pl.col(c.name).alias(_own(c.name)) for c in spec.columns),
-    )
-    own = [Column(name, BIGINT) for name in (EPOCH, PARTITION, OFFSET)]
-    own += [Column(_own(c.name), c.type) for c in spec.columns]
-    rows = stored_rows(placed, own, text_decimals=connection.dialect.name == "sqlite")
-    connection.exec_driver_sql(_insert_sql(table, connection.dialect), rows)
-
-
-def _own(name: str) -> str:
-    return f"={name}"  # a user's column may be called `_offset`
-
-
-def _upsert_and_delete(connection: sa.Connection, table: sa.Table, spec: StreamSpec, frame: pl.DataFrame) -> None:
-    upserts, deletes = fold(frame, spec.primary_key)
-    text_decimals = connection.dialect.name == "sqlite"
-    if deletes.height:
-        keys = [spec.column(name) for name in spec.primary_key]
-        rows = stored_rows(deletes, keys, text_decimals=text_decimals)
-        connection.exec_driver_sql(_delete_sql(table, spec.primary_key, connection.dialect), rows)
-    if upserts.height:
-        columns = list(spec.columns)
-        if is_early(spec):
-            columns.append(Column(PENDING_COLUMN, BOOLEAN))
-        rows = stored_rows(upserts, columns, text_decimals=text_decimals)
-        connection.exec_driver_sql(_upsert_sql(table, spec.primary_key, connection.dialect), rows)
-
-
-@lru_cache(maxsize=1024)
-def _insert_sql(table: sa.Table, dialect: Dialect) -> str:
-    return str(sa.insert(table).compile(dialect=dialect))
-
-
-@lru_cache(maxsize=1024)
-def _upsert_sql(table: sa.Table, key: tuple[str, ...], dialect: Dialect) -> str:
-    keys = [stored_name(name) for name in key]
-    rest = [column.name for column in table.c if column.name not in keys]
-    statement: sqlite.Insert | postgresql.Insert
-    statement = sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
-    if rest:
-        news = statement.excluded
-        statement = statement.on_conflict_do_update(index_elements=keys, set_={name: news[name] for name in rest})
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=keys)
-    return str(statement.compile(dialect=dialect))
-
-
-@lru_cache(maxsize=1024)
-def _delete_sql(table: sa.Table, key: tuple[str, ...], dialect: Dialect) -> str:
-    where = [table.c[stored_name(name)] == sa.bindparam(f"k{i}") for i, name in enumerate(key)]
-    return str(sa.delete(table).where(*where).compile(dialect=dialect))

@@ -9,10 +9,13 @@ import sqlalchemy as sa
 
 from penstock.errors import PenstockError
 
-__all__ = ["HEAD", "VERSION_TABLE", "migrate", "revision_of"]
+__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_format", "migrate", "revision_of"]
 
-#: The revision that this version reads and writes; a test holds it against the migrations folder.
-HEAD = "0002"
+#: The revisions that this version knows, oldest first; a test holds them against the migrations folder.
+REVISIONS = ("0001", "0002")
+
+#: The revision that this version reads and writes.
+HEAD = REVISIONS[-1]
 
 VERSION_TABLE = "penstock_version"
 
@@ -25,11 +28,28 @@ def revision_of(connection: sa.Connection) -> str | None:
     return None if row is None else str(row[0])
 
 
+def check_format(connection: sa.Connection) -> None:
+    """For who does not migrate: `not_ready` for an older format or none, `store_too_new` for a newer one."""
+    found = revision_of(connection)
+    if found == HEAD:
+        return
+    if found is None or found in REVISIONS:
+        raise PenstockError(
+            "not_ready",
+            f"the store has format {found or 'none'}, this version reads {HEAD}: start the role data or run "
+            "`penstock migrate`",
+            retry_after_s=1.0,
+        )
+    raise _too_new(found)
+
+
 def migrate(connection: sa.Connection) -> tuple[str | None, str]:
     """Upgrade within the caller's transaction: (revision before, revision now). `store_too_new` for a newer one."""
     before = revision_of(connection)
     if before == HEAD:
         return before, HEAD
+    if before is not None and before not in REVISIONS:
+        raise _too_new(before)
     # Alembic is imported only when there is something to do: it is a tenth of a start.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -38,13 +58,6 @@ def migrate(connection: sa.Connection) -> tuple[str | None, str]:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
-    known = {revision.revision for revision in script.walk_revisions()}
-    if before is not None and before not in known:
-        raise PenstockError(
-            "store_too_new",
-            f"the store has format {before}, this version knows {HEAD}: run a newer penstock on this data folder, "
-            "or delete the store and rebuild it from the log",
-        )
 
     def upgrade(revision: Any, context: Any) -> Any:
         return script._upgrade_revs("head", revision)
@@ -53,3 +66,11 @@ def migrate(connection: sa.Connection) -> tuple[str | None, str]:
         environment.configure(connection=connection, version_table=VERSION_TABLE, transactional_ddl=True)
         environment.run_migrations()
     return before, HEAD
+
+
+def _too_new(found: str) -> PenstockError:
+    return PenstockError(
+        "store_too_new",
+        f"the store has format {found}, this version knows {HEAD}: run a newer penstock on this store, or delete the "
+        "store and rebuild it from the log",
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import polars as pl
 import sqlalchemy as sa
@@ -13,24 +12,13 @@ from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import BOOLEAN
 from penstock.ports.store import Selected, Snapshot
+from penstock.stores.database import ReadDeadline
 from penstock.stores.registry import read_applied
 from penstock.stores.settings import StoreSettings
 from penstock.stores.tables import EPOCH, PENDING, is_early, stored_name, table_of
-from penstock.stores.values import frame_of
+from penstock.stores.values import frame_of, unescaped_frame
 
-__all__ = ["deadline", "select_rows", "snapshot_rows"]
-
-
-@contextmanager
-def deadline(connection: sa.Connection, over: Callable[[], bool], steps: int) -> Iterator[None]:
-    """End statements on this connection once `over()` is true; it is asked every `steps` machine steps."""
-    raw = connection.connection.driver_connection
-    assert raw is not None  # a checked-out connection
-    raw.set_progress_handler(lambda: int(over()), steps)
-    try:
-        yield
-    finally:
-        raw.set_progress_handler(None, 0)
+__all__ = ["select_rows", "snapshot_rows"]
 
 
 def select_rows(
@@ -38,30 +26,41 @@ def select_rows(
     relation: str,
     statement: sa.Select[tuple[object, ...]],
     *,
+    deadline: ReadDeadline,
     columns: Sequence[Column],
     row_limit: int,
     fetch_rows: int,
 ) -> Selected:
     """At most `row_limit` rows as a frame, with the position at which they were read."""
     applied = read_applied(connection, relation)
-    # SQLite's cursor is a stream already; elsewhere a server-side one must be asked for.
-    stream = connection.dialect.name != "sqlite"
-    result = connection.execute(statement, execution_options={"stream_results": stream})
+    # SQLite's cursor is a stream already; PostgreSQL's must be asked for, which a page is not worth.
+    elsewhere = connection.dialect.name != "sqlite"
+    stream = elsewhere and row_limit > fetch_rows
+    result = connection.execute(statement, execution_options={"yield_per": fetch_rows} if stream else {})
     cursor = result.cursor
     assert cursor is not None  # a select has one
+    # The driver's tuples: SQLAlchemy's rows cost as much again. A streamed result reads ahead: it must be asked.
+    fetch = result.fetchmany if stream else cursor.fetchmany
     frames: list[pl.DataFrame] = []
     left = row_limit
     while left > 0:
-        rows = cursor.fetchmany(min(left, fetch_rows))  # the driver's tuples: SQLAlchemy's rows cost as much again
+        rows = fetch(min(left, fetch_rows))
         if not rows:
             break
-        frames.append(frame_of(rows, columns))
+        frame = frame_of(rows, columns)
+        frames.append(unescaped_frame(frame, columns) if elsewhere else frame)
         left -= len(rows)
+        if deadline.over():  # the server's timeout is for each statement, fetching is several
+            raise PenstockError(
+                "query_timeout", f"reading '{relation}' took longer than allowed: narrow it", retry_after_s=2.0
+            )
     result.close()
     return Selected(pl.concat(frames) if frames else frame_of([], columns), applied)
 
 
-def snapshot_rows(connection: sa.Connection, spec: StreamSpec, settings: StoreSettings) -> Snapshot:
+def snapshot_rows(
+    connection: sa.Connection, spec: StreamSpec, settings: StoreSettings, *, deadline: ReadDeadline
+) -> Snapshot:
     """Every row of a table, in key order."""
     table = table_of(spec)
     if EPOCH in table.c:
@@ -75,6 +74,7 @@ def snapshot_rows(connection: sa.Connection, spec: StreamSpec, settings: StoreSe
         connection,
         spec.name,
         sa.select(*stored).order_by(*(table.c[stored_name(key)] for key in spec.primary_key)),
+        deadline=deadline,
         columns=columns,
         row_limit=settings.snapshot_rows_max + 1,
         fetch_rows=settings.fetch_rows,

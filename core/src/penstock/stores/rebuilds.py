@@ -14,8 +14,9 @@ from penstock.errors import PenstockError
 from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.store import Apply
-from penstock.stores.changes import apply_change
+from penstock.stores.changes import apply_changes
 from penstock.stores.registry import read_relations
+from penstock.stores.settings import StoreSettings
 from penstock.stores.tables import APPLIED, SYSTEM, structure, table_of
 
 __all__ = ["RebuildTables"]
@@ -39,6 +40,7 @@ class RebuildTables:
     """The part of `ports.store.Store` that makes tables again, for a store that runs functions over a connection."""
 
     _clock: Clock
+    _settings: StoreSettings
 
     async def begin_rebuild(self, relation: str) -> StreamSpec:
         """See `Store.begin_rebuild`."""
@@ -49,8 +51,7 @@ class RebuildTables:
         """See `Store.apply_beside`."""
 
         def write(connection: sa.Connection) -> None:
-            for change in changes:
-                apply_change(connection, beside, change)
+            apply_changes(connection, [beside] * len(changes), changes, limits=self._settings)
 
         await self._write(f"filling the table beside '{beside.name.partition(_MARK)[0]}'", write)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import msgspec
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from penstock.model.stream import StreamSpec
 from penstock.ports.store import Applied
 from penstock.stores.tables import APPLIED, RELATION, structure, table_of
 
-__all__ = ["prepare_relations", "read_applied", "read_relations"]
+__all__ = ["prepare_relations", "read_applied", "read_applied_all", "read_relations"]
 
 _decode = msgspec.json.Decoder(StreamSpec).decode
 
@@ -24,19 +25,26 @@ def read_relations(connection: sa.Connection) -> dict[str, StreamSpec]:
 
 def read_applied(connection: sa.Connection, relation: str) -> Applied | None:
     """How far the relation is; the watermark is the least over its partitions, None while one has none."""
-    rows = connection.execute(
-        sa.select(APPLIED.c.partition, APPLIED.c.epoch, APPLIED.c.next, APPLIED.c.watermark_ms)
-        .where(APPLIED.c.relation == relation)
-        .order_by(APPLIED.c.partition)
-    ).all()
-    if not rows:
-        return None
-    marks = [row.watermark_ms for row in rows]
-    return Applied(
-        epoch=max(row.epoch for row in rows),
-        next={row.partition: row.next for row in rows},
-        watermark_ms=None if None in marks else min(marks),
-    )
+    return _applied(connection, APPLIED.c.relation == relation).get(relation)
+
+
+def read_applied_all(connection: sa.Connection) -> dict[str, Applied]:
+    """The same for every relation that is prepared and has a position."""
+    return _applied(connection, APPLIED.c.relation.in_(sa.select(RELATION.c.relation)))
+
+
+def _applied(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, Applied]:
+    rows = connection.execute(sa.select(APPLIED).where(where).order_by(APPLIED.c.relation, APPLIED.c.partition)).all()
+    found: dict[str, Applied] = {}
+    for relation, group in groupby(rows, lambda row: row.relation):
+        partitions = list(group)
+        marks = [row.watermark_ms for row in partitions]
+        found[relation] = Applied(
+            epoch=max(row.epoch for row in partitions),
+            next={row.partition: row.next for row in partitions},
+            watermark_ms=None if None in marks else min(marks),
+        )
+    return found
 
 
 def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) -> dict[str, StreamSpec]:
@@ -46,8 +54,9 @@ def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) ->
     for name, old in known.items():
         new = wanted.get(name)
         if new is None or structure(new) != structure(old):
-            table_of(old).drop(connection)
+            # The position first, then the table: in the order in which whoever applies locks them.
             connection.execute(sa.delete(APPLIED).where(APPLIED.c.relation == name))
+            table_of(old).drop(connection)
             connection.execute(sa.delete(RELATION).where(RELATION.c.relation == name))
     for name, new in wanted.items():
         old_spec = known.get(name)

@@ -11,21 +11,41 @@ class StoreSettings(BaseModel, frozen=True):
     """How the store's database is opened and what one read may cost."""
 
     readers: int = Field(
-        default=2, description="Read-only connections, each used by one thread at a time.", ge=1, le=64
+        default=2, description="Read-only connections of a process, each used by one thread at a time.", ge=1, le=64
     )
     lock_wait_s: float = Field(
         default=5.0, description="How long a statement waits for a lock of the database before it fails.", gt=0, le=60
     )
+    connect_s: float = Field(default=5.0, description="How long connecting to PostgreSQL may take.", ge=2, le=60)
+    idle_transaction_s: float = Field(
+        default=10.0,
+        description="PostgreSQL ends a session whose transaction has stood still for so long: a process that was "
+        "stopped in the middle holds up nobody for longer.",
+        gt=0,
+        le=3600,
+    )
+    upsert_rows: int = Field(
+        default=20_000, description="Rows sent to PostgreSQL in one upserting statement.", ge=1, le=1_000_000
+    )
+    key_max_bytes: int = Field(
+        default=2400,
+        description="Bytes of text in a table's key that PostgreSQL's index takes; longer keys are left out, counted "
+        "in `penstock_store_long_keys_total`.",
+        ge=1,
+        le=2600,
+    )
     writer_cache_mib: int = Field(
         default=32,
-        description="Page cache of the writing connection: the working set of upserted tables.",
+        description="SQLite: page cache of the writing connection, the working set of upserted tables.",
         ge=1,
         le=4096,
     )
-    reader_cache_mib: int = Field(default=4, description="Page cache of each reading connection.", ge=1, le=4096)
+    reader_cache_mib: int = Field(
+        default=4, description="SQLite: page cache of each reading connection.", ge=1, le=4096
+    )
     checkpoint_pages: int = Field(
         default=4000,
-        description="Pages in the write-ahead log at which the writer copies them into the database.",
+        description="SQLite: pages in the write-ahead log at which the writer copies them into the database.",
         ge=100,
     )
     progress_steps: int = Field(

@@ -1,12 +1,10 @@
-"""The store in a SQL database through SQLAlchemy Core; SQLite: one file, one writing connection in one thread."""
+"""The store in a SQL database through SQLAlchemy Core: one writing connection in one thread, a few that read."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -16,12 +14,12 @@ from penstock.model.stream import Column, StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.store import Applied, Apply, Selected, Snapshot
 from penstock.stores.archive_catalogue import ArchiveTables
-from penstock.stores.changes import apply_change
-from penstock.stores.connect import check_durable, describe, reading_engine, translated, writing_engine
-from penstock.stores.migrate import HEAD, migrate
-from penstock.stores.reads import deadline, select_rows, snapshot_rows
+from penstock.stores.changes import apply_changes
+from penstock.stores.database import Database, ReadDeadline
+from penstock.stores.migrate import HEAD, check_format, migrate
+from penstock.stores.reads import select_rows, snapshot_rows
 from penstock.stores.rebuilds import RebuildTables
-from penstock.stores.registry import prepare_relations, read_applied, read_relations
+from penstock.stores.registry import prepare_relations, read_applied, read_applied_all, read_relations
 from penstock.stores.settings import StoreSettings
 
 __all__ = ["SqlStore"]
@@ -30,25 +28,32 @@ T = TypeVar("T")
 
 
 class SqlStore(ArchiveTables, RebuildTables):
-    """Implements `ports.store.Store` over `<data>/store.db`. Open with `stores.open.open_store`.
+    """Implements `ports.store.Store` over a database. Open with `stores.open.open_store`.
 
-    `writable` False: a process that only reads (the publish gateway beside a data service); the file may come later.
+    `writable` False: a process that only reads (the publish gateway beside a data service); what it reads may be made
+    later. It never migrates: an older format is `not_ready`, a newer one `store_too_new`.
     """
 
-    def __init__(self, path: Path, *, settings: StoreSettings, clock: Clock, writable: bool) -> None:
-        self._path, self._settings, self._clock = path, settings, clock
-        self._read_engine = reading_engine(path, settings)
+    def __init__(self, database: Database, *, settings: StoreSettings, clock: Clock, writable: bool) -> None:
+        self._database, self._settings, self._clock = database, settings, clock
+        self._read_engine = database.reading_engine()
         self._read_threads = ThreadPoolExecutor(settings.readers, thread_name_prefix="store-read")
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._relations: Mapping[str, StreamSpec] | None = None
-        self._description: dict[str, str] = {"file": str(path), "format": HEAD}
+        self._description: dict[str, str] = {"format": HEAD}
         self._writer: sa.Connection | None = None
+        self._format_known = writable
         if writable:
             self._write_thread.submit(self._open).result()
 
     async def prepare(self, specs: Sequence[StreamSpec]) -> None:
         """Create the tables of these relations; recreate those whose columns or keys changed; drop the others."""
-        self._relations = await self._write("preparing tables", lambda c: prepare_relations(c, specs))
+
+        def write(connection: sa.Connection) -> Mapping[str, StreamSpec]:
+            self._database.lock_format(connection)
+            return prepare_relations(connection, specs)
+
+        self._relations = await self._write("preparing tables", write)
 
     async def relations(self) -> Mapping[str, StreamSpec]:
         """The relations prepared. Cheap in the process that writes; another one reads them each time."""
@@ -67,23 +72,26 @@ class SqlStore(ArchiveTables, RebuildTables):
             timeout_s=self._settings.lock_wait_s,
         )
 
+    async def applied_all(self) -> Mapping[str, Applied]:
+        """How far each relation is, in one look; relations without a position are left out."""
+        return await self._read("reading positions", read_applied_all, timeout_s=self._settings.lock_wait_s)
+
     async def apply(self, changes: Sequence[Apply]) -> None:
         """Apply all changes and their positions in one transaction."""
         relations = await self.relations()
         specs = [_known(relations, change.relation) for change in changes]
 
         def write(connection: sa.Connection) -> None:
-            for spec, change in zip(specs, changes, strict=True):
-                apply_change(connection, spec, change)
+            apply_changes(connection, specs, changes, limits=self._settings)
 
         await self._write(f"applying {', '.join(sorted({c.relation for c in changes}))}", write)
 
     async def snapshot(self, relation: str) -> Snapshot:
         """All rows of a table with a primary key, and the position at which they were read."""
         spec = _known(await self.relations(), relation)
-        return await self._read(
+        return await self._read_within(
             f"reading '{relation}'",
-            lambda c: snapshot_rows(c, spec, self._settings),
+            lambda c, deadline: snapshot_rows(c, spec, self._settings, deadline=deadline),
             timeout_s=self._settings.snapshot_time_s,
         )
 
@@ -93,12 +101,13 @@ class SqlStore(ArchiveTables, RebuildTables):
         """Run one select in a short read-only transaction."""
         if not isinstance(statement, sa.Select):
             raise TypeError("statement must be a SQLAlchemy select")
-        return await self._read(
+        return await self._read_within(
             f"reading '{relation}'",
-            lambda c: select_rows(
+            lambda c, deadline: select_rows(
                 c,
                 relation,
                 statement,
+                deadline=deadline,
                 columns=columns,
                 row_limit=row_limit,
                 fetch_rows=self._settings.fetch_rows,
@@ -120,15 +129,15 @@ class SqlStore(ArchiveTables, RebuildTables):
 
     def _open(self) -> None:
         """In the writing thread: connect, bring the format up to date, look at what was opened."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with translated(f"opening {self._path}"):
-            self._writer = writing_engine(self._path, self._settings).connect()
+        with self._database.translated(f"opening {self._database.address}"):
+            self._writer = self._database.writing_engine().connect()
             try:
                 with self._writer.begin():
+                    self._database.lock_format(self._writer)
                     migrate(self._writer)
                 with self._writer.begin():
-                    self._description |= describe(self._writer)
-                check_durable(self._description)
+                    self._description |= self._database.describe(self._writer)
+                self._database.check_durable(self._description)
             except BaseException:
                 self._shut()
                 raise
@@ -142,31 +151,46 @@ class SqlStore(ArchiveTables, RebuildTables):
         def run() -> T:
             if self._writer is None:
                 raise PenstockError("store_unavailable", f"{doing}: this store is closed or was opened for reading")
-            with translated(doing), self._writer.begin():
+            with self._database.translated(doing), self._writer.begin():
                 return work(self._writer)
 
         # Shielded: a caller that goes away must not leave its transaction between two others unnoticed.
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._write_thread, run))
 
     async def _read(self, doing: str, work: Callable[[sa.Connection], T], *, timeout_s: float) -> T:
-        gone = threading.Event()
+        return await self._read_within(doing, lambda connection, _: work(connection), timeout_s=timeout_s)
+
+    async def _read_within(
+        self, doing: str, work: Callable[[sa.Connection, ReadDeadline], T], *, timeout_s: float
+    ) -> T:
+        """Run `work` in a reading thread; the time spent waiting for one is not counted."""
+        started: list[ReadDeadline] = []
+        left = False
 
         def run() -> T:
-            until_s = self._clock.monotonic_s() + timeout_s
-
-            def over() -> bool:
-                return gone.is_set() or self._clock.monotonic_s() > until_s
-
-            if not self._path.exists():
+            deadline = ReadDeadline(self._clock, timeout_s)
+            started.append(deadline)
+            if left:
+                deadline.leave()
+            database = self._database
+            if not database.exists():
                 raise PenstockError("not_ready", f"{doing}: the store has not been made yet", retry_after_s=1.0)
-            steps = self._settings.progress_steps
-            with translated(doing), self._read_engine.connect() as connection, deadline(connection, over, steps):
-                return work(connection)
+            with database.translated(doing), self._read_engine.connect() as connection:
+                if not self._format_known:
+                    check_format(connection)
+                    self._format_known = True
+                with database.bounded(connection, deadline):
+                    return work(connection, deadline)
 
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._read_threads, run)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._read_threads, run)
+            return await reading
         finally:
-            gone.set()  # the caller went away: stop the statement, free the thread
+            if not reading.done() or reading.cancelled():  # the caller went away: stop the statement, free the thread
+                left = True
+                for deadline in started:
+                    loop.run_in_executor(None, deadline.leave)
 
 
 def _known(relations: Mapping[str, StreamSpec], relation: str) -> StreamSpec:

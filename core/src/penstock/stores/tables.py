@@ -4,10 +4,11 @@
 |---|---|---|
 | integers | BIGINT | |
 | FLOAT, DOUBLE | DOUBLE | NaN is NULL |
-| DECIMAL | text of fixed width (`ExactDecimal`) | exact for all 38 digits, and compares as a number does |
+| DECIMAL | NUMERIC; in SQLite text of fixed width (`ExactDecimal`) | exact for 38 digits, compares as a number |
 | DATE | BIGINT, days since 1970-01-01 | ranges and buckets are integer arithmetic |
 | TIME, TIMESTAMP, TIMESTAMP_LTZ | BIGINT, milliseconds (of the day; since the epoch, UTC) | the same |
-| STRING, BYTES, BOOLEAN | TEXT, BLOB, BOOLEAN | |
+| STRING | TEXT in byte order (`ExactText`) | the same order and equality everywhere |
+| BYTES, BOOLEAN | BLOB or BYTEA, BOOLEAN | |
 """
 
 from __future__ import annotations
@@ -25,13 +26,18 @@ from sqlalchemy.types import TypeDecorator
 from penstock.model.stream import Relation, StreamSpec
 from penstock.model.types import DataType, Kind
 
-__all__ = ["APPLIED", "EPOCH", "OFFSET", "PARTITION", "PENDING", "RELATION", "SYSTEM", "ExactDecimal",
-           "column_type", "decimal_text", "is_early", "read_decimal_text", "stored_name", "structure",
-           "table_of"]  # fmt: skip
+__all__ = ["APPLIED", "EPOCH", "ESCAPE", "ESCAPED_ESCAPE", "ESCAPED_NUL", "NUL", "OFFSET", "PARTITION", "PENDING",
+           "RELATION", "SYSTEM", "ExactDecimal", "ExactText", "column_type", "decimal_text", "is_early",
+           "read_decimal_text", "stored_name", "structure", "table_of"]  # fmt: skip
 
 #: Columns of our own. No stored name of a user's column begins with an underscore.
 EPOCH, PARTITION, OFFSET = "_epoch", "_partition", "_offset"  # a stream's primary key
 PENDING = "_pending"  # early tables: the row's window is still open
+
+#: PostgreSQL's text holds no NUL. There U+0000 is written as U+0001 U+0001 and U+0001 as U+0001 U+0002: nothing is
+#: lost and the order of texts stays what it was.
+NUL, ESCAPE = "\0", "\1"
+ESCAPED_NUL, ESCAPED_ESCAPE = "\1\1", "\1\2"
 
 _NAME_BYTES_MAX = 48  # PostgreSQL cuts identifiers at 63 bytes, in silence
 _WIDE = Context(prec=800)  # exact for any DECIMAL and for any filter value that is admitted
@@ -70,16 +76,33 @@ class ExactDecimal(TypeDecorator[Decimal]):
         self.precision, self.scale = precision, scale
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Decimal]:
-        """NUMERIC outside SQLite."""
+        """NUMERIC outside SQLite, without precision: a filter's value is compared and not rounded to the column's."""
         if dialect.name == "sqlite":
             return dialect.type_descriptor(sa.Text())  # type: ignore[arg-type]  # text stands for the number
-        return dialect.type_descriptor(sa.Numeric(self.precision, self.scale))
+        return dialect.type_descriptor(sa.Numeric())
 
     def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> object:
         """The number as it is compared and stored."""
         if value is None or dialect.name != "sqlite":
             return value
         return decimal_text(value, self.precision, self.scale)
+
+
+class ExactText(TypeDecorator[str]):
+    """STRING: compared byte by byte, as SQLite does, whatever collation a database has; see `ESCAPE` for NUL."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[str]:
+        """Collation "C" in PostgreSQL."""
+        return dialect.type_descriptor(sa.Text(collation="C" if dialect.name == "postgresql" else None))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """The text as it is compared and stored."""
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace(ESCAPE, ESCAPED_ESCAPE).replace(NUL, ESCAPED_NUL)
 
 
 def decimal_text(value: Decimal, precision: int, scale: int) -> str:
@@ -142,7 +165,7 @@ def column_type(data_type: DataType) -> sa.types.TypeEngine[Any]:
     if kind in (Kind.FLOAT, Kind.DOUBLE):
         return sa.Double()
     simple: dict[Kind, sa.types.TypeEngine[Any]] = {
-        Kind.STRING: sa.Text(),
+        Kind.STRING: ExactText(),
         Kind.BYTES: sa.LargeBinary(),
         Kind.BOOLEAN: sa.Boolean(),
     }

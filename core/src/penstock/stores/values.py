@@ -11,20 +11,33 @@ import polars as pl
 from penstock.codecs.frames import polars_type
 from penstock.model.stream import Column
 from penstock.model.types import Kind
-from penstock.stores.tables import decimal_text, read_decimal_text
+from penstock.stores.tables import ESCAPE, ESCAPED_ESCAPE, ESCAPED_NUL, NUL, decimal_text, read_decimal_text
 
-__all__ = ["frame_of", "stored_rows"]
+__all__ = ["frame_of", "sqlite_rows", "stored_frame", "unescaped_frame"]
 
 _NANOS_PER_MS = 1_000_000
 
 
-def stored_rows(frame: pl.DataFrame, columns: Sequence[Column], *, text_decimals: bool) -> list[tuple[Any, ...]]:
-    """One tuple a row, in the order of `columns`, as the tables hold them. `text_decimals`: see `ExactDecimal`."""
+def stored_frame(frame: pl.DataFrame, columns: Sequence[Column], *, escaped: bool = False) -> pl.DataFrame:
+    """The columns in stored form, see `stores.tables`; decimals as they are. `escaped`: see `ExactText`."""
     plain = frame.select([_stored(column) for column in columns])
-    texts = [column for column in columns if column.type.kind is Kind.DECIMAL] if text_decimals else []
-    if texts:
+    texts = [column.name for column in columns if column.type.kind is Kind.STRING] if escaped else []
+    odd = [name for name in texts if _has(plain[name], NUL, ESCAPE)]
+    # In one pass: what was written for a NUL is not looked at again.
+    return (
+        plain.with_columns(pl.col(odd).str.replace_many([ESCAPE, NUL], [ESCAPED_ESCAPE, ESCAPED_NUL]))
+        if odd
+        else plain
+    )
+
+
+def sqlite_rows(frame: pl.DataFrame, columns: Sequence[Column]) -> list[tuple[Any, ...]]:
+    """One tuple a row, in the order of `columns`, as SQLite's tables hold them: decimals as text."""
+    plain = stored_frame(frame, columns)
+    decimals = [column for column in columns if column.type.kind is Kind.DECIMAL]
+    if decimals:
         plain = plain.with_columns(
-            pl.Series(column.name, _decimal_texts(frame[column.name], column), dtype=pl.String) for column in texts
+            pl.Series(column.name, _decimal_texts(frame[column.name], column), dtype=pl.String) for column in decimals
         )
     return plain.rows()
 
@@ -33,6 +46,21 @@ def frame_of(rows: Sequence[Sequence[Any]], columns: Sequence[Column]) -> pl.Dat
     """Rows as a driver gives them, as a frame with the columns' own types."""
     # Column by column and not zip(*rows): measured, a third of the time.
     return pl.DataFrame([_series(column, [row[i] for row in rows]) for i, column in enumerate(columns)])
+
+
+def unescaped_frame(frame: pl.DataFrame, columns: Sequence[Column]) -> pl.DataFrame:
+    """Text as it was before `stored_frame` escaped it."""
+    odd = [c.name for c in columns if c.type.kind is Kind.STRING and _has(frame[c.name], ESCAPE)]
+    return (
+        frame.with_columns(pl.col(odd).str.replace_many([ESCAPED_ESCAPE, ESCAPED_NUL], [ESCAPE, NUL]))
+        if odd
+        else frame
+    )
+
+
+def _has(texts: pl.Series, *characters: str) -> bool:
+    found = [texts.str.contains(character, literal=True).any() for character in characters]
+    return any(found)
 
 
 def _stored(column: Column) -> pl.Expr:
@@ -44,7 +72,7 @@ def _stored(column: Column) -> pl.Expr:
     if kind is Kind.DATE:
         return value.to_physical()
     if kind in (Kind.FLOAT, Kind.DOUBLE):
-        return value.fill_nan(None)
+        return value.cast(pl.Float64).fill_nan(None)  # a FLOAT's own digits, also where it is written as text
     return value
 
 

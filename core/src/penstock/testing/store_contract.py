@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import math
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 
 from penstock.codecs.frames import polars_schema
-from penstock.errors import PenstockError
+from penstock.errors import Fenced, PenstockError
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import (
@@ -32,6 +36,7 @@ from penstock.model.types import (
     decimal,
 )
 from penstock.ports.store import Apply, Store
+from penstock.stores.tables import OFFSET, table_of
 
 __all__ = ["StoreContract", "changes_frame", "refused", "stream_spec", "table_spec"]
 
@@ -246,6 +251,108 @@ class StoreContract:
                 applied = await store.applied(spec.name)
                 assert applied is not None
                 assert dict(applied.next) == {0: 1}
+
+    async def test_positions_of_all_relations_come_in_one_look(self) -> None:
+        table, stream, idle = table_spec(), stream_spec(), stream_spec("idle")
+        async with self.opened(table, stream, idle) as store:
+            rows = [("a", 1, Op.INSERT), ("b", 2, Op.INSERT)]
+            await store.apply([_change(table, changes_frame(table, rows), watermark_ms=7)])
+            await store.apply([_change(stream, changes_frame(stream, rows), partition=p, epoch=3) for p in (0, 2)])
+            found = await store.applied_all()
+            assert sorted(found) == ["lots", "totals"]
+            assert found["lots"] == await store.applied("lots")
+            assert (found["lots"].epoch, dict(found["lots"].next)) == (3, {0: 2, 2: 2})
+            assert found["totals"] == await store.applied("totals")
+            await store.prepare([stream])
+            assert sorted(await store.applied_all()) == ["lots"]
+
+    async def test_text_is_kept_whole_whatever_characters_it_has(self) -> None:
+        spec = StreamSpec(
+            "texts", "demo", Relation.TABLE, (Column("k", STRING, nullable=False), Column("b", BYTES)),
+            primary_key=("k",), store=True,
+        )  # fmt: skip
+        odd = [
+            "",
+            "\0",
+            "\0\1",
+            "\1",
+            "\1\1",
+            "\1\2",
+            "\2",
+            "\\N",
+            "\\.",
+            "\n\\.\n",
+            '"',
+            ",",
+            " ",
+            "a\r\nb",
+            "Z",
+            "a",
+            "ä",
+            "\uffff",
+            "😀",
+        ]
+        async with self.opened(spec, replace(spec, name="log", relation=Relation.STREAM, primary_key=())) as store:
+            rows = [(text, text.encode(), Op.INSERT) for text in reversed(odd)]
+            frame = changes_frame(spec, rows)
+            await store.apply([_change(spec, frame), replace(_change(spec, frame), relation="log")])
+            assert [row[0] for row in await _rows(store, spec)] == sorted(odd, key=lambda text: text.encode())
+            assert await _rows(store, spec) == [(text, text.encode()) for text in sorted(odd, key=str.encode)]
+            gone = [(text, None, Op.DELETE) for text in odd[1:]]
+            await store.apply([_change(spec, changes_frame(spec, gone), expected=len(odd))])
+            assert await _rows(store, spec) == [("", b"")]
+
+    async def test_numbers_that_are_no_numbers_are_null_and_great_ones_stay(self) -> None:
+        columns = (Column("k", BIGINT, nullable=False), Column("d", DOUBLE), Column("f", FLOAT))
+        stream = StreamSpec("doubles", "demo", Relation.STREAM, columns, store=True)
+        table = replace(stream, name="keyed", relation=Relation.TABLE, primary_key=("k",))
+        values = [math.nan, math.inf, -math.inf, 5e-324, 1.7976931348623157e308, 0.1, -0.0]
+        async with self.opened(stream, table) as store:
+            rows = [(i, value, value, Op.INSERT) for i, value in enumerate(values)]
+            await store.apply([_change(spec, changes_frame(spec, rows)) for spec in (stream, table)])
+            found = (await store.snapshot("keyed")).frame
+            assert found["d"].to_list() == [None, *values[1:]]
+            singles = pl.Series(values, dtype=pl.Float64).cast(pl.Float32, strict=False).to_list()
+            assert found["f"].to_list() == [None, *singles[1:]]
+            stored = table_of(stream)
+            names = [stored.c[name] for name in ("k", "d", "f")]
+            same = await store.select(
+                "doubles", sa.select(*names).order_by(stored.c.k), columns, row_limit=100, timeout_s=5
+            )
+            assert same.frame.equals(found)
+
+    async def test_one_of_two_that_apply_the_same_range_is_fenced_and_nothing_is_doubled(self) -> None:
+        spec, rounds = stream_spec(), 12
+        async with self.opened(spec) as first:
+            others = [first, *self.other_writers()]
+            try:
+                for store in others[1:]:
+                    await store.prepare([spec])
+
+                async def follow(store: Store) -> int:
+                    fenced = 0
+                    while (place := await store.applied("lots")) is None or place.next[0] < rounds:
+                        at = 0 if place is None else place.next[0]
+                        frame = changes_frame(spec, [(str(at), at, Op.INSERT)])
+                        try:
+                            await store.apply([_change(spec, frame, expected=None if place is None else at)])
+                        except Fenced:
+                            fenced += 1
+                    return fenced
+
+                fenced = sum(await asyncio.gather(*(follow(store) for store in others for _ in range(2))))
+                assert fenced > 0
+                stored = table_of(spec)
+                statement = sa.select(stored.c.v).order_by(stored.c[OFFSET])
+                found = await first.select("lots", statement, [Column("v", BIGINT)], row_limit=99, timeout_s=5)
+                assert found.frame["v"].to_list() == list(range(rounds))
+            finally:
+                for store in others[1:]:
+                    await store.close()
+
+    def other_writers(self) -> Sequence[Store]:
+        """More writing stores on the same database, where the adapter allows several processes to write."""
+        return ()
 
     async def test_a_store_opened_for_reading_sees_rows_and_cannot_write(self) -> None:
         spec = table_spec()
