@@ -64,5 +64,12 @@ def test_a_wrong_variable_is_named(name: str, value: str, said: str, monkeypatch
     assert said in refusal(None)
 
 
+def test_a_variable_reaches_a_setting_below_a_section(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PENSTOCK_DATA_SERVICE__APPLIER__WAIT_S", "0.5")
+    assert load_settings(None, {}).data_service.applier.wait_s == 0.5
+    monkeypatch.setenv("PENSTOCK_DATA_SERVICE__APPLIER__WAIT", "0.5")
+    assert "data_service.applier.wait" in refusal(None)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     assert "nofile.toml" in refusal(tmp_path / "nofile.toml")

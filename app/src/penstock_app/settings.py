@@ -108,9 +108,12 @@ def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], *, prefix
 def _refuse_unknown_variables(names: Iterable[str]) -> None:
     """Variables of a section (`PENSTOCK_HTTP__PORT`); others may belong to whoever starts the process."""
     for name in names:
-        section, separator, key = name.lower().removeprefix("penstock_").partition("__")
-        if name.upper().startswith("PENSTOCK_") and separator:
-            _refuse_unknown({section: {key: None}}, PenstockSettings, prefix="")
+        *sections, key = name.lower().removeprefix("penstock_").split("__")
+        if name.upper().startswith("PENSTOCK_") and sections:
+            values: dict[str, Any] = {key: None}
+            for section in reversed(sections):
+                values = {section: values}
+            _refuse_unknown(values, PenstockSettings, prefix="")
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:
