@@ -45,11 +45,12 @@ def run_program() -> None:
     """Parse the arguments, run the command, translate errors."""
     from penstock_app import (
         commands_client,
+        commands_sample,
         commands_sql,
         commands_up,
     )  # registers the commands; imported when needed
 
-    for module in (commands_up, commands_sql, commands_client):
+    for module in (commands_up, commands_sql, commands_client, commands_sample):
         module.register(program)
     try:
         program()
