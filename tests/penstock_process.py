@@ -78,8 +78,12 @@ class PenstockProcess:
             raise
         return self
 
+    def command(self) -> list[str]:
+        """The command and its apps, without the flags that every way to start has."""
+        return ["up", *self.apps]
+
     def launch(self) -> None:
-        command = [str(PROGRAM), "up", *self.apps, "--data", str(self.data), "--port", str(self.port), *self.flags]
+        command = [str(PROGRAM), *self.command(), "--data", str(self.data), "--port", str(self.port), *self.flags]
         self.stdout, self.stderr = [], []
         self.process = subprocess.Popen(
             [*self.prefix, *command],
@@ -101,7 +105,8 @@ class PenstockProcess:
         deadline = time.monotonic() + timeout_s
         while not any(line.startswith("Ready: ") for line in list(self.stdout)):
             if self.process.poll() is not None:
-                raise AssertionError(f"penstock up ended with {self.process.returncode}:\n{self.output()}")
+                code = self.process.returncode
+                raise AssertionError(f"penstock {self.command()[0]} ended with {code}:\n{self.output()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"not ready after {timeout_s} s:\n{self.output()}")
             time.sleep(0.01)

@@ -73,7 +73,7 @@ async def test_a_new_applier_goes_on_where_the_store_is(harness: Any) -> None:
     second = harness.role()
     await harness.catch_up(second)
     assert await rows(harness) == [("a", 2)]
-    assert await second.applier.floors() == {("totals", 0): 2}
+    assert (await harness.store.applied("totals")).next == {0: 2}
 
 
 async def test_two_appliers_on_one_store_do_not_write_twice(harness: Any) -> None:
@@ -136,7 +136,6 @@ async def test_sources_and_relations_with_store_off_are_not_stored(harness: Any)
     role = harness.role()
     await harness.catch_up(role)
     assert list(await harness.store.relations()) == ["totals"]
-    assert await role.applier.floors() == {("totals", 0): 0}
 
 
 async def test_the_watermark_follows_even_without_rows(harness: Any) -> None:
@@ -164,19 +163,6 @@ async def test_a_store_ahead_of_its_log_is_refused(harness: Any) -> None:
     await restored.deploy(TOTALS)
     with refused("store_ahead"):
         await restored.role().run(asyncio.Event())
-
-
-async def test_what_is_not_applied_holds_the_log(harness: Any) -> None:
-
-    clock = ManualClock()
-    harness.log = MemoryLog(clock=clock, settings=LogSettings(retention_s=10))
-    await harness.deploy(TOTALS)
-    role = harness.role()
-    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
-    await clock.advance(60)
-    assert await role.applier.trim() == 0
-    await harness.catch_up(role)
-    assert await role.applier.trim() == 1
 
 
 async def test_events_that_the_log_has_deleted_leave_a_gap_and_the_rest_is_applied(harness: Any) -> None:

@@ -45,7 +45,7 @@ class System:
         self.sent = 0
         self.client: TestClient[web.Request, web.Application]
 
-    async def ingest(self, event: RejectedEvent, raw: bytes) -> dict[str, object]:
+    async def ingest(self, event: RejectedEvent, raw: bytes, authorization: str) -> dict[str, object]:
         """As ingest does: an event that is still bad is reported, a good one is appended and marked."""
         self.to_ingest.append((event.id, raw))
         if b"bad" in raw:

@@ -1,11 +1,12 @@
-"""`penstock up` and `penstock init`."""
+"""`penstock up`, `penstock run` and `penstock init`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -25,15 +26,33 @@ Data = Annotated[
 Port = Annotated[
     int | None, typer.Option(min=0, max=65535, help="Port of the listener; 0 picks a free one [default: 8080].")
 ]
+RolePort = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=65535,
+        help="Port of the listener; 0 picks a free one [default: 8080 to 8083 by role].",
+    ),
+]
+Roles = Annotated[
+    list[str], typer.Option(metavar="ROLE", help="ingest, processor, publish or data; may be repeated.")
+]
 Host = Annotated[str | None, typer.Option(help="Address to bind; others than loopback need TLS or --insecure-http.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Deploy again whenever an app file changes.")]
 Sample = Annotated[bool, typer.Option("--sample", help="Feed the samples beside the apps on a moved clock.")]
+Log = Annotated[str | None, typer.Option(help="URL of the log: sqlite:///dir, postgresql://... or kafka://...")]
+Store = Annotated[str | None, typer.Option(help="URL of the store: sqlite:///dir or postgresql://...")]
+PublicUrl = Annotated[str | None, typer.Option(help="URL that clients use, behind a proxy.")]
+TlsCert = Annotated[Path | None, typer.Option(help="PEM certificate chain.")]
+TlsKey = Annotated[Path | None, typer.Option(help="PEM private key.")]
+InsecureHttp = Annotated[bool | None, typer.Option("--insecure-http", help="Plain HTTP beyond loopback.")]
 Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); keys in docs/settings.md.")]
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands of this file."""
     program.command()(up)
+    program.command()(run)
     program.command()(init)
 
 
@@ -43,56 +62,54 @@ def up(
     data: Data = None,
     port: Port = None,
     host: Host = None,
-    log: Annotated[str | None, typer.Option(help="URL of the log (sqlite:///dir).")] = None,
-    store: Annotated[str | None, typer.Option(help="URL of the store (sqlite:///file).")] = None,
-    public_url: Annotated[str | None, typer.Option(help="URL that clients use, behind a proxy.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM private key.")] = None,
-    insecure_http: Annotated[bool | None, typer.Option("--insecure-http", help="Plain HTTP beyond loopback.")] = None,
+    log: Log = None,
+    store: Store = None,
+    public_url: PublicUrl = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure_http: InsecureHttp = None,
     watch: Watch = False,
     sample: Sample = False,
     config: Config = None,
 ) -> None:
     """Run everything in one process: ingest, processor, publish, data. Ctrl-C stops it."""
-    import uvloop
+    from penstock_app.roles import ROLES
 
-    from penstock.observe.logs import set_up_logs
-    from penstock.ports.clock import SystemClock
-    from penstock_app.appfiles import find_app
-    from penstock_app.launch import Launch, serve
-    from penstock_app.settings import load_settings
+    http = {"port": port, "host": host, "tls_cert": tls_cert, "tls_key": tls_key, "insecure_http": insecure_http}
+    flags = {"data": data, "log_url": log, "store_url": store, "public_url": public_url, "http": http}
+    _serve(ROLES, apps or (), flags=flags, config=config, watch=watch, sample=sample)
 
-    settings = load_settings(
-        config,
-        {
-            "data": data,
-            "log_url": log,
-            "store_url": store,
-            "public_url": public_url,
-            "http": {
-                "port": port,
-                "host": host,
-                "tls_cert": tls_cert,
-                "tls_key": tls_key,
-                "insecure_http": insecure_http,
-            },
-        },
-    )
-    set_up_logs(level=settings.log_level)
-    files = [find_app(path) for path in apps or ()]
-    if len({file.name for file in files}) < len(files):
-        raise PenstockError("name_taken", "two of the app files have the same name; an app is named after its file")
-    folders = [file.path.parent for file in files] if sample else []
-    launch = Launch(settings, SystemClock(), files, watch, folders)
 
-    async def banner(url: str) -> None:
-        _print_banner(url, [file.name for file in files], settings.data)
+def run(
+    apps: Apps = None,
+    *,
+    role: Roles,
+    data: Data = None,
+    port: RolePort = None,
+    host: Host = None,
+    log: Log = None,
+    store: Store = None,
+    public_url: PublicUrl = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    insecure_http: InsecureHttp = None,
+    watch: Watch = False,
+    config: Config = None,
+) -> None:
+    """Run some of the roles; the others run in processes of their own. SIGTERM or Ctrl-C drains and stops.
 
-    # The event loop shares the interpreter with threads that write, read and compute. At the default of 5 ms a busy
-    # loop keeps a thread waiting for that long each time it comes back; see docs/decisions.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(launch, on_ready=banner))
+    Where the others are: settings `services.*`. Apps are deployed by the role processor.
+    """
+    from penstock_app.roles import ROLES
+
+    for name in role:
+        if name not in ROLES:
+            raise typer.BadParameter(f"'{name}' is no role; there are {', '.join(ROLES)}", param_hint="--role")
+    if apps and "processor" not in role:
+        raise typer.BadParameter("apps are deployed by the role processor; start it with them", param_hint="APPS")
+    http = {"port": port, "host": host, "tls_cert": tls_cert, "tls_key": tls_key, "insecure_http": insecure_http}
+    flags = {"data": data, "log_url": log, "store_url": store, "public_url": public_url, "http": http}
+    _serve([name for name in ROLES if name in role], apps or (), flags=flags, config=config, watch=watch)
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
@@ -109,10 +126,51 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> N
     console.print(f"  penstock up {folder} --watch", soft_wrap=True)
 
 
-def _print_banner(url: str, apps: list[str], data: Path) -> None:
+def _serve(
+    roles: Sequence[str],
+    apps: Sequence[Path],
+    *,
+    flags: dict[str, Any],
+    config: Path | None,
+    watch: bool,
+    sample: bool = False,
+) -> None:
+    import uvloop
+
+    from penstock.observe.logs import set_up_logs
+    from penstock.ports.clock import SystemClock
+    from penstock_app.appfiles import find_app
+    from penstock_app.launch import Launch, serve
+    from penstock_app.settings import load_settings, with_default_port
+
+    settings = with_default_port(load_settings(config, flags), roles)
+    set_up_logs(level=settings.log_level)
+    files = [find_app(path) for path in apps]
+    if len({file.name for file in files}) < len(files):
+        raise PenstockError("name_taken", "two of the app files have the same name; an app is named after its file")
+    folders = [file.path.parent for file in files] if sample else []
+    launch = Launch(settings, SystemClock(), files, watch, folders, roles)
+
+    async def banner(url: str) -> None:
+        _print_banner(url, roles, [file.name for file in files], settings.data)
+
+    # The event loop shares the interpreter with threads that write, read and compute. At the default of 5 ms a busy
+    # loop keeps a thread waiting for that long each time it comes back; see docs/decisions.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(launch, on_ready=banner))
+
+
+def _print_banner(url: str, roles: Sequence[str], apps: Sequence[str], data: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold]Penstock[/] runs {', '.join(apps) or 'what is deployed'}; data in {data}")
-    console.print(f"  page      {url}/")
-    console.print(f"  API       {url}/docs")
-    console.print("  terminal  penstock token | tail TOPIC | send STREAM FILE | rejected")
+    what = ", ".join(apps) or "what is deployed"
+    if "processor" not in roles:
+        what = f"the {'role' if len(roles) == 1 else 'roles'} {', '.join(roles)}"
+    elif len(roles) < 4:
+        what = f"the {'role' if len(roles) == 1 else 'roles'} {', '.join(roles)} with {what}"
+    console.print(f"[bold]Penstock[/] runs {what}; data in {data}")
+    if "publish" in roles:
+        console.print(f"  page      {url}/")
+        console.print(f"  API       {url}/docs")
+        console.print("  terminal  penstock token | tail TOPIC | send STREAM FILE | rejected")
     console.print(f"Ready: {url}")

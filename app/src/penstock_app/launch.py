@@ -1,13 +1,14 @@
-"""Start, run and stop a process: open the ports, build the roles, listen, deploy, wait, drain.
+"""Start, run and stop a process: listen, open the ports, build the roles, deploy, wait, drain.
 
-The ladder at stop: ingest first (nothing new comes in), then processor, publish and data, each within `drain_s`.
+From the first moment `/livez` answers 200 and `/readyz` 503 with what is missing. The ladder at stop: ingest first
+(nothing new comes in), then processor, publish and data, all within `drain_s`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,17 @@ from penstock.ports.clock import Clock
 from penstock.role import Check, Role
 from penstock_app.api import Api, read_credentials
 from penstock_app.appfiles import AppFile, deploy_files, watch_files
-from penstock_app.roles import OpenedRoles, open_roles
+from penstock_app.roles import ROLES, OpenedRoles
 from penstock_app.samples import feed_samples
 from penstock_app.settings import PenstockSettings
+from penstock_app.starting import open_when_possible
 
 __all__ = ["Launch", "serve"]
 
 LOG_WATCH_S = 0.2
 SAY_WAITING_EVERY_S = 5.0
+#: What a role gets at least to finish, when those before it have used the time up.
+CUT_OFF_S = 0.5
 
 log = structlog.get_logger()
 
@@ -38,17 +42,23 @@ OnReady = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What `penstock up` was asked for."""
+    """What `penstock up` or `penstock run` was asked for."""
 
     settings: PenstockSettings
     clock: Clock
     apps: Sequence[AppFile] = ()
     watch: bool = False
     sample_folders: Sequence[Path] = ()
+    roles: Collection[str] = ROLES
+
+    def public_url(self, own_url: str) -> str:
+        """The issuer of tokens: as set, else where the role publish answers."""
+        services = self.settings.services
+        return self.settings.public_url or (own_url if "publish" in self.roles else services.url_of("publish"))
 
 
 async def serve(launch: Launch, *, on_ready: OnReady, stop: asyncio.Event | None = None) -> None:
-    """Run all roles until SIGINT, SIGTERM or `stop`. PenstockError when the process cannot start or go on."""
+    """Run the roles until SIGINT, SIGTERM or `stop`. PenstockError when the process cannot start or go on."""
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -56,10 +66,17 @@ async def serve(launch: Launch, *, on_ready: OnReady, stop: asyncio.Event | None
     async with AsyncExitStack() as stack:
         listener = Listener(launch.settings.http)
         stack.push_async_callback(listener.close)
-        opened = await open_roles(
-            launch.settings, public_url=launch.settings.public_url or listener.url, clock=launch.clock, stack=stack
+        opened = await open_when_possible(
+            launch.settings,
+            launch.roles,
+            listener,
+            public_url=launch.public_url(listener.url),
+            clock=launch.clock,
+            stack=stack,
+            stop=stop,
         )
-        await _run(launch, listener, opened, on_ready=on_ready, stop=stop)
+        if opened is not None:
+            await _run(launch, listener, opened, on_ready=on_ready, stop=stop)
 
 
 async def _run(
@@ -73,10 +90,11 @@ async def _run(
         await listener.serve(
             [*opened.routes, *routes, *health_routes(lambda: ready_checks(opened.roles), opened.access)]
         )
-        await deploy_files(opened.processor, launch.apps, launch.settings.data)
+        if opened.processor is not None and launch.apps:
+            await deploy_files(opened.processor, launch.apps, launch.settings.data)
         if await _until_ready(opened.roles, launch.clock, running=list(running.values()), stop=stop):
             await on_ready(listener.url)
-        if launch.watch:
+        if launch.watch and opened.processor is not None:
             extras.append(
                 asyncio.create_task(watch_files(opened.processor, launch.apps, launch.settings, launch.clock))
             )
@@ -136,9 +154,12 @@ async def _first_end(
 
 
 async def _drain(running: dict[str, asyncio.Task[None]], stops: dict[str, asyncio.Event], drain_s: float) -> None:
+    """Stop one after the other; who has not finished when `drain_s` are over is cut off."""
+    until_s = asyncio.get_running_loop().time() + drain_s
     for name, task in running.items():
         stops[name].set()
-        _, late = await asyncio.wait([task], timeout=drain_s)
+        left_s = max(CUT_OFF_S, until_s - asyncio.get_running_loop().time())
+        _, late = await asyncio.wait([task], timeout=left_s)
         if late:
             log.warning("role_did_not_drain", role=name, after_s=drain_s)
             task.cancel()

@@ -1,60 +1,197 @@
-"""Which roles there are and how each is built: the only place that knows all services."""
+"""Which roles there are and how each is built: the only place that knows all services.
+
+One function per role wires it, whether it runs alone (`penstock run --role`) or with all the others (`penstock up`).
+Services are imported when their role is asked for: a process pays for its own roles only.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 
+from penstock.errors import PenstockError
 from penstock.http.access import Access
+from penstock.http.followed_issuer import FollowedIssuer
 from penstock.logs.open import open_log
 from penstock.ports.clock import Clock
+from penstock.ports.log import Log
 from penstock.role import Ports, Role
 from penstock.stores.open import open_store
+from penstock_app.folders import lock_folders, make_data_folder
+from penstock_app.replay_link import ReplayLink
 from penstock_app.settings import PenstockSettings
-from penstock_data.service import build as build_data
-from penstock_ingest.service import build as build_ingest
-from penstock_processor.service import ProcessorRole
-from penstock_processor.service import build as build_processor
-from penstock_publish.authority import open_authority
-from penstock_publish.service import build as build_publish
+from penstock_app.trimming import Trimming
+from penstock_app.trust import followed_issuer, remote_access
 
-__all__ = ["OpenedRoles", "open_roles"]
+if TYPE_CHECKING:
+    from penstock_ingest.service import IngestRole
+    from penstock_processor.service import ProcessorRole
+    from penstock_publish.authority import Authority
+
+__all__ = ["ROLES", "WRITING_ROLES", "OpenedRoles", "open_roles"]
+
+#: All roles, in the order in which they stop: first nothing new comes in, then what is there is worked off.
+ROLES = ("ingest", "processor", "publish", "data")
+#: Roles that write to the log.
+WRITING_ROLES = frozenset({"ingest", "processor"})
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedRoles:
-    """Roles in the order in which they stop, and the routes that belong to none of them."""
+    """Roles and what they rest on (keys, trimming) in the order in which they stop; the routes of none of them."""
 
     roles: Sequence[Role]
-    processor: ProcessorRole
+    processor: ProcessorRole | None
     access: Access
     routes: Sequence[web.AbstractRouteDef]
     log_failure: Callable[[], str | None]  # why the log cannot be written any more, if so
 
 
+@dataclass(slots=True)
+class _Wiring:
+    """What the wiring functions share, and the roles that they have made so far."""
+
+    settings: PenstockSettings
+    names: frozenset[str]
+    ports: Ports
+    authority: Authority | None
+    stack: AsyncExitStack
+    ingest: IngestRole | None = None
+    processor: ProcessorRole | None = None
+    made: list[Role] = field(default_factory=list)
+
+
 async def open_roles(
-    settings: PenstockSettings, *, public_url: str, clock: Clock, stack: AsyncExitStack
+    settings: PenstockSettings,
+    *,
+    names: Collection[str] = ROLES,
+    public_url: str,
+    clock: Clock,
+    stack: AsyncExitStack,
 ) -> OpenedRoles:
-    """Open log, store and authority once, then build every role on the same ports. `stack` closes them."""
-    # Events and keys are nobody else's business; a folder that is there keeps the mode it was given.
-    await asyncio.to_thread(settings.data.mkdir, mode=0o700, parents=True, exist_ok=True)
-    log = await open_log(
-        settings.log_address, roles=frozenset({"ingest", "processor"}), clock=clock, settings=settings.log
-    )
+    """Open what the roles `names` need, then build them on the same ports. `stack` closes everything.
+
+    The log is opened for writing by its writing roles only, the store by data only. `public_url` is the issuer of
+    tokens. Errors: those of the adapters; `bad_request` for a log that cannot be shared by several processes.
+    """
+    named = frozenset(names)
+    await asyncio.to_thread(make_data_folder, settings, named)
+    stack.callback(await asyncio.to_thread(lock_folders, settings, named))
+    log = await open_log(settings.log_address, roles=named & WRITING_ROLES, clock=clock, settings=settings.log)
     stack.push_async_callback(log.close)
-    store = await asyncio.to_thread(open_store, settings.store_address, clock=clock, settings=settings.store)
-    stack.push_async_callback(store.close)
-    authority = await open_authority(settings.data, settings.auth, clock=clock, public_url=public_url)
-    stack.push_async_callback(authority.close)
-    ports = Ports(log=log, store=store, clock=clock, access=authority.access)
-    ingest = build_ingest(settings.ingest, ports)
-    processor = build_processor(settings.processor, ports, replay_admission=ingest.replay_admission)
-    publish = build_publish(settings.publish, ports, authority=authority)
-    data = build_data(settings.data_service, ports)
-    return OpenedRoles(
-        (ingest, processor, publish, data), processor, authority.access, authority.routes(), log.failure
+    _check_scope(log, settings.log_address, named)
+    store = await asyncio.to_thread(
+        open_store, settings.store_address, clock=clock, settings=settings.store, writable="data" in named
     )
+    stack.push_async_callback(store.close)
+    followed = followed_issuer(settings, named, clock=clock)
+    authority = await _authority(settings, named, public_url=public_url, clock=clock, followed=followed, stack=stack)
+    access = authority.access if authority else remote_access(settings, followed, public_url=public_url, clock=clock)
+    ports = Ports(log=log, store=store, clock=clock, access=access)
+    wiring = _Wiring(settings, named, ports, authority, stack)
+    for role in ROLES:
+        if role in named:
+            await _WIRED_BY[role](wiring)
+    if followed is not None:
+        wiring.made.append(followed)
+    if named & WRITING_ROLES:
+        wiring.made.append(Trimming(log, store, clock=clock, interval_s=settings.log.trim_interval_s))
+    _say_what_was_found(settings, named, log, followed)
+    routes = authority.routes() if authority else ()
+    return OpenedRoles(wiring.made, wiring.processor, access, routes, log.failure)
+
+
+async def _wire_ingest(wiring: _Wiring) -> None:
+    from penstock_ingest.service import build
+
+    wiring.ingest = build(wiring.settings.ingest, wiring.ports)
+    wiring.made.append(wiring.ingest)
+
+
+async def _wire_processor(wiring: _Wiring) -> None:
+    from penstock_processor.service import build
+
+    if wiring.ingest is not None:
+        replay = wiring.ingest.replay_for
+    else:
+        services = wiring.settings.services
+        link = ReplayLink(services.url_of("ingest"), timeout_s=services.replay_timeout_s)
+        replay = (await wiring.stack.enter_async_context(link)).replay
+    wiring.processor = build(wiring.settings.processor, wiring.ports, replay_admission=replay)
+    wiring.made.append(wiring.processor)
+
+
+async def _wire_publish(wiring: _Wiring) -> None:
+    from penstock_publish.service import build
+
+    assert wiring.authority is not None, "opened for every process with the role publish"
+    elsewhere = {role: wiring.settings.services.url_of(role) for role in ROLES if role not in wiring.names}
+    wiring.made.append(build(wiring.settings.publish, wiring.ports, authority=wiring.authority, elsewhere=elsewhere))
+
+
+async def _wire_data(wiring: _Wiring) -> None:
+    from penstock_data.service import build
+
+    wiring.made.append(build(wiring.settings.data_service, wiring.ports))
+
+
+_WIRED_BY = {"ingest": _wire_ingest, "processor": _wire_processor, "publish": _wire_publish, "data": _wire_data}
+
+
+async def _authority(
+    settings: PenstockSettings,
+    names: frozenset[str],
+    *,
+    public_url: str,
+    clock: Clock,
+    followed: FollowedIssuer | None,
+    stack: AsyncExitStack,
+) -> Authority | None:
+    if "publish" not in names:
+        return None
+    from penstock_publish.authority import open_authority
+
+    authority = await open_authority(
+        settings.data, settings.auth, clock=clock, public_url=public_url, followed=followed
+    )
+    stack.push_async_callback(authority.close)
+    return authority
+
+
+def _check_scope(log: Log, url: str, names: frozenset[str]) -> None:
+    if log.capabilities.scope == "process" and names != frozenset(ROLES):
+        raise PenstockError(
+            "bad_request",
+            f"the log '{url}' lives in one process, and other roles run elsewhere; use --log sqlite:///folder on one "
+            "machine, postgresql:// or kafka:// on several, or run all roles with `penstock up`",
+        )
+
+
+def _say_what_was_found(
+    settings: PenstockSettings, names: frozenset[str], log: Log, followed: FollowedIssuer | None
+) -> None:
+    _log.info(
+        "roles_opened",
+        roles=[role for role in ROLES if role in names],
+        log=_without_password(settings.log_address),
+        log_adapter=log.describe().get("adapter"),
+        log_written=sorted(names & WRITING_ROLES),
+        store=_without_password(settings.store_address),
+        store_written="data" in names,
+        keys="its own" if followed is None else followed.keys_url,
+        other_services={role: settings.services.url_of(role) for role in ROLES if role not in names},
+    )
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{place}"

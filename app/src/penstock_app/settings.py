@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,13 @@ from penstock.http.listener import HttpSettings
 from penstock.logs.settings import LogSettings
 from penstock.stores.settings import StoreSettings
 from penstock_app.sample_settings import SampleSettings
+from penstock_app.services_settings import DEFAULT_PORTS, ServicesSettings
 from penstock_data.settings import DataSettings
 from penstock_ingest.settings import IngestSettings
 from penstock_processor.settings import ProcessorSettings
 from penstock_publish.settings import AuthSettings, PublishSettings
 
-__all__ = ["PenstockSettings", "load_settings"]
+__all__ = ["PenstockSettings", "load_settings", "with_default_port"]
 
 
 class PenstockSettings(BaseSettings):
@@ -55,6 +56,7 @@ class PenstockSettings(BaseSettings):
     publish: PublishSettings = Field(default_factory=PublishSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
     data_service: DataSettings = Field(default_factory=DataSettings)
+    services: ServicesSettings = Field(default_factory=ServicesSettings)
     sample: SampleSettings = Field(default_factory=SampleSettings)
 
     @property
@@ -90,6 +92,14 @@ def load_settings(config: Path | None, flags: dict[str, Any]) -> PenstockSetting
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise PenstockError("bad_request", f"setting {key}: {first['msg']}; see docs/settings.md") from error
+
+
+def with_default_port(settings: PenstockSettings, roles: Collection[str]) -> PenstockSettings:
+    """The port of the roles' own, where none was given: that of publish if it is among them."""
+    if "port" in settings.http.model_fields_set:
+        return settings
+    port = next(port for role, port in DEFAULT_PORTS.items() if role in roles)
+    return settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
 
 
 def _refuse_unknown(values: Mapping[str, Any], model: type[BaseModel], *, prefix: str) -> None:

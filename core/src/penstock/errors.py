@@ -52,6 +52,7 @@ STATUS: dict[str, tuple[int, Who]] = {
     "not_ready": (503, "operator"),
     "outrun": (503, "caller"),
     "query_timeout": (503, "caller"),
+    "service_unavailable": (503, "operator"),
     "store_ahead": (503, "operator"),
     "store_too_new": (503, "operator"),
     "store_unavailable": (503, "operator"),

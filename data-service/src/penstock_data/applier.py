@@ -81,24 +81,6 @@ class Applier:
         self.caught_up = all(c.next >= r.head.next for r, c in zip(readings, changes, strict=True))
         return True
 
-    async def floors(self) -> Mapping[StreamPartition, int]:
-        """The offsets below which the store needs nothing more of the log, for `Log.trim`."""
-        catalog = await self._log.catalog()
-        return {
-            (spec.name, partition): self._floor(spec.name, partition)
-            for spec in catalog.streams.values()
-            if is_stored(spec)
-            for partition in range(spec.partitions)
-        }
-
-    async def trim(self) -> int:
-        """Let the log delete what is older than its retention and applied; the number of events deleted."""
-        return await self._log.trim(await self.floors())
-
-    def _floor(self, relation: str, partition: int) -> int:
-        place = self._places.get((relation, partition))
-        return place.next if place is not None and place.applied else 0
-
     async def _apply_apart(self, changes: Sequence[Apply]) -> None:
         """Positions and rows in two transactions, as a careless applier would: tests of the tests ask for it."""
         await self._store.apply([dataclasses.replace(change, frame=change.frame.clear()) for change in changes])

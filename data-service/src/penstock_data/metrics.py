@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "QUERY_SECONDS", "REFUSED_QUERIES",
-           "RETRIES", "SKIPPED_EVENTS", "TRIMMED_EVENTS"]  # fmt: skip
+           "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
 SKIPPED_EVENTS = Counter(
@@ -21,7 +21,6 @@ APPLY_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
 RETRIES = Counter("penstock_store_retries_total", "Rounds of the applier that failed and were tried again.", ["code"])
-TRIMMED_EVENTS = Counter("penstock_log_trimmed_events_total", "Events deleted from the log by retention.")
 QUERY_SECONDS = Histogram(
     "penstock_data_query_seconds",
     "Time of one request to the data service, waiting included.",

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 import structlog
 from aiohttp import web
 
-from penstock.errors import PenstockError
 from penstock.role import Check, Ports, Role
 from penstock_data.applier import Applier
 from penstock_data.http import DataHttp
-from penstock_data.metrics import TRIMMED_EVENTS
 from penstock_data.reader import DataReader
 from penstock_data.settings import DataSettings
 from penstock_data.turns import Turns
@@ -33,7 +31,7 @@ class DataRole:
     name = "data"
 
     def __init__(self, settings: DataSettings, ports: Ports) -> None:
-        self._settings, self._ports = settings, ports
+        self._ports = ports
         self.applier = Applier(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
         reader = DataReader(ports.log, ports.store, settings.query)
         self._http = DataHttp(reader, ports.access, Turns(settings.query))
@@ -43,32 +41,14 @@ class DataRole:
         return self._http.routes()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Apply and trim until `stop` is set."""
+        """Apply until `stop` is set; the transaction that was begun is finished."""
         _log.info("data starts", **self._ports.store.describe())
-        applying = asyncio.create_task(self.applier.run(stop))
-        trimming = asyncio.create_task(self._trim())
         try:
-            done, _ = await asyncio.wait({applying, trimming}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await self.applier.run(stop)
         finally:
-            for task in (applying, trimming):
-                task.cancel()
-            await asyncio.gather(applying, trimming, return_exceptions=True)
             _log.info("data stops")
 
     def ready(self) -> Sequence[Check]:
         """Whether the store follows the log."""
         trouble = self.applier.trouble
         return [Check("store", trouble is None, trouble or "follows the log")]
-
-    async def _trim(self) -> None:
-        """Let the log delete what retention lets go, now and then."""
-        while True:
-            await self._ports.clock.sleep(self._settings.applier.trim_interval_s)
-            try:
-                TRIMMED_EVENTS.inc(await self.applier.trim())
-            except PenstockError as error:
-                if not error.retryable:
-                    raise
-                _log.warning("trimming put off", code=error.code, detail=error.detail)

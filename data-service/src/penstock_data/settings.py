@@ -10,7 +10,7 @@ _MIB = 1024 * 1024
 
 
 class ApplierSettings(BaseModel, frozen=True):
-    """How derived relations follow the log into the store, and when the log is trimmed."""
+    """How derived relations follow the log into the store."""
 
     round_max_bytes: int = Field(
         default=16 * _MIB, description="Payload bytes of all relations put into one transaction.", ge=1024
@@ -32,9 +32,6 @@ class ApplierSettings(BaseModel, frozen=True):
     )
     retry_s: float = Field(
         default=1.0, description="Pause before another attempt when the store or the log cannot be used.", gt=0, le=60
-    )
-    trim_interval_s: float = Field(
-        default=60.0, description="Pause between two deletions of what retention lets go.", gt=0
     )
     unsafe_position_before_rows: bool = Field(
         default=False,

@@ -12,7 +12,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Access
 from penstock.http.problem import Handler, guarded, problem
 from penstock.model.stream import Relation, StreamSpec
-from penstock.ports.log import Log
+from penstock.ports.log import Log, RejectedFilter
 from penstock_ingest import metrics
 from penstock_ingest.body import decompress, form_of
 from penstock_ingest.gateway import Accepted, Gateway
@@ -24,11 +24,18 @@ _JSON = {"Content-Type": "application/json"}
 _encode = msgspec.json.Encoder().encode
 _WRITE = "ingest:write"
 _READ = "data:read"
+_ADMIN = "apps:admin"
+_REPLAY_HEAD_BYTES = 4096
 _WATERMARK_MAX_BYTES = 4096
 
 
 class _Through(msgspec.Struct, forbid_unknown_fields=True):
     through: int | str
+
+
+class _Replay(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    raw: bytes  # base64 in JSON
 
 
 class IngestHttp:
@@ -49,6 +56,7 @@ class IngestHttp:
         return [
             web.post("/v1/streams/{stream}/events", self._counted(self._events)),
             web.post("/v1/streams/{stream}/watermark", self._counted(self._watermark)),
+            web.post("/internal/replays", self._counted(self._replay)),
             web.get("/v1/streams", guarded(self._streams)),
             web.get("/v1/streams/{stream}", guarded(self._stream)),
         ]
@@ -94,6 +102,22 @@ class IngestHttp:
             raise PenstockError("bad_request", f'send {{"through": timestamp}}: {error}') from None
         positions = await self._gateway.complete(request.match_info["stream"], through_ms)
         return _json({"through": write_timestamp(through_ms), "positions": positions})
+
+    async def _replay(self, request: web.Request) -> web.StreamResponse:
+        """For the processor in another process, on behalf of its caller: `{"id", "raw": base64}`, then as `_events`.
+
+        The event itself is read from the log, so that nobody can have another one marked as replayed.
+        """
+        await self._access.require(request, _ADMIN)
+        body = await self._body(request, _REPLAY_HEAD_BYTES + 2 * self._settings.event_max_bytes)
+        try:
+            wanted = msgspec.json.decode(body, type=_Replay)
+        except msgspec.MsgspecError as error:
+            raise PenstockError("bad_request", f'send {{"id", "raw": base64}}: {error}') from None
+        where = RejectedFilter(ids=(wanted.id,), include_replayed=True, limit=1)
+        for event in await self._log.rejected(where):
+            return _json(await self._gateway.replay_admission(event, wanted.raw))
+        raise PenstockError("not_found", f"there is no rejected event '{wanted.id[:80]}'")
 
     async def _streams(self, request: web.Request) -> web.StreamResponse:
         await self._require_any(request)

@@ -41,6 +41,10 @@ class IngestRole:
         """See `Gateway.replay_admission`; for the processor's replay endpoint, wired by the application."""
         return await self._gateway.replay_admission(event, raw)
 
+    async def replay_for(self, event: RejectedEvent, raw: bytes, authorization: str) -> dict[str, object]:
+        """`replay_admission` where the caller, whose header this is, was checked in this very process."""
+        return await self._gateway.replay_admission(event, raw)
+
     async def run(self, stop: asyncio.Event) -> None:
         """Fill the dedupe indexes, show them, and at the end wait for the requests that have begun."""
         await self._gateway.streams.open_all()

@@ -132,7 +132,7 @@ class _Edge:
             raise PenstockError(
                 "bad_request", f'the body is {{"events": [{{"id": ..., "raw": ...}}]}}: {error}'
             ) from None
-        results = await replay_events(self._role, body.events)
+        results = await replay_events(self._role, body.events, authorization=request.headers.get("Authorization", ""))
         failed = [result for result in results if not result.replayed]
         if len(failed) == len(results):
             raise PenstockError("all_rejected", failed[0].why, extra={"results": [r.as_json() for r in results]})

@@ -100,11 +100,13 @@ def rejected_json(event: RejectedEvent) -> dict[str, object]:
     return found
 
 
-async def replay_events(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[ReplayResult]:
+async def replay_events(
+    role: ProcessorRole, wanted: Sequence[ReplayEvent], *, authorization: str
+) -> list[ReplayResult]:
     """Replay rejected events: those of admission through ingest, the others to the statement that rejected them.
 
     Nothing is replayed if one of them may not be: `not_found`, or `conflict` for late and already replayed ones.
-    The events of one app are replayed in one transaction.
+    The events of one app are replayed in one transaction. `authorization` is the caller's header, for ingest.
     """
     if not 1 <= len(wanted) <= role.settings.replay_max_events:
         raise PenstockError("bad_request", f"replay 1 to {role.settings.replay_max_events} events at once")
@@ -115,12 +117,12 @@ async def replay_events(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> l
         raise PenstockError("conflict", "one of these events is being replayed by another request", retry_after_s=1.0)
     role.replaying.update(ids)  # before the events are read: whoever comes later sees them replayed
     try:
-        return await _replayed(role, wanted)
+        return await _replayed(role, wanted, authorization)
     finally:
         role.replaying.difference_update(ids)
 
 
-async def _replayed(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[ReplayResult]:
+async def _replayed(role: ProcessorRole, wanted: Sequence[ReplayEvent], authorization: str) -> list[ReplayResult]:
     found = await _found(role, wanted)
     results: dict[str, ReplayResult] = {}
     by_app: dict[str, list[ReplayItem]] = {}
@@ -131,7 +133,7 @@ async def _replayed(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[
         results.update(await _to_statements(role, app, items))
     for event, raw in found:
         if event.statement is None:
-            results[event.id] = await _to_ingest(role, event, raw)
+            results[event.id] = await _to_ingest(role, event, raw, authorization)
     return [results[event.id] for event, _ in found]
 
 
@@ -185,12 +187,12 @@ async def _to_statements(role: ProcessorRole, app: str, items: Sequence[ReplayIt
     return results
 
 
-async def _to_ingest(role: ProcessorRole, event: RejectedEvent, raw: bytes) -> ReplayResult:
+async def _to_ingest(role: ProcessorRole, event: RejectedEvent, raw: bytes, authorization: str) -> ReplayResult:
     if role.replay_admission is None:
         raise PenstockError(
             "not_ready", "ingest does not run in this process; send the corrected event to its stream"
         )
-    reply = await role.replay_admission(event, raw)
+    reply = await role.replay_admission(event, raw, authorization)
     errors = reply.get("errors")
     return ReplayResult(event.id, [dict(error) for error in errors] if isinstance(errors, list) else [])
 

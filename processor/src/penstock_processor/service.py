@@ -25,8 +25,9 @@ from penstock_processor.settings import ProcessorSettings
 
 __all__ = ["ProcessorRole", "ReplayAdmission", "build"]
 
-#: Sends the (corrected) bytes of an event that admission rejected through ingest again; its reply as JSON values.
-ReplayAdmission = Callable[[RejectedEvent, bytes], Awaitable[dict[str, object]]]
+#: Sends the (corrected) bytes of an event that admission rejected through ingest again, on behalf of the caller whose
+#: `Authorization` header is the last argument; its reply as JSON values.
+ReplayAdmission = Callable[[RejectedEvent, bytes, str], Awaitable[dict[str, object]]]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _log = structlog.get_logger("penstock.processor")

@@ -19,6 +19,7 @@ from joserfc.jwk import ECKey
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
+from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
 from penstock_publish.metrics import REVOKED_TOKENS
@@ -45,12 +46,16 @@ def ensure_development_client(data_dir: Path, token_url: str) -> Path:
         clients.close()
 
 
-async def open_authority(data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str) -> Authority:
+async def open_authority(
+    data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str, followed: FollowedIssuer | None = None
+) -> Authority:
     """Read or make keys, clients and `client.json` of a data folder.
 
-    `public_url` is the address by which callers reach the publish gateway: the issuer.
+    `public_url` is the address by which callers reach the publish gateway: the issuer. `followed`: the external
+    issuer (`auth.issuer`), whose keys the caller keeps up to date (`auth.jwks_url`).
     """
-    return await asyncio.to_thread(_open, data_dir, settings, clock=clock, public_url=public_url.rstrip("/"))
+    public_url = public_url.rstrip("/")
+    return await asyncio.to_thread(_open, data_dir, settings, clock=clock, public_url=public_url, followed=followed)
 
 
 class EmbeddedServer:
@@ -144,17 +149,31 @@ class Authority:
         for listener in self._listeners:
             listener(principal.token_id)
 
+    def revocations(self) -> list[RevokedToken]:
+        """Revoked tokens that have not expired, for processes that check tokens elsewhere."""
+        still_s = self._clock.now_ms() / 1000 - self.settings.leeway_s
+        return [RevokedToken(jti, exp) for jti, exp in sorted(self._revoked.copy().items()) if exp > still_s]
+
     async def close(self) -> None:
         """Release the worker thread and the file."""
         if self.embedded is not None:
             await self.embedded.close()
 
 
-def _open(data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str) -> Authority:
+def _open(
+    data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str, followed: FollowedIssuer | None
+) -> Authority:
     revoked: dict[str, float] = {}
+    if settings.issuer is not None and followed is not None:
+        verifier = _verifier(settings, followed.keys, settings.issuer, clock, revoked)
+        access = JwtAccess(verifier, public_url=public_url, keys=followed)
+        return Authority(settings, access, public_url, revoked, None, clock=clock)
     if settings.issuer is not None:
         if settings.jwks_file is None:
-            raise PenstockError("internal", "auth.issuer needs auth.jwks_file: the keys of that issuer, as a file")
+            raise PenstockError(
+                "internal",
+                "auth.issuer needs that issuer's keys: their address, auth.jwks_url, or a file, auth.jwks_file",
+            )
         verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
         return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None, clock=clock)
     keys = open_signing_keys(data_dir)

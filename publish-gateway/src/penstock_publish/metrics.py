@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = [
     "CLOSED_CONNECTIONS",
     "CONNECTIONS",
+    "DOOR_REQUESTS",
+    "DOOR_SECONDS",
+    "DOOR_SERVICE_UP",
+    "DOOR_TUNNELS",
     "EVENTS_DELIVERED",
     "EVENTS_FANNED_OUT",
     "PAGES",
@@ -23,3 +27,14 @@ EVENTS_FANNED_OUT = Counter("penstock_publish_events_total", "Events taken from 
 EVENTS_DELIVERED = Counter("penstock_publish_deliveries_total", "Events written to subscribers.")
 RING_BYTES = Gauge("penstock_publish_ring_bytes", "Bytes held in rings.", ["topic"])
 PAGES = Counter("penstock_publish_pages_total", "History pages served.")
+DOOR_REQUESTS = Counter(
+    "penstock_door_requests_total", "Requests forwarded to a service in another process.", ["service", "status"]
+)
+DOOR_SECONDS = Histogram(
+    "penstock_door_seconds",
+    "Time from a request at the door to the end of the service's reply.",
+    ["service"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+DOOR_TUNNELS = Gauge("penstock_door_tunnels", "WebSockets open through the door.", ["service"])
+DOOR_SERVICE_UP = Gauge("penstock_door_service_up", "1 while the service answers the door.", ["service"])

@@ -53,6 +53,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("post", "/oauth/revoke", "publish", "Revoke a token (RFC 7009).", None, "Done.",
               body=("application/x-www-form-urlencoded",)),
     Operation("get", "/oauth/jwks.json", "publish", "The public keys (RFC 7517).", None, "A key set."),
+    Operation("get", "/oauth/revocations", "publish", "Ids of revoked tokens, for the other services.",
+              None, "`jti` and `exp` of each; ETag."),
     Operation("get", "/.well-known/oauth-authorization-server", "publish", "Metadata (RFC 8414).", None, "Metadata."),
     Operation("get", "/.well-known/oauth-protected-resource", "publish", "Metadata (RFC 9728).", None, "Metadata."),
     Operation("post", "/session", "publish", "Open the page's session with a client's secret.", None,

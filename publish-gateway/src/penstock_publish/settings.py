@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["AuthSettings", "PublishSettings"]
+__all__ = ["AuthSettings", "DoorSettings", "PublishSettings"]
 
 
 class AuthSettings(BaseModel, frozen=True):
@@ -19,7 +19,11 @@ class AuthSettings(BaseModel, frozen=True):
     )
     jwks_file: Path | None = Field(
         default=None,
-        description="JSON Web Key Set with the ES256 keys of the external issuer; needed where issuer is set.",
+        description="JSON Web Key Set with the ES256 keys of the external issuer; this or jwks_url, if issuer is set.",
+    )
+    jwks_url: str | None = Field(
+        default=None,
+        description="Where the external issuer serves its key set; fetched again now and then (services.follow).",
     )
     audience: str = Field(default="penstock", description="What `aud` of a token must contain.", min_length=1)
     development_client: bool = Field(
@@ -45,6 +49,31 @@ class AuthSettings(BaseModel, frozen=True):
         description="Scopes of the page's session where it is opened without a secret. On a machine with several "
         "users, take scopes away here or close the page.",
     )
+
+
+class DoorSettings(BaseModel, frozen=True):
+    """Forwarding to services that run in other processes."""
+
+    connect_timeout_s: float = Field(default=2.0, description="Time to connect to a service.", gt=0)
+    idle_timeout_s: float = Field(
+        default=60.0, description="Longest silence of a service in the middle of a request or a reply.", gt=0
+    )
+    body_max_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        description="Largest request body; the service has its own, lower or equal.",
+        ge=1024,
+    )
+    message_max_bytes: int = Field(
+        default=16 * 1024 * 1024, description="Largest WebSocket message, either way.", ge=1024
+    )
+    heartbeat_s: float = Field(default=15.0, description="Pace of pings on forwarded WebSockets.", gt=0)
+    connections_max: int = Field(default=256, description="Connections to one service.", ge=1)
+    requests_max: int = Field(
+        default=4_096, description="Requests and WebSockets that pass the door at once; beyond it 429.", ge=1
+    )
+    retry_after_s: float = Field(default=1.0, description="`Retry-After` while a service is away.", gt=0)
+    watch_s: float = Field(default=1.0, description="How often a service is asked whether it is there.", gt=0)
+    watch_timeout_s: float = Field(default=2.0, description="Time for it to answer that.", gt=0)
 
 
 class PublishSettings(BaseModel, frozen=True):
@@ -88,3 +117,4 @@ class PublishSettings(BaseModel, frozen=True):
     body_bytes_max: int = Field(default=16_384, description="Largest body of a ticket request.", ge=256)
     ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
     tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
+    door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")

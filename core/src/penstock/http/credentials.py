@@ -7,30 +7,53 @@ that scripts cannot read. A cookie counts only for requests of our own origin. T
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Protocol
 
 from aiohttp import web
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
-from penstock.http.tokens import TokenVerifier
+from penstock.http.tokens import TokenVerifier, UnknownKey
 
-__all__ = ["SESSION_COOKIE", "JwtAccess", "refuse_foreign_origin", "refuse_token_in_url", "request_origins"]
+__all__ = ["SESSION_COOKIE", "JwtAccess", "KeySource", "refuse_foreign_origin", "refuse_token_in_url",
+           "request_origins"]  # fmt: skip
 
 SESSION_COOKIE = "penstock_session"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
+class KeySource(Protocol):
+    """Where the verifier's keys come from, if the issuer runs elsewhere."""
+
+    @property
+    def known(self) -> bool:
+        """True once there are keys to check tokens with."""
+        ...
+
+    async def renewed(self) -> bool:
+        """Ask for the keys again since a token names an unknown one; False where nothing came of it."""
+        ...
+
+
 class JwtAccess:
     """Implements `Access`. `public_url` is where metadata lives (RFC 9728) and an origin of its own."""
 
-    def __init__(self, verifier: TokenVerifier, *, public_url: str) -> None:
+    def __init__(self, verifier: TokenVerifier, *, public_url: str, keys: KeySource | None = None) -> None:
         self._verifier = verifier
+        self._keys = keys
         self._public_url = public_url.rstrip("/")
         self._metadata = f"{self._public_url}/.well-known/oauth-protected-resource"
 
     async def require(self, request: web.Request, scope: str) -> Principal:
-        """The principal if it may use `scope`; the errors are those of `Access.require`."""
-        principal = self.identify(request)
+        """The principal if it may use `scope`; the errors are those of `Access.require`, and `not_ready` (503)
+        while the keys of an issuer that runs elsewhere have not been fetched.
+        """
+        try:
+            principal = self.identify(request)
+        except UnknownKey:
+            if self._keys is None or not await self._keys.renewed():
+                raise
+            principal = self.identify(request)
         if not principal.allows(scope):
             raise self.scope_error(scope)
         return principal
@@ -65,12 +88,20 @@ class JwtAccess:
         return self._verified(token)
 
     def _verified(self, token: str) -> Principal:
+        if self._keys is not None and not self._keys.known:
+            raise PenstockError(
+                "not_ready", "tokens cannot be checked before the issuer's keys are here", retry_after_s=1.0
+            )
         try:
             return self._verifier.verify(token)
+        except UnknownKey as error:
+            raise UnknownKey(error.detail, extra=self._refused(error)) from None
         except PenstockError as error:
-            description = _quotable(error.detail)
-            challenge = self._challenge(f'error="invalid_token", error_description="{description}"')
-            raise PenstockError(error.code, error.detail, extra=self._extra(challenge)) from None
+            raise PenstockError(error.code, error.detail, extra=self._refused(error)) from None
+
+    def _refused(self, error: PenstockError) -> dict[str, object]:
+        description = _quotable(error.detail)
+        return self._extra(self._challenge(f'error="invalid_token", error_description="{description}"'))
 
     def _unauthorized(self, detail: str) -> PenstockError:
         # RFC 6750, 3.1: without any credential the challenge names no error.

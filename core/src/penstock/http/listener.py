@@ -74,19 +74,24 @@ class Listener:
         self.url = f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def serve(self, routes: Sequence[web.AbstractRouteDef]) -> None:
-        """Answer requests on the reserved port."""
+        """Answer requests on the reserved port; called again, with these routes instead of the ones before."""
         app = web.Application(client_max_size=self._settings.body_max_bytes)
         app.add_routes(routes)
         app.router.add_route("*", "/{path:.*}", _nothing_here)
-        self._runner = web.AppRunner(
+        runner = web.AppRunner(
             app,
             access_log=None,
             shutdown_timeout=self._settings.drain_s,
             handle_signals=False,
             auto_decompress=False,  # ingest decodes gzip and zstd within its own limits; no other route takes them
         )
-        await self._runner.setup()
-        await web.SockSite(self._runner, self._socket, ssl_context=_tls(self._settings), backlog=1024).start()
+        await runner.setup()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._runner = runner
+        # A server closes the socket that it was given. Its double stays open and listening, so that callers who come
+        # between two servers wait in the queue and are not refused.
+        await web.SockSite(runner, self._socket.dup(), ssl_context=_tls(self._settings), backlog=1024).start()
 
     async def close(self) -> None:
         """Stop accepting, let open requests finish within `drain_s`."""

@@ -18,7 +18,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.ports.clock import Clock
 
-__all__ = ["ALGORITHM", "AUDIENCE", "TOKEN_BYTES_MAX", "TOKEN_TYPE", "TokenVerifier"]
+__all__ = ["ALGORITHM", "AUDIENCE", "TOKEN_BYTES_MAX", "TOKEN_TYPE", "TokenVerifier", "UnknownKey"]
 
 ALGORITHM = "ES256"
 AUDIENCE = "penstock"
@@ -27,6 +27,13 @@ TOKEN_TYPE = "at+jwt"
 TOKEN_BYTES_MAX = 8_000
 
 _TYPES = (TOKEN_TYPE, f"application/{TOKEN_TYPE}")  # RFC 9068, 4: both forms, compared without case
+
+
+class UnknownKey(PenstockError):
+    """`invalid_token`: signed with a key that is not known here; whoever follows the issuer may ask for it."""
+
+    def __init__(self, detail: str, *, extra: dict[str, object] | None = None) -> None:
+        super().__init__("invalid_token", detail, extra=extra)
 
 
 class TokenVerifier:
@@ -94,7 +101,7 @@ class TokenVerifier:
     def _key_of(self, signature: GuestProtocol) -> ECKey:
         key = self._keys.get(str(signature.headers().get("kid")))
         if key is None:
-            raise ValueError("unknown kid")
+            raise UnknownKey("the token was signed with a key that is not known here (kid)")
         return key
 
     def _claims_registry(self, now_s: int) -> jwt.JWTClaimsRegistry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS"]
+__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS", "TRIMMED_EVENTS"]
 
 COMMIT_SECONDS = Histogram(
     "penstock_log_commit_seconds",
@@ -20,4 +20,5 @@ GROUP_REQUESTS = Histogram(
 )
 APPENDED_EVENTS = Counter("penstock_log_appended_events", "Events appended to the log", ["file"])
 APPENDED_BYTES = Counter("penstock_log_appended_bytes", "Payload appended to the log", ["file"])
+TRIMMED_EVENTS = Counter("penstock_log_trimmed_events_total", "Events deleted from the log by retention.")
 FAILED = Gauge("penstock_log_failed", "1 after an I/O error, when the log has stopped acknowledging", ["file"])

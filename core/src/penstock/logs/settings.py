@@ -49,6 +49,9 @@ class LogSettings(BaseModel, frozen=True):
     wal_keep_bytes: int = Field(
         default=64 * _MIB, ge=0, description="size to which the write-ahead log file is cut back"
     )
+    trim_interval_s: float = Field(
+        default=60.0, gt=0, description="pause between two deletions of what retention lets go"
+    )
     trim_chunk_batches: int = Field(default=200, ge=1, description="batches deleted in one transaction")
     unsafe_acknowledge_before_commit: bool = Field(
         default=False,

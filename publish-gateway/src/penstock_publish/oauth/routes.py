@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
 
+from penstock.http.followed_issuer import Revoked
 from penstock.http.problem import Handler, guarded
 from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_body
@@ -31,6 +33,7 @@ def oauth_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
         resource,
         web.get("/.well-known/oauth-authorization-server", endpoints.server_metadata),
         web.get("/oauth/jwks.json", endpoints.jwks),
+        web.get("/oauth/revocations", endpoints.revocations),
         web.post("/oauth/token", guarded(endpoints.token)),
         web.post("/oauth/revoke", guarded(endpoints.revoke)),
     ]
@@ -60,6 +63,15 @@ class _Endpoints:
 
     async def jwks(self, request: web.Request) -> web.Response:
         return _json(self._embedded.keys.public_jwks(), cache="public, max-age=300")
+
+    async def revocations(self, request: web.Request) -> web.Response:
+        """`{"revoked": [{"jti", "exp"}]}` for the other services, as public as the keys: ids are no credentials."""
+        body = msgspec.json.encode(Revoked(self._authority.revocations()))
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def server_metadata(self, request: web.Request) -> web.Response:
         """RFC 8414, section 2."""

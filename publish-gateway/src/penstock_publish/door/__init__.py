@@ -1,0 +1,1 @@
+"""The public door: paths of services that run elsewhere, forwarded from the one address that clients know."""
