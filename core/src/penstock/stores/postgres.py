@@ -24,11 +24,11 @@ from sqlalchemy.pool import NullPool, QueuePool
 from penstock.errors import PenstockError
 from penstock.stores.database import ReadDeadline
 from penstock.stores.settings import StoreSettings
+from penstock.stores.views import VIEWS_SCHEMA
 
-__all__ = ["TABLES_SCHEMA", "VIEWS_SCHEMA", "PostgresDatabase"]
+__all__ = ["TABLES_SCHEMA", "PostgresDatabase"]
 
 TABLES_SCHEMA = "penstock_store"
-VIEWS_SCHEMA = "penstock"
 
 _LOCK = int.from_bytes(b"penstock", "big")  # of pg_advisory_xact_lock: who migrates or prepares
 _RETRY_AFTER_S = 2.0

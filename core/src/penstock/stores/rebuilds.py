@@ -18,6 +18,7 @@ from penstock.stores.changes import apply_changes
 from penstock.stores.registry import read_relations
 from penstock.stores.settings import StoreSettings
 from penstock.stores.tables import APPLIED, SYSTEM, structure, table_of
+from penstock.stores.views import drop_view, replace_views
 
 __all__ = ["RebuildTables"]
 
@@ -108,10 +109,13 @@ def _switch(connection: sa.Connection, relation: str, ends: Mapping[int, tuple[i
         ahead_of_log = reached > ends.get(partition, reached)
         if not ahead_of_log and new.get(partition, (0, 0)) < reached:
             return False
+    # Positions first, then tables: in the order in which whoever applies locks them.
+    connection.execute(sa.delete(APPLIED).where(APPLIED.c.relation == relation))
+    drop_view(connection, spec)
     table_of(spec).drop(connection)
     quote = connection.dialect.identifier_preparer.quote
     connection.exec_driver_sql(f"ALTER TABLE {quote(table_of(beside).name)} RENAME TO {quote(table_of(spec).name)}")
-    connection.execute(sa.delete(APPLIED).where(APPLIED.c.relation == relation))
+    replace_views(connection, read_relations(connection).values())
     connection.execute(sa.update(APPLIED).where(APPLIED.c.relation == beside.name).values(relation=relation))
     connection.execute(sa.delete(REBUILD).where(REBUILD.c.relation == relation))
     return True

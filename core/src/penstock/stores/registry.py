@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from penstock.model.stream import StreamSpec
 from penstock.ports.store import Applied
 from penstock.stores.tables import APPLIED, RELATION, structure, table_of
+from penstock.stores.views import drop_view, replace_views
 
 __all__ = ["prepare_relations", "read_applied", "read_applied_all", "read_relations"]
 
@@ -48,7 +49,7 @@ def _applied(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[s
 
 
 def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) -> dict[str, StreamSpec]:
-    """Make the tables follow the specs, within the caller's transaction. Returns the relations now prepared."""
+    """Make tables and views follow the specs, within the caller's transaction. Returns the relations now prepared."""
     wanted = {spec.name: spec for spec in specs}
     known = read_relations(connection)
     for name, old in known.items():
@@ -56,6 +57,7 @@ def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) ->
         if new is None or structure(new) != structure(old):
             # The position first, then the table: in the order in which whoever applies locks them.
             connection.execute(sa.delete(APPLIED).where(APPLIED.c.relation == name))
+            drop_view(connection, old)
             table_of(old).drop(connection)
             connection.execute(sa.delete(RELATION).where(RELATION.c.relation == name))
     for name, new in wanted.items():
@@ -68,4 +70,5 @@ def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) ->
             continue
         table_of(new).create(connection)
         connection.execute(sa.insert(RELATION).values(relation=name, spec=text))
+    replace_views(connection, wanted.values())
     return wanted
