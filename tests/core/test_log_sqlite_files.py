@@ -284,7 +284,6 @@ async def test_the_adapter_is_chosen_by_url(clock: ManualClock, tmp_path: Path):
     ("url", "says"),
     [
         ("kafka://broker:9092", "later version"),
-        ("postgresql://db/log", "later version"),
         ("sqlite://", "no log"),
         ("sqlite:///", "no log"),
         ("./folder", "no log"),

@@ -36,7 +36,11 @@ class TailCache:
     def read(
         self, stream: str, partition: int, *, offset: int, max_bytes: int, max_batches: int
     ) -> list[Batch] | None:
-        """Batches from `offset` on, or None if what is at `offset` is not held (any more)."""
+        """Batches from `offset` on, or None if what is at `offset` is not held (any more).
+
+        Where other processes write to the same partition, the batches that this one has added have gaps between
+        them: what is held across a gap is not given.
+        """
         tail = self._tails.get((stream, partition))
         if not tail or tail[0].first > offset:
             return None
@@ -44,7 +48,11 @@ class TailCache:
         for batch in reversed(tail):
             if batch.next <= offset:
                 break
+            if newest_first and batch.next != newest_first[-1].first:
+                return None
             newest_first.append(batch)
+        if not newest_first or newest_first[-1].first > offset:
+            return None
         out: list[Batch] = []
         size_bytes = 0
         for batch in reversed(newest_first):
