@@ -73,3 +73,15 @@ def test_a_variable_reaches_a_setting_below_a_section(monkeypatch: pytest.Monkey
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     assert "nofile.toml" in refusal(tmp_path / "nofile.toml")
+
+
+def test_a_variable_may_name_a_file_that_holds_the_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "port").write_text("1004\n")
+    (tmp_path / "url").write_text("sqlite:///elsewhere\n")
+    monkeypatch.setenv("PENSTOCK_HTTP__PORT_FILE", str(tmp_path / "port"))
+    monkeypatch.setenv("PENSTOCK_STORE_URL_FILE", str(tmp_path / "url"))
+    settings = load_settings(None, {})
+    assert (settings.http.port, settings.store_address) == (1004, "sqlite:///elsewhere")
+    assert load_settings(None, {"http": {"port": 1005}}).http.port == 1005
+    monkeypatch.setenv("PENSTOCK_HTTP__PROT_FILE", str(tmp_path / "port"))
+    assert "there is no setting http.prot_file" in refusal(None)

@@ -88,7 +88,13 @@ async def _run(
     try:
         routes = [route for role in opened.roles for route in role.routes()]
         await listener.serve(
-            [*opened.routes, *routes, *health_routes(lambda: ready_checks(opened.roles), opened.access)]
+            [
+                *opened.routes,
+                *routes,
+                *health_routes(
+                    lambda: ready_checks(opened.roles), opened.access, launch.settings.http.probe_networks
+                ),
+            ]
         )
         if opened.processor is not None and launch.apps:
             await deploy_files(opened.processor, launch.apps, launch.settings.data)

@@ -21,6 +21,7 @@ from penstock.http.listener import HttpSettings
 from penstock.logs.settings import LogSettings
 from penstock.stores.settings import StoreSettings
 from penstock_app.sample_settings import SampleSettings
+from penstock_app.secret_files import read_secret_files
 from penstock_app.services_settings import DEFAULT_PORTS, ServicesSettings
 from penstock_data.settings import DataSettings
 from penstock_ingest.settings import IngestSettings
@@ -73,14 +74,17 @@ class PenstockSettings(BaseSettings):
 def load_settings(config: Path | None, flags: dict[str, Any]) -> PenstockSettings:
     """Settings from `--config`, the environment and `flags` (nested; None means not given).
 
-    `bad_request` names the key that is wrong and what is allowed.
+    A variable may name a file that holds the value (`PENSTOCK_STORE_URL_FILE`). `bad_request` names the key that is
+    wrong and what is allowed.
     """
     given = _without_none(flags)
     try:
-        _refuse_unknown_variables(os.environ)
+        from_files = read_secret_files(os.environ, PenstockSettings)
+        _refuse_unknown_variables(set(os.environ) - from_files.names)
         file = tomllib.loads(config.read_text()) if config else {}
         _refuse_unknown(file, PenstockSettings, prefix="")
         environment = PenstockSettings().model_dump(exclude_unset=True)
+        environment = _merged(environment, from_files.values)
         return PenstockSettings.model_validate(_merged(_merged(file, environment), given))
     except OSError as error:
         raise PenstockError("bad_request", f"--config {config}: {error.strerror}") from error

@@ -10,6 +10,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,11 @@ class HttpSettings(BaseModel, frozen=True):
         description="Largest request body of any route (ingest has its own, lower or equal).",
     )
     drain_s: float = Field(default=10.0, gt=0, description="Seconds for open requests and sockets to finish at stop.")
+    probe_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(),
+        description="Networks besides loopback, as a JSON list, from which /livez, /readyz and /metrics need no "
+        "token: those of an orchestrator's probes and of Prometheus.",
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -52,6 +58,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_near(remote: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """True for loopback and for an address of one of the networks, IPv4 within IPv6 included."""
+    if is_loopback(remote):
+        return True
+    try:
+        address = ipaddress.ip_address(remote)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)
 
 
 class Listener:
@@ -100,15 +119,21 @@ class Listener:
         self._socket.close()
 
 
-def health_routes(ready: Callable[[], Sequence[Check]], access: Access) -> list[web.RouteDef]:
-    """`/livez`, `/readyz`, `/metrics`; without a token from loopback, else with scope apps:admin."""
+def health_routes(
+    ready: Callable[[], Sequence[Check]], access: Access, networks: Sequence[IPv4Network | IPv6Network] = ()
+) -> list[web.RouteDef]:
+    """`/livez`, `/readyz`, `/metrics`; without a token from loopback and `networks`, else with scope apps:admin."""
+
+    async def only_near(request: web.Request) -> None:
+        if not is_near(request.remote or "", networks):
+            await access.require(request, "apps:admin")
 
     async def livez(request: web.Request) -> web.Response:
-        await _only_near(request, access)
+        await only_near(request)
         return web.json_response({"live": True})
 
     async def readyz(request: web.Request) -> web.Response:
-        await _only_near(request, access)
+        await only_near(request)
         checks = ready()
         ok = all(check.ok for check in checks)
         parts = {check.name: {"ok": check.ok, "detail": check.detail} for check in checks}
@@ -119,7 +144,7 @@ def health_routes(ready: Callable[[], Sequence[Check]], access: Access) -> list[
         )
 
     async def metrics(request: web.Request) -> web.Response:
-        await _only_near(request, access)
+        await only_near(request)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [
@@ -127,11 +152,6 @@ def health_routes(ready: Callable[[], Sequence[Check]], access: Access) -> list[
         web.get("/readyz", guarded(readyz)),
         web.get("/metrics", guarded(metrics)),
     ]
-
-
-async def _only_near(request: web.Request, access: Access) -> None:
-    if not is_loopback(request.remote or ""):
-        await access.require(request, "apps:admin")
 
 
 async def _nothing_here(request: web.Request) -> web.Response:
