@@ -58,6 +58,8 @@ class Arrangement(Protocol):
 
     def revive(self, server: str) -> None: ...
 
+    def report(self) -> str: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Mixture:

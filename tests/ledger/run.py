@@ -69,6 +69,9 @@ def run_ledger(arrangement: Arrangement, run: Run, folder: Path) -> Verdict:
         drained_s = drain(arrangement.door, tokens, followers, _wanted(load(recorder.folder)), run.drain_s)
         followers.stop()
         read_everything(arrangement.door, tokens, recorder)
+    except BaseException:
+        print(arrangement.report(), file=sys.stderr, flush=True)
+        raise
     finally:
         arrangement.stop()
         recorder.close()
