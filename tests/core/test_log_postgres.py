@@ -11,6 +11,7 @@ from penstock.logs.postgres import PostgresLog
 from penstock.ports.log import Log
 from penstock.testing.clock import ManualClock
 from penstock.testing.log_contract import LogContract
+from penstock.testing.log_contract_pair import PairContract, WritersContract
 from penstock.testing.log_fixtures import SETTINGS
 
 
@@ -32,5 +33,21 @@ class TestPostgresLogFromDisk(TestPostgresLog):
     async def log(self, clock: ManualClock, postgres_url: str) -> AsyncIterator[Log]:
         settings = SETTINGS.model_copy(update={"tail_cache_bytes": 0})
         log = await PostgresLog.open(postgres_url, clock=clock, settings=settings)
+        yield log
+        await log.close()
+
+
+class TestTwoPostgresLogs(PairContract, WritersContract):
+    """Two processes of a cluster, as far as the database can tell."""
+
+    @pytest.fixture
+    async def log(self, clock: ManualClock, postgres_url: str) -> AsyncIterator[Log]:
+        log = await PostgresLog.open(postgres_url, clock=clock, settings=SETTINGS)
+        yield log
+        await log.close()
+
+    @pytest.fixture
+    async def other(self, clock: ManualClock, postgres_url: str) -> AsyncIterator[Log]:
+        log = await PostgresLog.open(postgres_url, clock=clock, settings=SETTINGS)
         yield log
         await log.close()

@@ -151,8 +151,9 @@ class Log(Protocol):
         Returns the position after each batch, in order of `batches`. A batch with count 0 only raises the watermark.
         `unknown_stream` if a stream is not in the catalog. Concurrent calls are grouped into one commit.
         `known`: per stream with dedupe, the mark (`ids_after`) up to which the caller knows the ids that other
-        writers appended. `Outrun`, and nothing is written, if another has appended ids since: read `ids_after`,
-        decide again, append again. A log without `several_writers` has no other writers.
+        writers appended. `Outrun`, and nothing is written, if another has since appended one of the ids in `batches`
+        (or so many that it was not looked for): read `ids_after`, decide again, append again. A log without
+        `several_writers` has no other writers.
         """
         ...
 
