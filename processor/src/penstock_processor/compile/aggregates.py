@@ -69,8 +69,8 @@ def argument_stage(node: Aggregate, *more: pl.Expr) -> Planned:
     return Planned(ProjectStage(columns, errors), _all_references(node))
 
 
-def shape_of(node: Aggregate, windows: Windows, early: Chain | None) -> AggregateShape:
-    """Accumulators and results. The input has the columns of `argument_stage`."""
+def shape_of(node: Aggregate, windows: Windows, early: Chain | None, *, combined: bool = False) -> AggregateShape:
+    """Accumulators and results. The input has the columns of `argument_stage`, or is `combined` of them."""
     keys = tuple(f"$k{n}" for n in range(len(node.keys)))
     arguments, by_call = _arguments(node)
     rows = Count("$rows", None)
@@ -93,6 +93,7 @@ def shape_of(node: Aggregate, windows: Windows, early: Chain | None) -> Aggregat
         distinct=tuple(distinct),
         outputs=(*shown, *_window_outputs(node), *results),
         early=early,
+        combined=combined,
     )
 
 

@@ -13,8 +13,10 @@ from penstock.codecs.frames import polars_type
 from penstock.expressions.compile import compile_expression
 from penstock.expressions.nodes import Expr
 from penstock.model.batch import PENDING_COLUMN
+from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
+from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
     filter_stage,
@@ -23,31 +25,40 @@ from penstock_processor.compile.stages import (
     rename_stage,
 )
 from penstock_processor.compile.targets import completeness, keeps_event_time, operation, windows_of
+from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
     AppPlan,
     Filter,
+    FinalAggregate,
     IntervalJoin,
     Named,
     Node,
+    Part,
+    PartialAggregate,
     Project,
+    Repartition,
     Scan,
     SourcePlan,
     Statement,
     Union,
     WindowAssign,
 )
-from penstock_processor.operators.aggregate import LAST_WINDOW, SLOT, WindowAggregate
+from penstock_processor.logical.stages import watermarks_name
+from penstock_processor.operators.aggregate import SLOT, WindowAggregate
 from penstock_processor.operators.chain import Chain, ChainOperator, FilterStage, ProjectStage
 from penstock_processor.operators.engine import AppEngine
 from penstock_processor.operators.interface import Engine
 from penstock_processor.operators.join import IntervalJoinOperator, JoinSide, key_name, time_name
+from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
+from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
 from penstock_processor.operators.sink import Sink
 from penstock_processor.operators.step import AT, SLICE, Operator, Stateful
 from penstock_processor.operators.union import UnionOperator
 from penstock_processor.operators.watermarks import Watermarks
 from penstock_processor.operators.window_assign import WindowAssignOperator
+from penstock_processor.operators.windows import Windows
 
 __all__ = ["build_engine"]
 
@@ -61,14 +72,16 @@ def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
     writers: dict[str, list[str]] = defaultdict(list)
     for statement in plan.statements:
         writers[statement.target].append(statement.name)
-    scanned = {name: sorted(_scans(statement.plan)) for name, statement in statements.items()}
+    scanned = {
+        name: sorted({scan.relation for scan in scans_of(statement.plan)}) for name, statement in statements.items()
+    }
     read = {relation for names in scanned.values() for relation in names}
-    relations = {name: _relation(plan.sources[name], writers.get(name, [])) for name in sorted(read)}
+    relations = {name: _relation(plan, plan.sources[name], writers.get(name, [])) for name in sorted(read)}
     order = TopologicalSorter({f"statement {name}": [f"relation {r}" for r in scanned[name]] for name in statements})
     for name in read:
         order.add(f"relation {name}", *(f"statement {writer}" for writer in writers.get(name, [])))
     seen: Counter[str] = Counter()
-    sinks: dict[str, Sink] = {}
+    sinks: dict[str, Sink | RepartitionSink] = {}
     stateful: list[Stateful] = []
     for name, statement in statements.items():
         identity = _digest(f"{statement.identity}|{statement.target}|{plan.sources[statement.target].spec.emit}")
@@ -77,7 +90,7 @@ def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
         builder = _StatementBuilder(plan, place)
         sinks[name] = builder.sink(statement, writers=len(writers[statement.target]))
         stateful += builder.stateful
-    schedule: list[Sink | Relation] = []
+    schedule: list[Sink | RepartitionSink | Relation] = []
     for step in order.static_order():
         kind, _, name = step.partition(" ")
         if kind == "statement":
@@ -90,6 +103,7 @@ def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
         stateful=stateful,
         vouched=frozenset(n for n, s in statements.items() if keeps_event_time(s, plan.sources[s.target])),
         durable=durable,
+        told={name: watermarks_name(plan.name, name) for name, relation in relations.items() if relation.own},
     )
 
 
@@ -101,9 +115,11 @@ class _StatementBuilder:
         self._place = place
         self.stateful: list[Stateful] = []
 
-    def sink(self, statement: Statement, *, writers: int) -> Sink:
-        """The whole statement, its columns under the target's names."""
+    def sink(self, statement: Statement, *, writers: int) -> Sink | RepartitionSink:
+        """The whole statement, its columns under the target's names; or a part that ends in a repartition stream."""
         target = self._plan.sources[statement.target].spec
+        if isinstance(statement.plan, Repartition):
+            return self._repartition(statement, statement.plan, target)
         names = [column.name for column in target.columns]
         top = statement.plan
         if isinstance(top, Project):
@@ -112,7 +128,27 @@ class _StatementBuilder:
         else:
             root = self._build(top, (rename_stage(top.fields, names),), path="0", at_sink=True)
         op = operation(statement, target, writers=writers)
-        return Sink(statement.name, target, root=root, op=op, complete=completeness(statement.plan))
+        return Sink(statement.name, target, root=root, op=op, complete=completeness(statement.undivided))
+
+    def _repartition(self, statement: Statement, node: Repartition, target: StreamSpec) -> RepartitionSink:
+        below, part = node.input, self._plan.part
+        by = node.by
+        columns: list[str] | None = None
+        if isinstance(below, PartialAggregate):
+            names = [key.name for key in below.of.keys]
+            by = tuple(f"$k{names.index(name)}" for name in node.by)
+        else:
+            columns = [field.name for field in node.fields]
+        return RepartitionSink(
+            statement.name,
+            statement.label,
+            target,
+            root=self._build(below, (), path="0"),
+            spread=spread_of(node.route, by, part=part),
+            columns=columns,
+            required=node.required,
+            dropped=node.dropped,
+        )
 
     def _build(self, node: Node, above: tuple[Planned, ...], *, path: str, at_sink: bool = False) -> Operator:
         """The operator of `node` with the stateless stages `above` it, innermost first."""
@@ -134,6 +170,14 @@ class _StatementBuilder:
                 return _chained(self._assign(node, path), above)
             case Aggregate():
                 return self._aggregate(node, above, path=path, at_sink=at_sink)
+            case PartialAggregate():
+                return self._partial(node, path=path)
+            case FinalAggregate():
+                windows = windows_of(node.of.input, sliced=not by_window(node.of))
+                source = ScanOperator(node.input.relation)
+                return self._grouped(
+                    node.of, source, windows, above, path=path, at_sink=at_sink, combined=node.combined
+                )
             case IntervalJoin():
                 return self._join(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
@@ -156,18 +200,32 @@ class _StatementBuilder:
         return WindowAssignOperator(source, windows_of(node), time_column=node.time_column, dtypes=dtypes)
 
     def _aggregate(self, node: Aggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
-        early = node.early and at_sink
+        source, windows = self._arguments(node, path)
+        return self._grouped(node, source, windows, above, path=path, at_sink=at_sink)
+
+    def _partial(self, node: PartialAggregate, *, path: str) -> Operator:
+        source, windows = self._arguments(node.of, path)
+        shape = shape_of(node.of, windows, None)
+        accumulators = shape.accumulators if node.combined else None
+        return PartialAggregateOperator(source, windows, keys=shape.key_names, accumulators=accumulators)
+
+    def _arguments(self, node: Aggregate, path: str) -> tuple[Operator, Windows]:
+        """Rows with their slice (or window), keys and arguments."""
         per_window = by_window(node)
         windows = windows_of(node.input, sliced=not per_window)
         if per_window:
             hidden = (AT, SLICE, LAST_WINDOW)
-            source = _chained(self._assign(node.input, path), (argument_stage(node),), hidden=hidden)
-        else:
-            stage = argument_stage(node, windows.slice_of(pl.col(node.input.time_column)))
-            stage = Planned(stage.stage, stage.reads | {node.input.time_column})
-            source = self._build(node.input.input, (stage,), path=f"{path}.0")
+            return _chained(self._assign(node.input, path), (argument_stage(node),), hidden=hidden), windows
+        stage = argument_stage(node, windows.slice_of(pl.col(node.input.time_column)))
+        stage = Planned(stage.stage, stage.reads | {node.input.time_column})
+        return self._build(node.input.input, (stage,), path=f"{path}.0"), windows
+
+    def _grouped(self, node: Aggregate, source: Operator, windows: Windows, above: tuple[Planned, ...], *, path: str,
+                 at_sink: bool, combined: bool = False) -> Operator:  # fmt: skip
+        early = node.early and at_sink
         chain = _chain(above, hidden=(AT, SLOT, PENDING_COLUMN), marking=True) if early else None
-        operator = WindowAggregate(source, shape_of(node, windows, chain), f"{self._place}.{path}")
+        shape = shape_of(node, windows, chain, combined=combined)
+        operator = WindowAggregate(source, shape, f"{self._place}.{path}")
         self.stateful.append(operator)
         return operator if early or not above else _chained(operator, above)
 
@@ -215,34 +273,44 @@ def _chained(source: Operator, stages: Sequence[Planned], *, hidden: tuple[str, 
     return ChainOperator(source, _chain(stages, hidden=hidden, input_errors=input_errors))
 
 
-def _relation(source: SourcePlan, writers: Sequence[str]) -> Relation:
+def _relation(plan: AppPlan, source: SourcePlan, writers: Sequence[str]) -> Relation:
     spec = source.spec
+    if spec.internal:
+        return _repartition_relation(spec, plan.part)
     computed = []
     for each in source.computed:
         made = compile_expression(each.expr)
         computed.append(Computed(each.name, made.value, made.error))
     clock = watermark = None
+    own: list[str] = []
     if source.watermark is not None:
         made = compile_expression(source.watermark.expr)
         watermark = made.value if made.error is None else pl.when(made.error.is_null()).then(made.value)
-        channels = writers or [str(partition) for partition in range(spec.partitions)]
+        channels, own = (list(writers), []) if writers else _channels(spec, plan.part)
         shape = f"{spec.columns}|{source.watermark.column}"
         clock = Watermarks(f"watermark:{spec.name}:{_digest(shape)}", channels)
     columns = [column.name for column in spec.columns]
-    return Relation(spec.name, columns, computed=computed, watermark=watermark, clock=clock)
+    return Relation(spec.name, columns, computed=computed, watermark=watermark, clock=clock, own=own)
 
 
-def _scans(node: Node) -> set[str]:
-    match node:
-        case Scan():
-            return {node.relation}
-        case Filter() | Project() | WindowAssign() | Aggregate():
-            return _scans(node.input)
-        case Union():
-            return {name for branch in node.inputs for name in _scans(branch)}
-        case IntervalJoin():
-            return _scans(node.left) | _scans(node.right)
-    raise TypeError(f"no operator for {type(node).__name__}")
+def _repartition_relation(spec: StreamSpec, part: Part | None) -> Relation:
+    """A channel for each writer; rows come with whatever columns their writer gave them."""
+    writers = range(1) if part is None else range(part.partition * part.parallelism, part.after_last_writer)
+    clock = Watermarks(f"watermark:{spec.name}", [str(writer) for writer in writers])
+    return Relation(spec.name, (), computed=(), watermark=None, clock=clock)
+
+
+def _channels(spec: StreamSpec, part: Part | None) -> tuple[list[str], list[str]]:
+    """Channels of a source: its partitions; of a task its own ones, then the other tasks (`runtime.other_tasks`).
+
+    The second list: its own ones, if there are others.
+    """
+    partitions = [str(partition) for partition in range(spec.partitions)]
+    if part is None:
+        return partitions, []
+    own = partitions[part.partition :: part.parallelism]
+    others = [spec.partitions + task for task in range(part.parallelism) if task != part.partition]
+    return [*own, *(str(channel) for channel in others)], own
 
 
 def _digest(text: str) -> str:

@@ -34,6 +34,7 @@ class TableContext:
     written: bool  # some statement writes to it
     idle_timeout_ms: int | None  # SET 'table.exec.source.idle-timeout'
     limits: SqlLimits
+    parallelism: int = 1  # SET 'parallelism.default'
 
 
 def bind_table(
@@ -65,6 +66,7 @@ def bind_table(
         columns={c.name: c for c in columns},
         primary_key=key,
         findings=findings,
+        parallelism=context.parallelism,
     )
     if not usable:
         return None
@@ -302,7 +304,7 @@ def _spec(
         dedupe=dedupe,
         unknown=options.unknown,
         emit=options.emit,
-        **({} if options.max_ahead_s is None else {"max_ahead_s": options.max_ahead_s}),
+        max_ahead_s=86_400.0 if options.max_ahead_s is None else options.max_ahead_s,
         options={o.name: o.value for o in table.options},
         archive=not written if options.archive is None else options.archive,
     )

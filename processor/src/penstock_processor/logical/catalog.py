@@ -22,11 +22,19 @@ class Catalog:
     """Tables and views of one app."""
 
     def __init__(
-        self, script: Script, *, app: str, idle_timeout_ms: int | None, findings: Findings, limits: SqlLimits
+        self,
+        script: Script,
+        *,
+        app: str,
+        idle_timeout_ms: int | None,
+        parallelism: int,
+        findings: Findings,
+        limits: SqlLimits,
     ) -> None:
         self._declared: dict[str, CreateTable | CreateView] = {}
         self._app = app
         self._idle_timeout_ms = idle_timeout_ms
+        self._parallelism = parallelism
         self._findings = findings
         self._limits = limits
         self._binder = QueryBinder(self, limits)
@@ -71,7 +79,11 @@ class Catalog:
             self._sources[name.text] = None
             query = None if table.query is None else self.query_of(table, asked_at=name.span)
             context = TableContext(
-                self._app, table.query is not None or name.text in self._written, self._idle_timeout_ms, self._limits
+                self._app,
+                table.query is not None or name.text in self._written,
+                self._idle_timeout_ms,
+                self._limits,
+                self._parallelism,
             )
             self._sources[name.text] = bind_table(table, context, query=query, findings=self._findings)
         found = self._sources[name.text]

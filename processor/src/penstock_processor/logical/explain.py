@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from penstock.expressions.nodes import Expr
 from penstock.model.stream import StreamSpec
+from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
     AppPlan,
     Filter,
+    FinalAggregate,
     IntervalJoin,
     Node,
+    PartialAggregate,
     Project,
+    Repartition,
     Scan,
     SourcePlan,
     Statement,
@@ -18,6 +22,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
 from penstock_processor.logical.rewrite import inputs_of
+from penstock_processor.logical.stages import stages_of
 
 __all__ = ["explain_json", "explain_text"]
 
@@ -31,17 +36,44 @@ def explain_text(plan: AppPlan) -> str:
     for statement in plan.statements:
         lines += ["", f"{statement.name} -> {statement.target}"]
         lines += ["  " + line for line in tree_text(statement.plan)]
+    if plan.parallelism > 1:
+        for number, stage in enumerate(stages_of(plan)):
+            lines += ["", *_stage_lines(number, stage)]
     return "\n".join(lines) + "\n"
 
 
 def explain_json(plan: AppPlan) -> dict[str, object]:
     """The plan as plain JSON values: `app`, `settings`, `relations`, `statements` (each with its tree of nodes)."""
-    return {
+    found: dict[str, object] = {
         "app": plan.name,
         "settings": dict(sorted(plan.settings.items())),
         "relations": [_relation_json(source) for source in plan.sources.values()],
         "statements": [_statement_json(statement) for statement in plan.statements],
     }
+    if plan.parallelism > 1:
+        found["parallelism"] = plan.parallelism
+        found["stages"] = [
+            {"reads": _reads(stage), "statements": [_statement_json(statement) for statement in stage.statements]}
+            for stage in stages_of(plan)
+        ]
+    return found
+
+
+def _stage_lines(number: int, stage: AppPlan) -> list[str]:
+    """What each task of a stage does."""
+    reads = ", ".join(name_text(name) for name in _reads(stage)) or "nothing"
+    lines = [f"stage {number}, {stage.parallelism} tasks, reads {reads}"]
+    for statement in stage.statements:
+        lines.append(f"  {statement.name} -> {name_text(statement.target)}")
+        lines += ["    " + line for line in tree_text(statement.plan)]
+    return lines
+
+
+def _reads(stage: AppPlan) -> list[str]:
+    """Streams that a stage's tasks read from the log."""
+    written = {statement.target for statement in stage.statements}
+    scanned = {scan.relation for statement in stage.statements for scan in scans_of(statement.plan)}
+    return sorted(scanned - written)
 
 
 def _relation_lines(source: SourcePlan) -> list[str]:
@@ -158,6 +190,11 @@ def _node_json(node: Node) -> dict[str, object]:
                 ],
                 "early": node.early,
             }
+        case Repartition():
+            found |= {"route": node.route.value, "by": list(node.by)}
+        case PartialAggregate() | FinalAggregate():
+            found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.of.keys]}
+            found |= {"combined": node.combined}
         case IntervalJoin():
             found |= {
                 "left_keys": [expr_text(e) for e in node.left_keys],

@@ -34,7 +34,11 @@ class Option:
 KNOWN: dict[str, Option] = {
     "connector": Option("any", "'penstock'."),
     "key": Option("any", "Columns of the partition key, also the envelope's `k`; the primary key for tables."),
-    "partitions": Option("source", "Number of partitions, fixed at creation; 1 by default."),
+    "partitions": Option(
+        "source",
+        "Number of partitions, fixed at creation; 1 by default. With 'parallelism.default' a multiple of it, and it "
+        "by default; derived tables have just as many.",
+    ),
     "publish": Option("derived", "'true' (default): subscribers may read it as a topic."),
     "store": Option("derived", "'true' (default): kept in the store and served by the data service."),
     "scope": Option("any", "Scope that a subscriber needs; `<name>:read` by default."),
@@ -76,9 +80,13 @@ def read_options(
     columns: Mapping[str, object],
     primary_key: tuple[str, ...],
     findings: Findings,
+    parallelism: int = 1,
 ) -> TableOptions:
-    """Reads and checks the options of one table; what is wrong is noted in `findings` and left at its default."""
-    reader = _Reader(relation, columns, primary_key, findings)
+    """Reads and checks the options of one table; what is wrong is noted in `findings` and left at its default.
+
+    `parallelism`: tasks that share the app, each with partitions of its own.
+    """
+    reader = _Reader(relation, columns, primary_key, findings, parallelism)
     given: dict[str, OptionText] = {}
     for option in written:
         if option.name in given:
@@ -111,9 +119,15 @@ class _Reader:
     """Reads one value each; a wrong one is noted at its place and becomes None."""
 
     def __init__(
-        self, relation: Relation, columns: Mapping[str, object], primary_key: tuple[str, ...], findings: Findings
+        self,
+        relation: Relation,
+        columns: Mapping[str, object],
+        primary_key: tuple[str, ...],
+        findings: Findings,
+        parallelism: int,
     ) -> None:
         self._relation = relation
+        self._parallelism = parallelism
         self._columns = columns
         self._primary_key = primary_key
         self._findings = findings
@@ -149,12 +163,28 @@ class _Reader:
                 remedy="Give it to a derived table: CREATE TABLE name WITH (...) AS SELECT * FROM this one.",
             )
             return False
-        if known.on == "source" and not source and not (option.name == "partitions" and option.value == "1"):
+        if option.name == "partitions" and not source:
+            return self._derived_partitions(option)
+        if known.on == "source" and not source:
             self._findings.add(
                 option.span,
                 "option_misplaced",
                 message=f"'{option.name}' belongs to a source in this version; a statement writes this table.",
                 remedy=f"Remove '{option.name}' here, or give it to the source that events come into.",
+            )
+            return False
+        return True
+
+    def _derived_partitions(self, option: OptionText) -> bool:
+        """Each task writes one partition of a derived table."""
+        if option.value != str(self._parallelism):
+            self._findings.add(
+                option.span,
+                "option_misplaced",
+                message=f"A table that statements write has as many partitions as tasks write it: "
+                f"{self._parallelism}.",
+                remedy="Remove 'partitions' here, or set the number of tasks with SET 'parallelism.default' = "
+                f"'{option.value[:9]}' if its sources are to be shared as well.",
             )
             return False
         return True
@@ -194,7 +224,7 @@ class _Reader:
 
     def partitions(self, option: OptionText | None) -> int:
         if option is None:
-            return 1
+            return self._parallelism
         if (
             not option.value.isascii()
             or not option.value.isdigit()
@@ -206,7 +236,17 @@ class _Reader:
                 f"'{option.value}' is not a number of partitions.",
                 f"Write a number from 1 to {PARTITIONS_MAX}.",
             )
-            return 1
+            return self._parallelism
+        if int(option.value) % self._parallelism:
+            more = -(-int(option.value) // self._parallelism) * self._parallelism
+            self._bad(
+                option,
+                "bad_option",
+                f"{option.value} partitions cannot be shared evenly by {self._parallelism} tasks "
+                "('parallelism.default').",
+                f"Write '{more}' or another multiple of {self._parallelism}, or change 'parallelism.default'.",
+            )
+            return self._parallelism
         return int(option.value)
 
     def flag(self, option: OptionText | None) -> bool | None:

@@ -7,10 +7,12 @@ from enum import StrEnum
 
 from penstock.expressions.nodes import Expr, Span
 from penstock.model.stream import StreamSpec
+from penstock.model.task import task_name
 from penstock.model.types import DataType
 
-__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "IntervalJoin", "Named", "Node", "Project",
-           "Scan", "SourcePlan", "Statement", "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
+__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "FinalAggregate", "IntervalJoin", "Named",
+           "Node", "Part", "PartialAggregate", "Project", "Repartition", "Route", "Scan", "SourcePlan", "Statement",
+           "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,63 @@ class IntervalJoin(Node):
     residual: Expr | None
 
 
+class Route(StrEnum):
+    """Which task reads a row of a repartition stream: by the hash of columns, that of the same number, the first."""
+
+    HASH = "hash"
+    SAME = "same"
+    FIRST = "first"
+
+
+@dataclass(frozen=True, slots=True)
+class Repartition(Node):
+    """Top of the part of a statement that writes a repartition stream. `by`: columns of `input` (HASH only).
+
+    Rows that could not be taken behind the stream are rejected here, where their event is known: `required` has the
+    column that must have a value, the code and the detail. Rows with NULL in `dropped` are of no use there.
+    """
+
+    input: Node
+    route: Route
+    by: tuple[str, ...] = ()
+    required: tuple[tuple[str, str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartialAggregate(Node):
+    """What is left of `of` in front of a repartition stream: rows judged, and `combined` by window and key.
+
+    Fields: the keys of `of`. Not combined (COUNT DISTINCT and its like): the rows with their arguments.
+    """
+
+    of: Aggregate
+    combined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinalAggregate(Node):
+    """`of` over what its PartialAggregate wrote; same fields."""
+
+    input: Scan
+    of: Aggregate
+    combined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one task of a parallel app does: this stage, for this partition of `parallelism`."""
+
+    stage: int
+    partition: int
+    parallelism: int
+
+    @property
+    def after_last_writer(self) -> int:
+        """The partitions of a repartition stream that this task reads end before it."""
+        return (self.partition + 1) * self.parallelism
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One INSERT INTO or CREATE TABLE AS: `plan` (fields in the target's column order and types) goes to `target`.
@@ -168,6 +227,18 @@ class Statement:
     text: str
     identity: str
     span: Span
+    of: str = ""  # the statement that this is a part of, in a stage of a parallel app; empty: itself
+    whole: Node | None = None  # that statement's plan before it was divided
+
+    @property
+    def label(self) -> str:
+        """The name under which people know it."""
+        return self.of or self.name
+
+    @property
+    def undivided(self) -> Node:
+        """The plan as it was before the app was divided into stages."""
+        return self.whole or self.plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +250,10 @@ class AppPlan:
     sources: dict[str, SourcePlan]  # every CREATE TABLE by name, also those written to
     statements: tuple[Statement, ...]
     settings: dict[str, str]  # SET 'key' = 'value'
+    parallelism: int = 1
+    part: Part | None = None  # of a stage: which task's plan this is; None: the whole app
+
+    @property
+    def task(self) -> str:
+        """Name of the task that runs this plan."""
+        return self.name if self.part is None else task_name(self.name, self.part.stage, self.part.partition)

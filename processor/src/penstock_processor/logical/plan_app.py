@@ -13,7 +13,8 @@ from penstock_processor.logical.check import early
 from penstock_processor.logical.identity import identity_of
 from penstock_processor.logical.plan import AppPlan, Node, SourcePlan, Statement
 from penstock_processor.logical.rules.apply import apply_rules
-from penstock_processor.logical.settings import idle_timeout_ms, read_settings
+from penstock_processor.logical.settings import idle_timeout_ms, parallelism, read_settings
+from penstock_processor.logical.stages import stages_of
 from penstock_processor.sql.findings import Findings
 from penstock_processor.sql.limits import DEFAULT_LIMITS, SqlLimits
 from penstock_processor.sql.parse import parse_script
@@ -27,7 +28,14 @@ def plan_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> AppP
     script = parse_script(sql, limits)
     findings = Findings()
     settings = read_settings(script, findings)
-    catalog = Catalog(script, app=name, idle_timeout_ms=idle_timeout_ms(settings), findings=findings, limits=limits)
+    catalog = Catalog(
+        script,
+        app=name,
+        idle_timeout_ms=idle_timeout_ms(settings),
+        parallelism=parallelism(settings),
+        findings=findings,
+        limits=limits,
+    )
     sources = _declared(script, catalog, findings)
     statements = _statements(script, catalog, findings)
     if not findings:
@@ -41,7 +49,9 @@ def plan_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> AppP
         )
     if findings:
         raise SqlErrors(findings.sorted())
-    return AppPlan(name, sql, sources, statements, settings)
+    plan = AppPlan(name, sql, sources, statements, settings, parallelism(settings))
+    stages_of(plan)  # what cannot be shared is refused here
+    return plan
 
 
 def check_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> list[SqlError]:

@@ -11,10 +11,14 @@ from penstock_processor.logical.plan import (
     Aggregate,
     AggregateCall,
     Filter,
+    FinalAggregate,
     IntervalJoin,
     Named,
     Node,
+    PartialAggregate,
     Project,
+    Repartition,
+    Route,
     Scan,
     Union,
     WindowAssign,
@@ -67,9 +71,13 @@ def node_line(node: Node, *, typed: bool = False) -> str:
         case WindowAssign():
             return _window(node)
         case Aggregate():
-            by = [*(_named(k, typed=typed) for k in node.keys), *node.window_columns]
-            calls = ", ".join(_aggregate_call(c, typed=typed) for c in node.calls) or "nothing else"
-            return f"Aggregate by {', '.join(by)}: {calls}{' [early]' if node.early else ''}"
+            return f"Aggregate {_grouping(node, typed=typed)}{' [early]' if node.early else ''}"
+        case PartialAggregate():
+            return f"{'PartialAggregate' if node.combined else 'Rows to aggregate'} {_grouping(node.of, typed=typed)}"
+        case FinalAggregate():
+            return f"FinalAggregate {_grouping(node.of, typed=typed)}{' [early]' if node.of.early else ''}"
+        case Repartition():
+            return _repartition(node)
         case Union():
             return "Union"
         case IntervalJoin():
@@ -136,6 +144,22 @@ def _named(named: Named, *, typed: bool) -> str:
     text = expr_text(named.expr, typed=typed)
     plain = isinstance(named.expr, ColumnRef) and named.expr.name == named.name
     return text if plain else f"{text} AS {name_text(named.name)}"
+
+
+def _grouping(node: Aggregate, *, typed: bool) -> str:
+    by = [*(_named(k, typed=typed) for k in node.keys), *node.window_columns]
+    calls = ", ".join(_aggregate_call(c, typed=typed) for c in node.calls) or "nothing else"
+    return f"by {', '.join(by)}: {calls}"
+
+
+def _repartition(node: Repartition) -> str:
+    match node.route:
+        case Route.HASH:
+            return f"Repartition by {', '.join(name_text(name) for name in node.by)}"
+        case Route.SAME:
+            return "Repartition to the same partition"
+        case Route.FIRST:
+            return "Repartition to the first partition"
 
 
 def _window(node: WindowAssign) -> str:

@@ -7,7 +7,18 @@ from dataclasses import replace
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, walk
 from penstock.model.types import BOOLEAN
-from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Node, Project, Union, WindowAssign
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Filter,
+    FinalAggregate,
+    IntervalJoin,
+    Node,
+    PartialAggregate,
+    Project,
+    Repartition,
+    Union,
+    WindowAssign,
+)
 
 __all__ = ["all_of", "columns_read", "conjuncts", "inputs_of", "is_plain", "replace_columns", "with_inputs"]
 
@@ -47,8 +58,10 @@ def all_of(terms: Iterable[Expr]) -> Expr | None:
 def inputs_of(node: Node) -> tuple[Node, ...]:
     """The nodes that `node` reads, left to right."""
     match node:
-        case Filter() | Project() | WindowAssign() | Aggregate():
+        case Filter() | Project() | WindowAssign() | Aggregate() | Repartition() | FinalAggregate():
             return (node.input,)
+        case PartialAggregate():
+            return (node.of.input,)
         case Union():
             return node.inputs
         case IntervalJoin():

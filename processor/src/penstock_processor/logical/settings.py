@@ -6,9 +6,12 @@ from penstock_processor.logical.durations import duration_ms
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import OptionText, Script, Setting
 
-__all__ = ["IDLE_TIMEOUT", "idle_timeout_ms", "read_settings"]
+__all__ = ["IDLE_TIMEOUT", "PARALLELISM", "PARALLELISM_MAX", "idle_timeout_ms", "parallelism", "read_settings"]
 
 IDLE_TIMEOUT = "table.exec.source.idle-timeout"
+PARALLELISM = "parallelism.default"
+#: A repartition stream has a partition for each pair of tasks.
+PARALLELISM_MAX = 16
 _UTC = ("utc", "etc/utc", "gmt", "z", "+00:00")
 _KNOWN = (
     IDLE_TIMEOUT,
@@ -16,7 +19,7 @@ _KNOWN = (
     "table.local-time-zone",
     "execution.runtime-mode",
     "pipeline.name",
-    "parallelism.default",
+    PARALLELISM,
 )
 #: Settings of a Flink cluster: deployment and tuning, without a meaning for results.
 _OF_A_CLUSTER = (
@@ -54,8 +57,25 @@ def idle_timeout_ms(settings: dict[str, str]) -> int | None:
     return duration_ms(settings.get(IDLE_TIMEOUT, "")) or None
 
 
+def parallelism(settings: dict[str, str]) -> int:
+    """Tasks that each stage of the app is divided into; 1 unless it is set to a good number."""
+    value = settings.get(PARALLELISM, "1")
+    return int(value) if _is_parallelism(value) else 1
+
+
+def _is_parallelism(value: str) -> bool:
+    return value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= PARALLELISM_MAX
+
+
 def _check(option: OptionText, findings: Findings) -> None:
     key, value = option.name, option.value
+    if key == PARALLELISM and not _is_parallelism(value):
+        findings.add(
+            option.value_span,
+            "bad_option",
+            message=f"'{value}' is no number of tasks.",
+            remedy=f"Write a number from 1 to {PARALLELISM_MAX}.",
+        )
     if key not in _KNOWN and not key.startswith(_OF_A_CLUSTER):
         findings.add(
             option.span,

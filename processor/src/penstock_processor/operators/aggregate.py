@@ -19,14 +19,14 @@ from penstock.ports.log import DeltaKind, StateDelta
 from penstock_processor.operators.accumulators import Accumulator, Slots
 from penstock_processor.operators.chain import LAZY_FROM_ROWS, PASSES, Chain
 from penstock_processor.operators.distinct import DistinctFeed
+from penstock_processor.operators.lateness import on_time
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.slots import SlotTable, hashable_keys, key_columns
-from penstock_processor.operators.step import AT, NOWHERE, SLICE, Flow, Operator, Step, timestamp
+from penstock_processor.operators.step import AT, NOWHERE, SLICE, Flow, Operator, Step
 from penstock_processor.operators.windows import Windows
 
-__all__ = ["LAST_WINDOW", "SLOT", "AggregateShape", "WindowAggregate"]
+__all__ = ["SLOT", "AggregateShape", "WindowAggregate"]
 
-LAST_WINDOW = "$last"  # where rows were multiplied by their windows: whether this is the row's last one
 SLOT = "$slot"  # in the chain above early results: the slot of each
 _VISIBLE = "$visible"
 
@@ -39,7 +39,8 @@ class AggregateShape:
     """What is grouped and how. Input columns: `$slice`, `key_names`, and the arguments that `accumulators` read.
 
     `outputs` are over `$slice`, the keys and saved columns, aliased to the node's fields. `early`: the stateless
-    chain from here to the sink; with it the operator also emits while windows are open, as a changelog.
+    chain from here to the sink; with it the operator also emits while windows are open, as a changelog. `combined`:
+    the input is what PartialAggregateOperators made of the rows.
     """
 
     windows: Windows
@@ -49,6 +50,7 @@ class AggregateShape:
     distinct: tuple[DistinctFeed, ...]
     outputs: tuple[pl.Expr, ...]
     early: Chain | None = None
+    combined: bool = False
 
 
 class WindowAggregate:
@@ -60,7 +62,11 @@ class WindowAggregate:
         self._shape = shape
         self._windows = shape.windows
         self._groups = (SLICE, *shape.key_names)
-        self._partials = [partial for each in shape.accumulators for partial in each.partials]
+        self._partials = [
+            partial
+            for each in shape.accumulators
+            for partial in (each.merges[:1] if shape.combined else each.partials)  # a part has no rounding error
+        ]
         self._all = (*shape.accumulators, *(a for feed in shape.distinct for a in feed.accumulators))
         self._table = SlotTable()
         self._room = 0
@@ -72,7 +78,7 @@ class WindowAggregate:
         touched: tuple[pl.DataFrame, Slots] | None = None
         kept: list[pl.DataFrame] = []
         if flow.frame is not None and flow.frame.height:
-            rows = self._judge(flow.frame, flow.before, step)
+            rows = on_time(flow.frame, self._windows, flow.before, step)
             if rows.height:
                 touched, kept = self._absorb(rows)
         due = self._due(flow.before, flow.after) if step.advancing else []
@@ -114,25 +120,6 @@ class WindowAggregate:
     def size(self) -> int:
         """See `Stateful`."""
         return len(self._table)
-
-    def _judge(self, frame: pl.DataFrame, watermark: int | None, step: Step) -> pl.DataFrame:
-        """Rows that count: those with an event time, in a window, that are not late."""
-        slices = frame[SLICE]
-        if slices.null_count():
-            step.reject(frame.filter(slices.is_null()), "no_event_time", "the time that its window goes by is NULL")
-            frame = frame.filter(slices.is_not_null())
-        if self._windows.has_gaps:
-            frame = frame.filter(self._windows.holds(pl.col(SLICE)))
-        if watermark is None or frame.height == 0:
-            return frame
-        open_from = self._windows.first_open(watermark)
-        if frame[SLICE].min() >= open_from:  # type: ignore[operator]  # an integer: the frame is not empty
-            return frame
-        late = frame.filter(pl.col(SLICE) < open_from)
-        if LAST_WINDOW in late.columns:
-            late = late.filter(LAST_WINDOW)
-        step.reject(late, "late", f"every window of this row had fired; the watermark was at {timestamp(watermark)}")
-        return frame.filter(pl.col(SLICE) >= open_from)
 
     def _absorb(self, rows: pl.DataFrame) -> tuple[tuple[pl.DataFrame, Slots], list[pl.DataFrame]]:
         """Merge rows into their slots. Returns the groups touched, with their slots, and new DISTINCT values."""

@@ -12,6 +12,7 @@ from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import StateDelta
 from penstock_processor.operators.interface import Output, SourceBlock, StepResult
 from penstock_processor.operators.relations import Relation, Written
+from penstock_processor.operators.repartition import RepartitionSink
 from penstock_processor.operators.sink import Sink
 from penstock_processor.operators.step import Flow, Stateful, Step
 from penstock_processor.operators.watermarks import Watermarks
@@ -24,15 +25,18 @@ class AppEngine:
 
     `sources`: relations that ingest feeds. `schedule`: statements, and derived relations after all of their writers.
     `vouched`: statements whose watermark holds for the WATERMARK column of their target. `durable`: make deltas.
+    `told`: source -> the stream in which this task tells the others how far its partitions of it are.
     """
 
-    def __init__(self, sources: Sequence[Relation], schedule: Sequence[Sink | Relation], *,
-                 stateful: Sequence[Stateful], vouched: frozenset[str], durable: bool) -> None:  # fmt: skip
+    def __init__(self, sources: Sequence[Relation], schedule: Sequence[Sink | RepartitionSink | Relation], *,
+                 stateful: Sequence[Stateful], vouched: frozenset[str], durable: bool,
+                 told: Mapping[str, str] | None = None) -> None:  # fmt: skip
         self._sources = {relation.name: relation for relation in sources}
         self._schedule = tuple(schedule)
         self._derived = {item.name: item for item in schedule if isinstance(item, Relation)}
         self._vouched = vouched
         self._durable = durable
+        self._told = told or {}
         relations = (*self._sources.values(), *self._derived.values())
         self._clocks = [relation.clock for relation in relations if relation.clock is not None]
         self._state: dict[str, Stateful | Watermarks] = {each.id: each for each in stateful}
@@ -76,7 +80,7 @@ class AppEngine:
     def replay(self, statement: str, block: SourceBlock) -> StepResult:
         """See `Engine`. What the statement writes goes on to the statements that read it; nothing else moves."""
         relation = self._sources.get(block.relation) or self._derived.get(block.relation)
-        if relation is None or all(not isinstance(s, Sink) or s.statement != statement for s in self._schedule):
+        if relation is None or all(isinstance(s, Relation) or s.label != statement for s in self._schedule):
             detail = f"no statement '{statement}' that reads '{block.relation}' in this app; list them with explain"
             raise PenstockError("not_found", detail)
         step = Step(advancing=False, durable=self._durable)
@@ -89,10 +93,10 @@ class AppEngine:
             if isinstance(item, Relation):
                 step.flows[item.name] = item.chain(written[item.name], step)
                 continue
-            if item.statement == statement:
+            if item.label == statement:
                 step.flows[block.relation] = rows
             output, flow = item.run(step)
-            if item.statement == statement:
+            if item.label == statement:
                 step.flows[block.relation] = quiet[block.relation]
             outputs += [] if output is None else [output]
             written[item.target.name].append(self._written(item, flow))
@@ -102,7 +106,7 @@ class AppEngine:
         outputs: list[Output] = []
         written: dict[str, list[Written]] = defaultdict(list)
         for item in self._schedule:
-            if isinstance(item, Sink):
+            if not isinstance(item, Relation):
                 output, flow = item.run(step)
                 outputs += [] if output is None else [output]
                 written[item.target.name].append(self._written(item, flow))
@@ -110,12 +114,23 @@ class AppEngine:
                 step.flows[item.name] = item.end(written[item.name], step)
             else:
                 step.flows[item.name] = item.chain(written[item.name], step)
+        outputs += self._news()
         if self._durable:
             clocks = [clock.delta() for clock in self._clocks]
             step.deltas += [delta for delta in clocks if delta is not None]
         return StepResult(outputs, step.problems, step.deltas)
 
-    def _written(self, sink: Sink, flow: Flow) -> Written:
+    def _news(self) -> list[Output]:
+        """How far this task's partitions of the sources are that it shares with others."""
+        found = []
+        for source, stream in self._told.items():
+            relation = self._sources[source]
+            through = None if relation.clock is None else relation.clock.least_of(relation.own)
+            if through is not None:
+                found.append(Output(stream, stream, pl.DataFrame(), through))
+        return found
+
+    def _written(self, sink: Sink | RepartitionSink, flow: Flow) -> Written:
         """Rows of a statement as readers of its target see them: results that stand, not early ones."""
         frame = flow.frame
         if frame is not None and frame.height and sink.target.emit == "early":

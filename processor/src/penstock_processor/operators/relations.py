@@ -39,12 +39,14 @@ class Relation:
     """A declared relation that statements read. `columns`: physical ones, in order.
 
     `watermark`: event time up to which a row says that its channel is complete; None: no WATERMARK is declared.
+    `own`: channels of this task, where several tasks share the relation and the others' channels come from the log.
     """
 
     def __init__(self, name: str, columns: Sequence[str], *, computed: Sequence[Computed],
-                 watermark: pl.Expr | None, clock: Watermarks | None) -> None:  # fmt: skip
+                 watermark: pl.Expr | None, clock: Watermarks | None, own: Sequence[str] = ()) -> None:  # fmt: skip
         self.name = name
         self.clock = clock
+        self.own = tuple(own)
         self._columns = list(columns)
         self._watermark = watermark
         self._computed = [each.value.alias(each.name) for each in computed]
@@ -62,7 +64,7 @@ class Relation:
             return self._flow(scanned)
         before = self.clock.combined
         for block in blocks:
-            if block.frame.height or block.idle:
+            if block.frame.height or block.idle or block.woken:
                 self.clock.set_idle(str(block.partition), block.idle)
             self.clock.observe(str(block.partition), block.through_ms)
         return Flow(scanned, before, self.clock.advance())

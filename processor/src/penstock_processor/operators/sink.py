@@ -27,6 +27,7 @@ class Sink:
     def __init__(self, statement: str, target: StreamSpec, *, root: Operator, op: Op,
                  complete: Callable[[int], int]) -> None:  # fmt: skip
         self.statement = statement
+        self.label = statement
         self.target = target
         self._root = root
         self._op = op

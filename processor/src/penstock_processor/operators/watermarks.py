@@ -51,6 +51,10 @@ class Watermarks:
             self.combined = greatest(self.combined, least(active))
         return self.combined
 
+    def least_of(self, channels: Iterable[str]) -> int | None:
+        """The least watermark of those of these channels that are not idle; None if it is not known, or all are."""
+        return least(self._channels.get(channel) for channel in channels if channel not in self._idle)
+
     def end(self) -> None:
         """The input has ended."""
         self._channels = dict.fromkeys(self._channels, MAX_WATERMARK)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from penstock_processor.operators.aggregate import LAST_WINDOW
+from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.step import SLICE, Flow, Operator, Step
 from penstock_processor.operators.windows import Windows
 

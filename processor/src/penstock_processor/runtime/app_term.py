@@ -83,7 +83,7 @@ class AppTerm:
                 await asyncio.gather(self._commit, return_exceptions=True)
 
     async def _restore(self) -> tuple[AppWorker, SourceReader]:
-        found = await self._log.acquire(self._plan.name)
+        found = await self._log.acquire(self._plan.task)
 
         def build() -> AppWorker:
             engine = self._build_engine(self._plan)

@@ -10,7 +10,7 @@ from penstock.ports.log import StateDelta, Transaction
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import Engine, Output, SourceBlock, StepResult
 from penstock_processor.runtime.decode import Decoded, RowDecoder
-from penstock_processor.runtime.inputs import Lines, PartitionInput
+from penstock_processor.runtime.inputs import Lines, PartitionInput, rows_of
 from penstock_processor.runtime.outputs import OutputWriter
 from penstock_processor.runtime.rejections import Rejections, ReplayItem
 from penstock_processor.runtime.snapshots import SnapshotLedger
@@ -66,7 +66,10 @@ class AppWorker:
         self._rejections = Rejections(plan.name, settings)
         self._outputs = OutputWriter(plan, rows_max=settings.output_rows)
         self._read = read_relations(plan)
-        self._decoders = {name: RowDecoder(plan.sources[name].spec.columns) for name in self._read}
+        self._internal = {name for name, source in plan.sources.items() if source.spec.internal}
+        self._decoders = {
+            name: RowDecoder(plan.sources[name].spec.columns) for name in self._read if name not in self._internal
+        }
 
     def cycle(self, inputs: Sequence[PartitionInput], *, now_ms: int) -> CycleResult:
         """Decode and process the inputs. Sources that no statement reads are passed over."""
@@ -77,16 +80,20 @@ class AppWorker:
         for taken in inputs:
             if taken.relation not in self._read:
                 continue
+            place = taken.relation, taken.partition
+            if taken.relation in self._internal:
+                blocks.append(SourceBlock(*place, rows_of(taken), taken.through_ms, taken.idle, taken.woken))
+                continue
             lines = Lines.of(taken)
             decoded = self._decoders[taken.relation].decode(lines.text)
-            sources[taken.relation, taken.partition] = lines, decoded
-            blocks.append(SourceBlock(taken.relation, taken.partition, decoded.frame, taken.through_ms, taken.idle))
+            sources[place] = lines, decoded
+            blocks.append(SourceBlock(*place, decoded.frame, taken.through_ms, taken.idle, taken.woken))
             rows_in[taken.relation] = rows_in.get(taken.relation, 0) + decoded.frame.height
             rejected += self._rejections.undecodable(taken, lines, bad=decoded.bad, now_ms=now_ms)
         step = self._engine.step(blocks) if blocks else StepResult([], [], [])
         rejected += self._rejections.of_rows(step.problems, sources, now_ms=now_ms)
         transaction = Transaction(
-            app=self._plan.name,
+            app=self._plan.task,
             term=self._term,
             consumed=[consumed for taken in inputs if (consumed := taken.consumed) is not None],
             appends=self._outputs.batches(step.outputs),
@@ -94,7 +101,7 @@ class AppWorker:
             deltas=self._compacted(step.deltas),
             dropped_operators=self._take_dropped(),
         )
-        return CycleResult(transaction, _counts(rows_in, step.outputs, rejected))
+        return CycleResult(transaction, _counts(rows_in, self._shown(step.outputs), rejected))
 
     def replay(self, items: Sequence[ReplayItem], *, now_ms: int) -> CycleResult:
         """Feed corrected events to the one statement that rejected them; all of `items` are replayed together."""
@@ -113,7 +120,7 @@ class AppWorker:
                 failed += [(statement, problem.code, problem.detail) for problem in step.problems[:1]]
             rejected += self._rejections.of_replay(item, failed, now_ms=now_ms)
         transaction = Transaction(
-            app=self._plan.name,
+            app=self._plan.task,
             term=self._term,
             appends=self._outputs.batches(outputs),
             rejected=rejected,
@@ -121,11 +128,15 @@ class AppWorker:
             replayed=[item.event.id for item in items],
             dropped_operators=self._take_dropped(),
         )
-        return CycleResult(transaction, _counts({}, outputs, rejected))
+        return CycleResult(transaction, _counts({}, self._shown(outputs), rejected))
 
     def state_sizes(self) -> dict[str, int]:
         """Rows of state per operator."""
         return self._engine.state_sizes()
+
+    def _shown(self, outputs: Sequence[Output]) -> list[Output]:
+        """Outputs that people see."""
+        return [output for output in outputs if output.target not in self._internal]
 
     def _decoder(self, relation: str) -> RowDecoder:
         found = self._decoders.get(relation)

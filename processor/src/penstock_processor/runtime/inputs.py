@@ -6,12 +6,15 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
+from penstock.codecs.arrow import decode_frame
 from penstock.codecs.ndjson import decode_lines
 from penstock.errors import PenstockError
-from penstock.model.batch import Batch, Encoding
+from penstock.model.batch import OP_COLUMN, Batch, Encoding
 from penstock.ports.log import Consumed
 
-__all__ = ["Lines", "PartitionInput", "bounded"]
+__all__ = ["Lines", "PartitionInput", "bounded", "rows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class PartitionInput:
     """Batches of one source partition from offset `start` on, and what else the log says about it.
 
     `expected` is the committed position (None: none yet); `through_ms`: the source is complete up to here once these
-    batches are consumed; `idle`: it has been silent for its idle timeout.
+    batches are consumed; `idle`: it has been silent for its idle timeout; `woken`: it is silent no longer.
     """
 
     relation: str
@@ -29,6 +32,7 @@ class PartitionInput:
     batches: Sequence[Batch] = ()
     through_ms: int | None = None
     idle: bool = False
+    woken: bool = False
 
     @property
     def next(self) -> int:
@@ -81,6 +85,17 @@ class Lines:
         """Offset of the event on `line`."""
         batch = bisect_right(self.first_lines, line) - 1
         return self.first_offsets[batch] + line - self.first_lines[batch]
+
+
+def rows_of(taken: PartitionInput) -> pl.DataFrame:
+    """Rows of a repartition stream's batches, in order; those before `start` are left out."""
+    frames = []
+    for batch in taken.batches:
+        if batch.encoding is not Encoding.ARROW:
+            place = f"{batch.stream}/{batch.partition} at {batch.first}"
+            raise PenstockError("internal", f"{place}: a repartition batch is ARROW, not {batch.encoding}")
+        frames.append(decode_frame(batch.payload).drop(OP_COLUMN)[max(0, taken.start - batch.base) :])
+    return pl.concat(frames) if frames else pl.DataFrame()
 
 
 def bounded(batches: Sequence[Batch], rows: int) -> Sequence[Batch]:

@@ -13,6 +13,7 @@ from penstock.model.partitioning import partitions_of
 from penstock.model.stream import StreamSpec
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import Output
+from penstock_processor.operators.repartition import READER_COLUMN
 
 __all__ = ["OutputWriter"]
 
@@ -25,6 +26,7 @@ class OutputWriter:
         self._writers: dict[str, list[str]] = {}
         for statement in plan.statements:
             self._writers.setdefault(statement.target, []).append(statement.name)
+        self._part = plan.part
         self._through: dict[str, int | None] = {}
         self._written: dict[str, int] = {}
         self._rows_max = rows_max
@@ -46,12 +48,12 @@ class OutputWriter:
         watermark_ms = self._watermark(spec.name)
         if not parts:
             if watermark_ms is not None:
-                for partition in range(spec.partitions):
+                for partition in self._places(spec):
                     yield NewBatch(spec.name, partition, Encoding.ARROW, b"", 0, watermark_ms=watermark_ms)
             return
         frame = parts[0] if len(parts) == 1 else pl.concat(parts)
         frame = frame.filter(pl.col(OP_COLUMN) != int(Op.UPDATE_BEFORE))
-        for partition, rows in _partitioned(frame, spec):
+        for partition, rows in self._partitioned(frame, spec):
             yield from self._of_partition(spec, partition, rows=rows, watermark_ms=watermark_ms)
 
     def _of_partition(
@@ -73,9 +75,31 @@ class OutputWriter:
         if not slices and watermark_ms is not None:
             yield NewBatch(spec.name, partition, Encoding.ARROW, b"", 0, watermark_ms=watermark_ms)
 
+    def _places(self, spec: StreamSpec) -> list[int]:
+        """Partitions of the target that this task writes."""
+        part = self._part
+        if part is None:
+            return list(range(spec.partitions))
+        if spec.internal == "repartition":
+            return [reader * part.parallelism + part.partition for reader in range(part.parallelism)]
+        return [part.partition]
+
+    def _partitioned(self, frame: pl.DataFrame, spec: StreamSpec) -> Iterable[tuple[int, pl.DataFrame]]:
+        """Rows by partition, also those without rows: by what the operators decided, by task, or by key."""
+        places = self._places(spec)
+        if READER_COLUMN in frame.columns:
+            readers = frame[READER_COLUMN]
+            frame = frame.drop(READER_COLUMN)
+            return [(place, frame.filter(readers == reader)) for reader, place in enumerate(places)]
+        if len(places) == 1:
+            return [(places[0], frame)]
+        columns = list(spec.key or spec.primary_key) or [c.name for c in spec.columns]
+        keyed = pl.Series(partitions_of(frame_keys(frame, columns), spec.partitions), dtype=pl.Int64)
+        return [(place, frame.filter(keyed == place)) for place in places]
+
     def _watermark(self, target: str) -> int | None:
         """The target's watermark if it has moved since it was last written."""
-        known = [self._through.get(name) for name in self._writers[target]]
+        known = [self._through.get(name) for name in self._writers.get(target, [target])]
         through = [ms for ms in known if ms is not None]
         if len(through) < len(known):
             return None  # a writer without event time, or not heard of since the restore
@@ -92,12 +116,3 @@ def _times(frame: pl.DataFrame, column: str | None) -> tuple[int | None, int | N
     times = frame[column].cast(pl.Int64)
     low, high = times.min(), times.max()
     return (low, high) if isinstance(low, int) and isinstance(high, int) else (None, None)
-
-
-def _partitioned(frame: pl.DataFrame, spec: StreamSpec) -> Iterable[tuple[int, pl.DataFrame]]:
-    """Rows by the partition of their key, chosen as at the edge, so that equal keys meet."""
-    if spec.partitions == 1:
-        return [(0, frame)]
-    columns = list(spec.key or spec.primary_key) or [c.name for c in spec.columns]
-    places = pl.Series(partitions_of(frame_keys(frame, columns), spec.partitions), dtype=pl.Int64)
-    return [(partition, frame.filter(places == partition)) for partition in range(spec.partitions)]

@@ -9,7 +9,8 @@ from penstock.ports.clock import Clock
 from penstock.ports.log import Head, Log
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.runtime.inputs import PartitionInput, bounded
-from penstock_processor.runtime.topology import read_relations, source_partitions
+from penstock_processor.runtime.other_tasks import OtherTasks
+from penstock_processor.runtime.topology import followed_sources, input_partitions, read_relations
 from penstock_processor.settings import ProcessorSettings
 
 __all__ = ["SourceReader"]
@@ -36,22 +37,28 @@ class SourceReader:
         self._clock = clock
         self._settings = settings
         self._read = read_relations(plan)
-        self._partitions = source_partitions(plan)
+        self._partitions = input_partitions(plan)
+        self._internal = {name for name, source in plan.sources.items() if source.spec.internal}
         self._next: dict[StreamPartition, int | None] = {key: positions.get(key) for key in self._partitions}
         self._through: dict[StreamPartition, int] = {}
         self._idle_after_s = {key: self._idle_s(plan, key[0]) for key in self._partitions}
         self._active_s = dict.fromkeys(self._partitions, clock.monotonic_s())
         self._idle: set[StreamPartition] = set()
+        self._others = [
+            OtherTasks(log, clock, plan=plan, source=name, stream=stream, idle_after_s=self._idle_s(plan, name))
+            for name, stream in followed_sources(plan)
+        ]
 
     @property
     def streams(self) -> Sequence[str]:
         """Names of the sources, for `Log.wait`."""
-        return sorted({stream for stream, _ in self._partitions})
+        followed = {stream for other in self._others for stream in (other.source, other.stream)}
+        return sorted({stream for stream, _ in self._partitions} | followed)
 
     def through(self) -> dict[str, int]:
         """Per source, the least explicit watermark of its partitions (only where all have one)."""
         found: dict[str, int] = {}
-        for stream in self.streams:
+        for stream in {stream for stream, _ in self._partitions} - self._internal:
             marks = [self._through.get(key) for key in self._partitions if key[0] == stream]
             known = [ms for ms in marks if ms is not None]
             if len(known) == len(marks):
@@ -65,6 +72,8 @@ class SourceReader:
             taken = await self._next_of(key)
             if taken is not None:
                 inputs.append(taken)
+        for others in self._others:
+            inputs += await others.next_inputs()
         return inputs
 
     def until_idle_s(self) -> float | None:
@@ -75,6 +84,7 @@ class SourceReader:
             for key, after_s in self._idle_after_s.items()
             if after_s is not None and key not in self._idle
         ]
+        waits += [wait_s for others in self._others if (wait_s := others.until_idle_s()) is not None]
         return max(0.0, min(waits)) if waits else None
 
     async def _next_of(self, key: StreamPartition) -> PartitionInput | None:
@@ -93,6 +103,9 @@ class SourceReader:
             taken = await self._with_batches(taken, head)
         if head.watermark_ms is not None and taken.next >= head.next:
             taken = self._with_through(taken, head.watermark_ms)
+        elif stream in self._internal:
+            marks = [batch.watermark_ms for batch in taken.batches if batch.watermark_ms is not None]
+            taken = self._with_through(taken, marks[-1]) if marks else taken
         taken = self._with_idleness(taken)
         if taken.consumed is None and taken.through_ms is None and not taken.idle:
             return None
@@ -139,6 +152,8 @@ class SourceReader:
 
     def _idle_s(self, plan: AppPlan, relation: str) -> float | None:
         source = plan.sources[relation]
+        if source.spec.internal:
+            return None  # its writer says how far it is, as long as it works; idleness was judged at the source
         if source.idle_timeout_ms is not None:
             return source.idle_timeout_ms / 1000
         return self._settings.idle_timeout_s if source.spec.partitions > 1 else None

@@ -1,0 +1,255 @@
+"""An app that several tasks share: its plan, cut into stages where rows move to the task that owns their key.
+
+Stage 0 reads the sources, each later one only repartition streams of earlier ones; what is chained in memory is in
+one stage. Task p of a stage reads its share of the inputs and writes partition p of the app's streams and tables. A
+repartition stream has a partition for each pair of tasks (reader r, writer w: r * N + w), so that each has one writer
+and its watermark is that writer's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from penstock.expressions.nodes import ColumnRef, Expr
+from penstock.model.stream import Column, Relation, StreamSpec
+from penstock_processor.logical.distribution import (
+    ANYWHERE,
+    Spread,
+    join_keys,
+    joined,
+    of_groups,
+    of_source,
+    of_union,
+    projected,
+)
+from penstock_processor.logical.identity import scans_of
+from penstock_processor.logical.plan import (
+    Aggregate,
+    AppPlan,
+    Field,
+    Filter,
+    FinalAggregate,
+    IntervalJoin,
+    Named,
+    Node,
+    Part,
+    PartialAggregate,
+    Project,
+    Repartition,
+    Route,
+    Scan,
+    SourcePlan,
+    Statement,
+    Union,
+    WindowAssign,
+)
+from penstock_processor.logical.topology import topological
+from penstock_processor.sql.findings import refusal
+
+__all__ = ["specs_of", "stages_of", "task_plans", "watermarks_name"]
+
+#: Rows are of use until the readers have committed; they are never deleted before.
+RETENTION_S = 600.0
+
+_Cut = tuple[Node, int, Spread]  # a node, the stage that it is in, and how its rows are spread
+
+
+def stages_of(plan: AppPlan) -> tuple[AppPlan, ...]:
+    """What each stage does; the plan itself without parallelism. SqlErrors: what cannot be shared."""
+    return (plan,) if plan.parallelism == 1 else _Cutter(plan).stages()
+
+
+def task_plans(plan: AppPlan) -> list[AppPlan]:
+    """The plan of every task, stage by stage."""
+    if plan.parallelism == 1:
+        return [plan]
+    return [
+        replace(stage, part=Part(number, partition, plan.parallelism))
+        for number, stage in enumerate(stages_of(plan))
+        for partition in range(plan.parallelism)
+    ]
+
+
+def specs_of(plan: AppPlan) -> list[StreamSpec]:
+    """Every stream of the app for the catalog: the declared ones, then those between its tasks."""
+    found = {name: source.spec for name, source in plan.sources.items()}
+    for stage in stages_of(plan):
+        found.update({name: source.spec for name, source in stage.sources.items()})
+    return list(found.values())
+
+
+def watermarks_name(app: str, relation: str) -> str:
+    """The stream in which the tasks tell each other how far their partitions of a source are (no rows)."""
+    return f"{app}${relation}$watermarks"
+
+
+class _Cutter:
+    """Cuts one app, statements in the order of their dependencies."""
+
+    def __init__(self, plan: AppPlan) -> None:
+        self._plan = plan
+        self._fragments: list[tuple[int, Statement]] = []
+        self._streams: dict[str, SourcePlan] = {}
+        self._spreads: dict[str, Spread] = {}
+        self._stages: dict[str, int] = {}
+        self._parts: dict[str, int] = {}  # repartition streams by statement
+
+    def stages(self) -> tuple[AppPlan, ...]:
+        """The stages' plans."""
+        waiting: dict[str, list[tuple[Statement, _Cut]]] = {}
+        writers = [statement.target for statement in self._plan.statements]
+        for statement in topological(self._plan):
+            cut = waiting.setdefault(statement.target, [])
+            cut.append((statement, self._cut(statement.plan, statement)))
+            if len(cut) == writers.count(statement.target):
+                self._finish(statement.target, cut)
+        count = 1 + max((stage for stage, _ in self._fragments), default=0)
+        return tuple(self._stage(number) for number in range(count))
+
+    def _stage(self, number: int) -> AppPlan:
+        statements = tuple(statement for stage, statement in self._fragments if stage == number)
+        names = {scan.relation for statement in statements for scan in scans_of(statement.plan)}
+        names |= {statement.target for statement in statements}
+        known: Mapping[str, SourcePlan] = self._plan.sources | self._streams
+        sources = {
+            name: source
+            for name, source in known.items()
+            if name in names or (number == 0 and source.spec.relation is Relation.SOURCE)
+        }
+        for name in [n for n in names if known[n].spec.relation is Relation.SOURCE and known[n].watermark]:
+            spec = self._internal(watermarks_name(self._plan.name, name), (), self._plan.parallelism, "watermarks")
+            sources[spec.name] = SourcePlan(spec)
+        return replace(self._plan, sources=sources, statements=statements)
+
+    def _finish(self, target: str, writers: list[tuple[Statement, _Cut]]) -> None:
+        """The ends of the statements that write `target`, all in one stage and one row of a key in one task."""
+        spec = self._plan.sources[target].spec
+        common = writers[0][1][2]
+        for _, (_, _, spread) in writers:
+            common &= spread
+        owned = common if not spec.primary_key else frozenset(d for d in common if set(d) <= set(spec.primary_key))
+        moves = bool(spec.primary_key) and not owned
+        reached = max(stage + moves for _, (_, stage, _) in writers)
+        for statement, (node, stage, _) in writers:
+            if moves or stage < reached:
+                if spec.emit == "early":
+                    raise refusal(
+                        statement.span,
+                        "parallel_early",
+                        message=f"Several tasks would update rows of '{target}', which has 'emit' = 'early'.",
+                        remedy="Let one statement write the table, or remove 'emit' or SET 'parallelism.default'.",
+                    )
+                route = Route.HASH if moves else Route.SAME
+                required = tuple((c.name, "null_value", f"'{c.name}' of {target} must not be NULL")
+                                 for c in spec.columns if not c.nullable or c.name in spec.primary_key)  # fmt: skip
+                by = spec.primary_key if moves else ()
+                node = self._moved(statement, node, stage, Repartition(node.fields, node, route, by, required))
+            self._fragments.append((reached, replace(statement, plan=node, whole=statement.plan)))
+        self._stages[target] = reached
+        self._spreads[target] = frozenset({spec.primary_key}) if moves else common
+
+    def _cut(self, node: Node, statement: Statement) -> _Cut:
+        match node:
+            case Scan():
+                spec = self._plan.sources[node.relation].spec
+                if spec.relation is Relation.SOURCE:
+                    return node, 0, of_source(spec)
+                return node, self._stages[node.relation], self._spreads[node.relation]
+            case Filter() | WindowAssign():
+                below, stage, spread = self._cut(node.input, statement)
+                return replace(node, input=below), stage, spread
+            case Project():
+                below, stage, spread = self._cut(node.input, statement)
+                return replace(node, input=below), stage, projected(spread, node.exprs)
+            case Aggregate():
+                return self._aggregate(node, statement)
+            case Union():
+                cuts = [self._cut(branch, statement) for branch in node.inputs]
+                inputs, reached = self._level(cuts, statement)
+                return replace(node, inputs=inputs), reached, of_union(node, [spread for _, _, spread in cuts])
+            case IntervalJoin():
+                return self._join(node, statement)
+        raise TypeError(f"no stages for {type(node).__name__}")
+
+    def _aggregate(self, node: Aggregate, statement: Statement) -> _Cut:
+        below, stage, spread = self._cut(node.input.input, statement)
+        here = replace(node, input=replace(node.input, input=below))
+        groups = of_groups(node, spread)
+        if groups:
+            return here, stage, groups
+        names = tuple(key.name for key in node.keys)
+        fields = tuple(Field(key.name, key.expr.type) for key in node.keys)
+        combined = not any(call.distinct and call.function not in ("MIN", "MAX") for call in node.calls)
+        partial = PartialAggregate(fields, here, combined)
+        route = Route.HASH if names else Route.FIRST
+        scan = self._moved(statement, partial, stage, Repartition(fields, partial, route, names))
+        final = FinalAggregate(node.fields, scan, node, combined)
+        return final, stage + 1, frozenset({names}) if names else ANYWHERE
+
+    def _join(self, node: IntervalJoin, statement: Statement) -> _Cut:
+        left, right = self._cut(node.left, statement), self._cut(node.right, statement)
+        keys, left_stays, right_stays = join_keys(node, left[2], right[2])
+        if not left_stays:
+            left = self._side(statement, left, keys, exprs=node.left_keys, time=node.left_time)
+        if not right_stays:
+            right = self._side(statement, right, keys, exprs=node.right_keys, time=node.right_time)
+        (left_node, right_node), reached = self._level([left, right], statement)
+        return replace(node, left=left_node, right=right_node), reached, joined(node, keys)
+
+    def _side(self, statement: Statement, cut: _Cut, keys: tuple[int, ...] | None, *, exprs: tuple[Expr, ...],
+              time: str) -> _Cut:  # fmt: skip
+        """One side of a join, moved to where its keys are."""
+        node, stage, _ = cut
+        by: list[str] = []
+        made: list[Named] = []
+        for n in keys or ():
+            expr = exprs[n]
+            by.append(expr.name if isinstance(expr, ColumnRef) else f"$h{n}")
+            if not isinstance(expr, ColumnRef):
+                made.append(Named(by[-1], expr))
+        below = node
+        if made:
+            shown = (*(Named(f.name, ColumnRef(f.type, name=f.name)) for f in node.fields), *made)
+            below = Project((*node.fields, *(Field(m.name, m.expr.type) for m in made)), node, shown)
+        route = Route.HASH if keys is not None else Route.FIRST
+        required = ((time, "no_event_time", "the time that this join goes by is NULL"),)
+        top = Repartition(below.fields, below, route, tuple(by), required, tuple(by))
+        scan = self._moved(statement, node, stage, top)
+        return scan, stage + 1, ANYWHERE
+
+    def _level(self, cuts: list[_Cut], statement: Statement) -> tuple[tuple[Node, ...], int]:
+        """Inputs of one operator in one stage: what ends earlier is handed on, partition by partition."""
+        reached = max(stage for _, stage, _ in cuts)
+        return tuple(
+            node
+            if stage == reached
+            else self._moved(statement, node, stage, Repartition(node.fields, node, Route.SAME))
+            for node, stage, _ in cuts
+        ), reached
+
+    def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:
+        """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""
+        number = self._parts[statement.name] = self._parts.get(statement.name, 0) + 1
+        mark = hashlib.sha256(f"{statement.identity}|{number}".encode()).hexdigest()[:8]
+        name = f"{self._plan.name}${statement.name.replace('#', '$')}$repartition${mark}"
+        columns = tuple(Column(field.name, field.type) for field in top.fields)
+        spec = self._internal(name, columns, self._plan.parallelism**2, "repartition")
+        self._streams[name] = SourcePlan(replace(spec, key=top.by))
+        part = replace(statement, name=f"{statement.name}~{number}", target=name, plan=top, of=statement.name)
+        self._fragments.append((stage, part))
+        return Scan(node.fields, name)
+
+    def _internal(self, name: str, columns: tuple[Column, ...], partitions: int,
+                  kind: Literal["repartition", "watermarks"]) -> StreamSpec:  # fmt: skip
+        return StreamSpec(
+            name,
+            self._plan.name,
+            Relation.STREAM,
+            columns,
+            partitions=partitions,
+            retention_s=RETENTION_S,
+            internal=kind,
+        )

@@ -1,0 +1,136 @@
+"""An app that several tasks share gives what it gives as one task, whatever is cut, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from processor.parallel_rig import Event, Row, Tasks, produce_app, produce_events, same_rows, send
+
+from penstock.logs.memory import MemoryLog
+from penstock.logs.sqlite import SqliteLog
+from penstock.ports.clock import SystemClock
+from penstock.ports.log import Log
+
+FAR_MS = 1_893_456_000_000  # 2030
+CLOCK = SystemClock()
+
+
+@asynccontextmanager
+async def fresh_log(kind: str, folder: Path) -> AsyncIterator[Log]:
+    log: Log = MemoryLog(clock=CLOCK) if kind == "memory" else await SqliteLog.open(folder, clock=CLOCK)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def feed(tasks: Tasks, events: list[Event], chance: random.Random, *, kills: int) -> None:
+    """Send in batches of random size; now and then a task is killed and started again."""
+    at, killed = 0, 0
+    while at < len(events):
+        size = chance.randint(1, max(2, len(events) // 20))
+        await send(tasks.log, events[at : at + size])
+        at += size
+        await asyncio.sleep(chance.random() * 0.01)
+        if killed < kills and chance.random() < 0.4:
+            killed += 1
+            name = chance.choice(tasks.names)
+            await tasks.kill(name)
+            await asyncio.sleep(chance.random() * 0.01)
+            tasks.start(name)
+
+
+#: What the example has not: rows that cannot be combined, one group for all, sides and branches that end in different
+#: stages, a table by another key than its rows come by, two writers, statements that read what others write.
+WIDE = """CREATE TABLE trades (id STRING, symbol STRING, region STRING, n BIGINT, price DOUBLE, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector' = 'penstock', 'key' = 'id', 'dedupe' = 'none');
+CREATE TABLE kinds WITH ('connector' = 'penstock')
+AS SELECT region, window_start, COUNT(DISTINCT symbol) AS kinds, COUNT(*) AS n, MIN(symbol) AS first_symbol
+FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY region, window_start, window_end;
+CREATE TABLE everything WITH ('connector' = 'penstock')
+AS SELECT window_start, SUM(n) AS n, AVG(price) AS price, MAX(price) AS best, AVG(n) AS mean
+FROM TABLE(HOP(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end;
+CREATE VIEW minutes AS SELECT symbol, window_time AS at_time, SUM(price) AS total
+FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY symbol, window_start, window_end,
+  window_time;
+CREATE TABLE shares WITH ('connector' = 'penstock') AS SELECT t.id, t.symbol, t.price / m.total AS share
+FROM trades AS t JOIN minutes AS m ON t.symbol = m.symbol
+  AND t.ts BETWEEN m.at_time - INTERVAL '1' MINUTE AND m.at_time;
+CREATE TABLE last_price (symbol STRING, price DOUBLE, PRIMARY KEY (symbol) NOT ENFORCED)
+WITH ('connector' = 'penstock');
+INSERT INTO last_price SELECT symbol, MAX(price) FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' DAY))
+GROUP BY symbol, region, window_start, window_end HAVING region = 'north';
+CREATE TABLE notes (symbol STRING, total DOUBLE, at_time TIMESTAMP(3), WATERMARK FOR at_time AS at_time)
+WITH ('connector' = 'penstock');
+INSERT INTO notes SELECT symbol, total, at_time FROM minutes;
+INSERT INTO notes SELECT symbol, price, ts FROM trades WHERE n > 90;
+CREATE TABLE notes_a_minute WITH ('connector' = 'penstock') AS SELECT window_start, COUNT(*) AS n
+FROM TABLE(TUMBLE(TABLE notes, DESCRIPTOR(at_time), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;
+CREATE TABLE either WITH ('connector' = 'penstock')
+AS SELECT symbol, total FROM minutes UNION ALL SELECT symbol, price FROM trades WHERE region = 'north' AND n < 10;
+"""
+
+
+def trades(seed: int, count: int) -> list[Event]:
+    chance = random.Random(seed)
+    found: list[Event] = []
+    for n in range(count):
+        at = f"2018-01-01T00:{n * 10 // count:02}:{n * 600 // count % 60:02}.000"
+        symbol = chance.choice(["a", "b", "c", "d", None]) if chance.random() < 0.9 else f"s{chance.randint(0, 50)}"
+        found.append(("trades", {"id": f"t{n}", "symbol": symbol, "region": chance.choice(["north", "south", None]),
+                                 "n": chance.randint(0, 99), "price": chance.choice([0.1, 2.5, 1e9, None]),
+                                 "ts": at}))  # fmt: skip
+    return found
+
+
+async def outcome(
+    log: Log, parallelism: int, events: list[Event], chance: random.Random, *, kills: int
+) -> dict[str, list[Row]]:
+    sql = (
+        produce_app(parallelism)
+        if events[0][0] == "arrivals"
+        else f"{WIDE}SET 'parallelism.default' = '{parallelism}';"
+    )
+    tasks = await Tasks.deploy(log, CLOCK, sql)
+    tasks.start()
+    await feed(tasks, events, chance, kills=kills)
+    await tasks.complete(FAR_MS)
+    assert await tasks.late() == []
+    results = await tasks.results()
+    await tasks.stop()
+    return results
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("memory", 1), ("memory", 2), ("sqlite", 3)])
+async def test_two_and_three_tasks_give_what_one_gives(kind: str, seed: int, tmp_path: Path) -> None:
+    events = produce_events(seed, 3000)
+    found = []
+    for parallelism in (1, 2, 3):
+        async with fresh_log(kind, tmp_path / str(parallelism)) as log:
+            chance = random.Random(seed * 10 + parallelism)
+            kills = 0 if parallelism == 1 else 6
+            found.append(await outcome(log, parallelism, events, chance, kills=kills))
+    one, two, three = found
+    assert all(len(rows) > 10 for rows in one.values()), {name: len(rows) for name, rows in one.items()}
+    same_rows(one, two)
+    same_rows(one, three)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_whatever_the_stages_are_the_results_are_those_of_one_task(seed: int, tmp_path: Path) -> None:
+    events = trades(seed, 2000)
+    found = []
+    for parallelism in (1, 2, 3):
+        async with fresh_log("memory", tmp_path) as log:
+            chance = random.Random(seed * 10 + parallelism)
+            found.append(await outcome(log, parallelism, events, chance, kills=0 if parallelism == 1 else 8))
+    one, two, three = found
+    assert all(len(rows) >= 5 for rows in one.values()), {name: len(rows) for name, rows in one.items()}
+    same_rows(one, two)
+    same_rows(one, three)
