@@ -22,8 +22,9 @@ from penstock.http.credentials import JwtAccess
 from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
+from penstock.stores.open import is_postgres_url
 from penstock_publish.metrics import REVOKED_TOKENS
-from penstock_publish.oauth.clients import Client, ClientStore
+from penstock_publish.oauth.clients import Client, Clients, ClientStore
 from penstock_publish.oauth.keys import SigningKeys, open_signing_keys, read_public_keys
 from penstock_publish.oauth.server import OAuthReply, OAuthServer, TokenIssuer
 from penstock_publish.settings import AuthSettings
@@ -33,6 +34,7 @@ __all__ = ["Authority", "EmbeddedServer", "RevocationListener", "ensure_developm
 RevocationListener = Callable[[str], None]
 """Called on the event loop with the id (`jti`) of a token that was just revoked."""
 
+_FORGET_S = 600.0  # a revoked token is forgotten so long after its expiry, whatever clocks differ by
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
@@ -47,28 +49,37 @@ def ensure_development_client(data_dir: Path, token_url: str) -> Path:
 
 
 async def open_authority(
-    data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str, followed: FollowedIssuer | None = None
+    data_dir: Path,
+    settings: AuthSettings,
+    *,
+    clock: Clock,
+    public_url: str,
+    followed: FollowedIssuer | None = None,
+    database_url: str | None = None,
 ) -> Authority:
     """Read or make keys, clients and `client.json` of a data folder.
 
     `public_url` is the address by which callers reach the publish gateway: the issuer. `followed`: the external
-    issuer (`auth.issuer`), whose keys the caller keeps up to date (`auth.jwks_url`).
+    issuer (`auth.issuer`), whose keys the caller keeps up to date (`auth.jwks_url`). `database_url`: the store's URL;
+    where that is PostgreSQL, clients, revocations and keys are kept there and shared with other replicas.
     """
-    public_url = public_url.rstrip("/")
-    return await asyncio.to_thread(_open, data_dir, settings, clock=clock, public_url=public_url, followed=followed)
+    shared = database_url if database_url is not None and is_postgres_url(database_url) else None
+    opened = partial(_open, data_dir, settings, clock=clock, public_url=public_url.rstrip("/"), followed=followed)
+    authority = await asyncio.to_thread(opened, database_url=shared)
+    authority.follow_revocations()
+    return authority
 
 
 class EmbeddedServer:
     """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
 
-    def __init__(
-        self, clients: ClientStore, *, keys: SigningKeys, issuer: TokenIssuer, verifier: TokenVerifier
-    ) -> None:
+    def __init__(self, clients: Clients, *, keys: SigningKeys, issuer: TokenIssuer, verifier: TokenVerifier) -> None:
         self._clients = clients
         self.keys = keys
         self.issuer = issuer
         self._server = OAuthServer(clients, issuer=issuer, verifier=verifier)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
+        self._watcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-revocations")
 
     async def token(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
         """`POST /oauth/token`."""
@@ -88,8 +99,14 @@ class EmbeddedServer:
         revoke = partial(self._clients.revoke, principal.token_id, expires_at_s=principal.expires_at_s)
         await self._in_worker(revoke)
 
+    async def revoked_elsewhere(self) -> dict[str, float] | None:
+        """What other replicas may have revoked since the last look; None where there are no others."""
+        # Not in the worker: a slow sign-in must not hold up a revocation.
+        return await asyncio.get_running_loop().run_in_executor(self._watcher, self._clients.revoked_since)
+
     async def close(self) -> None:
-        """Finish what is under way and release the file."""
+        """Finish what is under way and release file or connections."""
+        await asyncio.to_thread(self._watcher.shutdown)
         await self._in_worker(self._clients.close)
         self._worker.shutdown(wait=False)
 
@@ -117,6 +134,8 @@ class Authority:
         self._revoked = revoked
         self._clock = clock
         self._listeners: list[RevocationListener] = []
+        self._following: asyncio.Task[None] | None = None
+        self.trouble: str | None = None  # why revocations of other replicas are not known
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Metadata, and where the embedded server is on: its endpoints, the page's session."""
@@ -133,7 +152,7 @@ class Authority:
         return open_session(self, request, response=response)
 
     def on_revocation(self, listener: RevocationListener) -> None:
-        """Be told about each token revoked from now on, within the same process."""
+        """Be told about each token revoked from now on, here or by another replica."""
         self._listeners.append(listener)
 
     def check_current(self, principal: Principal) -> None:
@@ -149,19 +168,60 @@ class Authority:
         for listener in self._listeners:
             listener(principal.token_id)
 
+    def follow_revocations(self) -> None:
+        """Look for what other replicas revoke, every `auth.revocations_poll_s`, until closed."""
+        if self.embedded is not None and self._following is None:
+            self._following = asyncio.create_task(self._follow(self.embedded))
+
+    async def _follow(self, embedded: EmbeddedServer) -> None:
+        while True:
+            try:
+                found = await embedded.revoked_elsewhere()
+            except PenstockError as error:
+                if self.trouble is None:
+                    _log.warning("revocations_unknown", code=error.code, detail=error.detail)
+                self.trouble = error.detail
+            else:
+                if found is None:
+                    return
+                self.trouble = None
+                self._learn(found)
+            await self._clock.sleep(self.settings.revocations_poll_s)
+
+    def _learn(self, found: Mapping[str, float]) -> None:
+        now_s = self._clock.now_ms() / 1000
+        for token_id in [known for known, expires_at_s in self._revoked.items() if expires_at_s < now_s - _FORGET_S]:
+            del self._revoked[token_id]
+        for token_id in found.keys() - self._revoked.keys():
+            if found[token_id] < now_s - _FORGET_S:
+                continue
+            self._revoked[token_id] = found[token_id]
+            _log.info("token_revoked_elsewhere")
+            for listener in self._listeners:
+                listener(token_id)
+
     def revocations(self) -> list[RevokedToken]:
         """Revoked tokens that have not expired, for processes that check tokens elsewhere."""
         still_s = self._clock.now_ms() / 1000 - self.settings.leeway_s
         return [RevokedToken(jti, exp) for jti, exp in sorted(self._revoked.copy().items()) if exp > still_s]
 
     async def close(self) -> None:
-        """Release the worker thread and the file."""
+        """Release the worker thread and the file or connections."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         if self.embedded is not None:
             await self.embedded.close()
 
 
 def _open(
-    data_dir: Path, settings: AuthSettings, *, clock: Clock, public_url: str, followed: FollowedIssuer | None
+    data_dir: Path,
+    settings: AuthSettings,
+    *,
+    clock: Clock,
+    public_url: str,
+    followed: FollowedIssuer | None,
+    database_url: str | None,
 ) -> Authority:
     revoked: dict[str, float] = {}
     if settings.issuer is not None and followed is not None:
@@ -176,12 +236,20 @@ def _open(
             )
         verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
         return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None, clock=clock)
-    keys = open_signing_keys(data_dir)
+    clients: Clients
+    if database_url is not None:
+        # Imported here: the driver is an extra, and not needed for a single process.
+        from penstock_publish.oauth.shared_database import SharedDatabase
+
+        clients = SharedDatabase(database_url, data_dir)
+        keys = clients.signing_keys()
+    else:
+        clients = ClientStore(data_dir)
+        keys = open_signing_keys(data_dir)
     verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     issuer = TokenIssuer(
         keys, issuer=public_url, audience=settings.audience, lifetime_s=settings.token_lifetime_s, clock=clock
     )
-    clients = ClientStore(data_dir)
     if settings.development_client:
         clients.ensure_development_client(f"{public_url}/oauth/token")
     revoked.update(clients.revoked(clock.now_ms() / 1000))

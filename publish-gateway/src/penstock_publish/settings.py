@@ -34,6 +34,12 @@ class AuthSettings(BaseModel, frozen=True):
     leeway_s: int = Field(
         default=5, description="How far clocks may differ when times in tokens are checked.", ge=0, le=300
     )
+    revocations_poll_s: float = Field(
+        default=0.4,
+        description="How often a replica looks in the shared database for what others revoked.",
+        gt=0,
+        le=60,
+    )
     token_cache_max: int = Field(
         default=10_000, description="Verified tokens remembered by their hash.", ge=1, le=1_000_000
     )

@@ -8,11 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.errors import PenstockError
+from penstock.stores.database import Database
 
-__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_format", "migrate", "revision_of"]
+__all__ = ["HEAD", "REVISIONS", "VERSION_TABLE", "check_format", "migrate", "migrate_database", "pending_revisions",
+           "revision_of"]  # fmt: skip
 
 #: The revisions that this version knows, oldest first; a test holds them against the migrations folder.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 #: The revision that this version reads and writes.
 HEAD = REVISIONS[-1]
@@ -66,6 +68,40 @@ def migrate(connection: sa.Connection) -> tuple[str | None, str]:
         environment.configure(connection=connection, version_table=VERSION_TABLE, transactional_ddl=True)
         environment.run_migrations()
     return before, HEAD
+
+
+def migrate_database(database: Database) -> tuple[str | None, str]:
+    """Connect and upgrade: (revision before, revision now). Several processes at once wait for each other. Blocking.
+
+    Errors: `store_too_new`, `store_unavailable`.
+    """
+    engine = database.writing_engine()
+    try:
+        with database.translated(f"migrating {database.address}"), engine.begin() as connection:
+            database.lock_format(connection)
+            return migrate(connection)
+    finally:
+        engine.dispose()
+
+
+def pending_revisions(database: Database) -> tuple[str, ...]:
+    """The revisions that `migrate_database` would apply, oldest first; makes and changes nothing. Blocking.
+
+    Errors: `store_too_new`, `store_unavailable`.
+    """
+    if not database.exists():
+        return REVISIONS
+    engine = database.reading_engine()
+    try:
+        with database.translated(f"looking at {database.address}"), engine.connect() as connection:
+            found = revision_of(connection)
+    finally:
+        engine.dispose()
+    if found is None:
+        return REVISIONS
+    if found not in REVISIONS:
+        raise _too_new(found)
+    return REVISIONS[REVISIONS.index(found) + 1 :]
 
 
 def _too_new(found: str) -> PenstockError:

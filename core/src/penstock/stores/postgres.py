@@ -26,9 +26,11 @@ from penstock.stores.database import ReadDeadline
 from penstock.stores.settings import StoreSettings
 from penstock.stores.views import VIEWS_SCHEMA
 
-__all__ = ["TABLES_SCHEMA", "PostgresDatabase"]
+__all__ = ["AUTH_SCHEMA", "TABLES_SCHEMA", "PostgresDatabase"]
 
 TABLES_SCHEMA = "penstock_store"
+#: Clients and keys of the authorization server (`penstock_publish.oauth.shared_database`).
+AUTH_SCHEMA = "penstock_auth"
 
 _LOCK = int.from_bytes(b"penstock", "big")  # of pg_advisory_xact_lock: who migrates or prepares
 _RETRY_AFTER_S = 2.0
@@ -71,14 +73,24 @@ class PostgresDatabase:
             pool_pre_ping=True,  # a server that came back is used again without one failed read per connection
         )
 
+    def shared_engine(self, schema: str) -> sa.Engine:
+        """An engine that reads and writes tables of another schema, for a few threads."""
+        return self._engine(
+            {"default_transaction_isolation": "read committed", "search_path": schema},
+            poolclass=QueuePool,
+            pool_size=self._settings.readers,
+            max_overflow=0,
+            pool_pre_ping=True,
+        )
+
     def exists(self) -> bool:
         """A server is asked each time."""
         return True
 
     def lock_format(self, connection: sa.Connection) -> None:
-        """Wait for other processes that migrate or prepare; make both schemas if they are missing."""
+        """Wait for other processes that migrate or prepare; make the schemas that are missing."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        for schema in (TABLES_SCHEMA, VIEWS_SCHEMA):
+        for schema in (TABLES_SCHEMA, VIEWS_SCHEMA, AUTH_SCHEMA):
             # Not IF NOT EXISTS: that needs the right to create schemas even where there is nothing to create.
             if connection.exec_driver_sql(f"SELECT to_regnamespace('{schema}') IS NULL").scalar():
                 connection.exec_driver_sql(f"CREATE SCHEMA {schema}")

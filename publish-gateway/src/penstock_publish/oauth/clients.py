@@ -1,5 +1,7 @@
 """Clients and revoked tokens: `publish.db` in the data folder. Blocking; used by one worker thread only.
 
+Several replicas share a database instead: `oauth.shared_database`.
+
 Secrets are made here, from 256 random bits, so a plain SHA-256 keeps them: there is nothing to guess that a slow hash
 would protect. The file has one connection and a rollback journal; its writes are rare.
 """
@@ -13,6 +15,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
@@ -20,11 +23,12 @@ from sqlalchemy.pool import StaticPool
 from penstock.errors import PenstockError
 from penstock_publish.oauth.keys import write_private
 
-__all__ = ["CLIENT_FILE", "DEVELOPMENT_SCOPE", "Client", "ClientStore"]
+__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "Client", "ClientStore", "Clients",
+           "hashed_secret", "new_secret", "secret_in_file", "write_client_file"]  # fmt: skip
 
 CLIENT_FILE = "client.json"
 DEVELOPMENT_SCOPE = "*:read data:read data:query ingest:write apps:admin"
-_DEVELOPMENT_CLIENT = "development"
+DEVELOPMENT_CLIENT = "development"
 
 _metadata = sa.MetaData()
 _clients = sa.Table(
@@ -52,11 +56,39 @@ class Client:
 
     def has_secret(self, secret: str) -> bool:
         """Compare in constant time."""
-        return hmac.compare_digest(self.secret_sha256, _hash(secret))
+        return hmac.compare_digest(self.secret_sha256, hashed_secret(secret))
+
+
+class Clients(Protocol):
+    """Where clients and revoked tokens are kept."""
+
+    def close(self) -> None:
+        """Release what is open."""
+        ...
+
+    def find(self, client_id: str) -> Client | None:
+        """A client by its id."""
+        ...
+
+    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
+        """Remember a token as revoked until it would have expired."""
+        ...
+
+    def revoked(self, now_s: float) -> dict[str, float]:
+        """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
+        ...
+
+    def revoked_since(self) -> dict[str, float] | None:
+        """What others may have revoked since the last look; None where nobody else can. Called by its own thread."""
+        ...
+
+    def ensure_development_client(self, token_url: str) -> Path:
+        """Make `<data>/client.json` and the client in it agree; returns the file's path."""
+        ...
 
 
 class ClientStore:
-    """Opens `<data>/publish.db` (mode 600) and keeps it open."""
+    """Implements `Clients`. Opens `<data>/publish.db` (mode 600) and keeps it open."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -80,8 +112,8 @@ class ClientStore:
 
     def put(self, client_id: str, *, scope: str, secret: str | None = None) -> str:
         """Register or change a client; returns its secret, a new one where none is given."""
-        secret = secret or secrets.token_urlsafe(32)
-        row = {"client_id": client_id, "secret_sha256": _hash(secret), "scope": scope}
+        secret = secret or new_secret()
+        row = {"client_id": client_id, "secret_sha256": hashed_secret(secret), "scope": scope}
         with self._engine.begin() as connection:
             connection.execute(sa.delete(_clients).where(_clients.c.client_id == client_id))
             connection.execute(sa.insert(_clients).values(**row))
@@ -99,28 +131,26 @@ class ClientStore:
             connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
             return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(_revoked))}
 
+    def revoked_since(self) -> None:
+        """The file has one process."""
+
     def ensure_development_client(self, token_url: str) -> Path:
         """Make `<data>/client.json` and the client in it agree, keeping the secret over restarts.
 
         The secret in the file counts: a deleted file means a new secret. Returns the file's path.
         """
-        path = self._data_dir / CLIENT_FILE
-        secret = self.put(_DEVELOPMENT_CLIENT, scope=DEVELOPMENT_SCOPE, secret=_secret_in(path))
-        text = json.dumps(
-            {
-                "client_id": _DEVELOPMENT_CLIENT,
-                "client_secret": secret,
-                "token_url": token_url,
-                "scope": DEVELOPMENT_SCOPE,
-            },
-            indent=2,
-        )
-        if not path.exists() or path.read_text() != text + "\n" or path.stat().st_mode & 0o077:
-            write_private(path, text + "\n")
-        return path
+        secret = self.put(DEVELOPMENT_CLIENT, scope=DEVELOPMENT_SCOPE, secret=secret_in_file(self._data_dir))
+        return write_client_file(self._data_dir, secret=secret, token_url=token_url)
 
 
-def _secret_in(path: Path) -> str | None:
+def new_secret() -> str:
+    """256 random bits as text."""
+    return secrets.token_urlsafe(32)
+
+
+def secret_in_file(data_dir: Path) -> str | None:
+    """The development client's secret in `<data>/client.json`; None without the file."""
+    path = data_dir / CLIENT_FILE
     if not path.exists():
         return None
     try:
@@ -132,5 +162,23 @@ def _secret_in(path: Path) -> str | None:
     return str(secret)
 
 
-def _hash(secret: str) -> str:
+def write_client_file(data_dir: Path, *, secret: str, token_url: str) -> Path:
+    """Write `<data>/client.json` (mode 600) where it is not as it should be; returns its path."""
+    path = data_dir / CLIENT_FILE
+    text = json.dumps(
+        {
+            "client_id": DEVELOPMENT_CLIENT,
+            "client_secret": secret,
+            "token_url": token_url,
+            "scope": DEVELOPMENT_SCOPE,
+        },
+        indent=2,
+    )
+    if not path.exists() or path.read_text() != text + "\n" or path.stat().st_mode & 0o077:
+        write_private(path, text + "\n")
+    return path
+
+
+def hashed_secret(secret: str) -> str:
+    """How a secret is kept."""
     return hashlib.sha256(secret.encode()).hexdigest()

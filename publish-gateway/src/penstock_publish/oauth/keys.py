@@ -12,7 +12,8 @@ from joserfc.jwk import ECKey, KeySet
 
 from penstock.errors import PenstockError
 
-__all__ = ["KEYS_FILE", "SigningKeys", "open_signing_keys", "read_public_keys", "write_private"]
+__all__ = ["KEYS_FILE", "SigningKeys", "new_key_set", "open_signing_keys", "read_key_set", "read_public_keys",
+           "signing_keys_in", "write_private"]  # fmt: skip
 
 KEYS_FILE = "signing-keys.json"
 
@@ -44,9 +45,23 @@ def open_signing_keys(data_dir: Path) -> SigningKeys:
     path = data_dir / KEYS_FILE
     if path.exists():
         return SigningKeys(_read(path))
+    made = new_key_set()
+    write_private(path, json.dumps(made))
+    return SigningKeys(read_key_set(made, str(path)))
+
+
+def new_key_set() -> dict[str, Any]:
+    """A key set (RFC 7517) with one new private key."""
     key = ECKey.generate_key("P-256", private=True)
-    write_private(path, json.dumps({"keys": [{**key.as_dict(private=True), "kid": _kid(key)}]}))
-    return SigningKeys([key])
+    return {"keys": [{**key.as_dict(private=True), "kid": _kid(key)}]}
+
+
+def signing_keys_in(data_dir: Path) -> dict[str, Any] | None:
+    """The private key set of a data folder; None without one. Blocking."""
+    path = data_dir / KEYS_FILE
+    if not path.exists():
+        return None
+    return {"keys": [{**key.as_dict(private=True), "kid": _kid(key)} for key in _read(path)]}
 
 
 def read_public_keys(path: Path) -> dict[str, ECKey]:
@@ -65,18 +80,27 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _read(path: Path) -> list[ECKey]:
+def read_key_set(key_set: Mapping[str, Any], place: str) -> list[ECKey]:
+    """The P-256 keys of a key set; `place` is named in the error."""
     try:
         keys = [
             key
-            for key in KeySet.import_key_set(json.loads(path.read_text())).keys
+            for key in KeySet.import_key_set({"keys": list(key_set["keys"])}).keys
             if isinstance(key, ECKey) and key.curve_name == "P-256"
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PenstockError("internal", f"{path} is not a JSON Web Key Set: {error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PenstockError("internal", f"{place} is not a JSON Web Key Set: {error}") from None
     if not keys:
-        raise PenstockError("internal", f"{path} has no P-256 key (ES256); put one in")
+        raise PenstockError("internal", f"{place} has no P-256 key (ES256); put one in")
     return keys
+
+
+def _read(path: Path) -> list[ECKey]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise PenstockError("internal", f"{path} is not a JSON Web Key Set: {error}") from None
+    return read_key_set(found, str(path))
 
 
 def _kid(key: ECKey) -> str:

@@ -27,7 +27,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.tokens import ALGORITHM, TOKEN_TYPE, TokenVerifier
 from penstock.ports.clock import Clock
-from penstock_publish.oauth.clients import Client, ClientStore
+from penstock_publish.oauth.clients import Client, Clients
 from penstock_publish.oauth.keys import SigningKeys
 
 __all__ = ["OAuthReply", "OAuthServer", "TokenIssuer"]
@@ -76,7 +76,7 @@ class TokenIssuer:
 class OAuthServer:
     """Token and revocation endpoints as functions from form to reply."""
 
-    def __init__(self, clients: ClientStore, *, issuer: TokenIssuer, verifier: TokenVerifier) -> None:
+    def __init__(self, clients: Clients, *, issuer: TokenIssuer, verifier: TokenVerifier) -> None:
         self._authlib = _Adapter(clients, issuer)
         self._authlib.register_grant(_Grant)
         revocation = _Revocation(self._authlib)
@@ -117,7 +117,7 @@ class _Request(OAuth2Request):  # type: ignore[misc]  # Authlib is untyped
 class _Adapter(AuthlibServer):  # type: ignore[misc]  # Authlib is untyped
     """What Authlib asks a framework integration for."""
 
-    def __init__(self, clients: ClientStore, issuer: TokenIssuer) -> None:
+    def __init__(self, clients: Clients, issuer: TokenIssuer) -> None:
         super().__init__()
         self._clients = clients
 
@@ -183,7 +183,7 @@ class _IssuedToken(TokenMixin):  # type: ignore[misc]  # Authlib is untyped
 class _Revocation(RevocationEndpoint):  # type: ignore[misc]  # Authlib is untyped
     CLIENT_AUTH_METHODS = _AUTH_METHODS
     verifier: TokenVerifier
-    clients: ClientStore
+    clients: Clients
     last: Principal | None = None
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> _IssuedToken | None:

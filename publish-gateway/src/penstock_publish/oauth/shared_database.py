@@ -1,0 +1,161 @@
+"""Clients, revocations and signing keys in the store's PostgreSQL database, shared by replicas. Blocking.
+
+Tables of the schema `penstock_auth`, made by the store's migrations. The development client's secret is kept as it
+is, so that each replica can write the same `client.json`; the signing keys beside it are worth more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from penstock.stores.migrate import migrate_database
+from penstock.stores.postgres import AUTH_SCHEMA, PostgresDatabase
+from penstock.stores.settings import StoreSettings
+from penstock_publish.oauth.clients import (
+    DEVELOPMENT_CLIENT,
+    DEVELOPMENT_SCOPE,
+    Client,
+    hashed_secret,
+    new_secret,
+    secret_in_file,
+    write_client_file,
+)
+from penstock_publish.oauth.keys import SigningKeys, new_key_set, read_key_set, signing_keys_in
+
+__all__ = ["SharedDatabase"]
+
+_READERS = 2  # the worker thread, and the one that follows revocations
+#: How far a look at news goes back behind the last one: a revocation that was being committed then is not missed.
+_OVERLAP = timedelta(seconds=60)
+_LOCK = int.from_bytes(b"authorit", "big")
+
+_metadata = sa.MetaData()
+_clients = sa.Table(
+    "clients",
+    _metadata,
+    sa.Column("client_id", sa.Text, primary_key=True),
+    sa.Column("secret_sha256", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text),
+)
+_revoked = sa.Table(
+    "revoked_tokens",
+    _metadata,
+    sa.Column("token_id", sa.Text, primary_key=True),
+    sa.Column("expires_at_s", sa.Double, nullable=False),
+    sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=False),
+)
+_keys = sa.Table(
+    "signing_keys",
+    _metadata,
+    sa.Column("kid", sa.Text, primary_key=True),
+    sa.Column("jwk", sa.Text, nullable=False),
+    sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+
+class SharedDatabase:
+    """Implements `oauth.clients.Clients`. Errors: `store_unavailable`; of opening also `store_too_new`."""
+
+    def __init__(self, database_url: str, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._database = PostgresDatabase(database_url, StoreSettings(readers=_READERS))
+        migrate_database(self._database)
+        self._engine = self._database.shared_engine(AUTH_SCHEMA)
+        self._seen: datetime | None = None  # the database's clock at the last look at revocations
+
+    def close(self) -> None:
+        """Release connections."""
+        self._engine.dispose()
+
+    def find(self, client_id: str) -> Client | None:
+        """A client by its id."""
+        with self._transaction("looking up a client") as connection:
+            row = connection.execute(sa.select(_clients).where(_clients.c.client_id == client_id)).one_or_none()
+        return None if row is None else Client(row.client_id, row.secret_sha256, row.scope)
+
+    def put(self, client_id: str, *, scope: str, secret: str | None = None) -> str:
+        """Register or change a client; returns its secret, a new one where none is given."""
+        secret = secret or new_secret()
+        with self._transaction("registering a client") as connection:
+            self._put(connection, client_id, scope=scope, secret=secret, readable=False)
+        return secret
+
+    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
+        """Remember a token as revoked until it would have expired; other replicas see it at their next look."""
+        with self._transaction("revoking a token") as connection:
+            connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token_id))
+            row = {"token_id": token_id, "expires_at_s": expires_at_s, "revoked_at": sa.func.clock_timestamp()}
+            connection.execute(sa.insert(_revoked).values(row))
+
+    def revoked(self, now_s: float) -> dict[str, float]:
+        """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
+        with self._transaction("reading revoked tokens") as connection:
+            connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
+            return self._look(connection, _revoked.c.expires_at_s >= now_s)
+
+    def revoked_since(self) -> dict[str, float]:
+        """Those that may be new since the last look; some are told again."""
+        with self._transaction("following revoked tokens") as connection:
+            return self._look(
+                connection, sa.true() if self._seen is None else _revoked.c.revoked_at > self._seen - _OVERLAP
+            )
+
+    def ensure_development_client(self, token_url: str) -> Path:
+        """Make `<data>/client.json` and the client agree.
+
+        The secret in the database counts, so that replicas have one; the first one takes that of the file, if any.
+        """
+        of_file = secret_in_file(self._data_dir)
+        with self._transaction("registering the development client") as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            known = sa.select(_clients.c.secret).where(_clients.c.client_id == DEVELOPMENT_CLIENT)
+            secret = connection.execute(known).scalar() or of_file or new_secret()
+            self._put(connection, DEVELOPMENT_CLIENT, scope=DEVELOPMENT_SCOPE, secret=secret, readable=True)
+        return write_client_file(self._data_dir, secret=secret, token_url=token_url)
+
+    def signing_keys(self) -> SigningKeys:
+        """The keys of all replicas, the newest signs. The first makes one, or takes that of its data folder."""
+        with self._transaction("reading the signing keys") as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            found = (
+                connection.execute(sa.select(_keys.c.jwk).order_by(_keys.c.made_at.desc(), _keys.c.kid))
+                .scalars()
+                .all()
+            )
+            if not found:
+                made = signing_keys_in(self._data_dir) or new_key_set()
+                # The first of a set signs, so it is the newest.
+                for key in reversed(made["keys"]):
+                    row = {"kid": key["kid"], "jwk": json.dumps(key), "made_at": sa.func.clock_timestamp()}
+                    connection.execute(sa.insert(_keys).values(row))
+                return SigningKeys(read_key_set(made, self._database.address))
+        return SigningKeys(read_key_set({"keys": [json.loads(jwk) for jwk in found]}, self._database.address))
+
+    def _look(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, float]:
+        now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        found = connection.execute(sa.select(_revoked.c.token_id, _revoked.c.expires_at_s).where(where)).all()
+        self._seen = now
+        return {row.token_id: row.expires_at_s for row in found}
+
+    def _put(self, connection: sa.Connection, client_id: str, *, scope: str, secret: str, readable: bool) -> None:
+        connection.execute(sa.delete(_clients).where(_clients.c.client_id == client_id))
+        connection.execute(
+            sa.insert(_clients).values(
+                client_id=client_id,
+                secret_sha256=hashed_secret(secret),
+                scope=scope,
+                secret=secret if readable else None,
+            )
+        )
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[sa.Connection]:
+        with self._database.translated(doing), self._engine.begin() as connection:
+            yield connection
