@@ -49,6 +49,14 @@ golden: $(STAMP) ## write the plan goldens again; read the diff
 bench: $(STAMP) ## measure section by section, with the spread of a run against itself
 	$(BIN)/python -m loadtests.bench
 
+ARRANGEMENT ?= sqlite
+EVENTS ?= 1000000
+KILLS ?= 300
+
+soak: $(STAMP) ## the long ledger test, ARRANGEMENT=sqlite|postgres|kafka; EVENTS=, KILLS=, SEED=; into docs/soak.md
+	PYTHONPATH=tests $(BIN)/python -m ledger.soak --arrangement $(ARRANGEMENT) --events $(EVENTS) --kills $(KILLS) \
+	  $(if $(SEED),--seed $(SEED))
+
 LOAD := .venv-load
 USERS ?= 51
 SECONDS ?= 30
