@@ -16,9 +16,10 @@ from penstock.stores.open import open_store
 from penstock_data.service import DataRole
 
 
-@pytest.fixture
-async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
-    url = f"sqlite:///{tmp_path}"
+@pytest.fixture(params=["sqlite", "postgres"])
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
+    """Every test runs over both databases: a query means the same in each."""
+    url = f"sqlite:///{tmp_path}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     store = open_store(url, clock=SystemClock())
     yield Harness(store, url)
     await store.close()

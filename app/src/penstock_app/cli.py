@@ -47,10 +47,11 @@ def run_program() -> None:
         commands_client,
         commands_sample,
         commands_sql,
+        commands_store,
         commands_up,
     )  # registers the commands; imported when needed
 
-    for module in (commands_up, commands_sql, commands_client, commands_sample):
+    for module in (commands_up, commands_sql, commands_store, commands_client, commands_sample):
         module.register(program)
     try:
         program()

@@ -160,7 +160,12 @@ async def _authority(
     from penstock_publish.authority import open_authority
 
     authority = await open_authority(
-        settings.data, settings.auth, clock=clock, public_url=public_url, followed=followed
+        settings.data,
+        settings.auth,
+        clock=clock,
+        public_url=public_url,
+        followed=followed,
+        database_url=settings.store_address,
     )
     stack.push_async_callback(authority.close)
     return authority

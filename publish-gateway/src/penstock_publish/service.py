@@ -69,7 +69,9 @@ class PublishRole:
             _log.info("publish_stopped")
 
     def ready(self) -> Sequence[Check]:
-        """The hub, and the services behind the door."""
+        """The hub, the revocations of other replicas, and the services behind the door."""
         detail = f"{self._hub.connection_count} connections"
         hub = Check("publish.hub", self._running, detail if self._running else "not running")
-        return [hub, *self._door.ready()]
+        trouble = self._authority.trouble
+        revocations = [] if trouble is None else [Check("publish.revocations", False, trouble)]
+        return [hub, *revocations, *self._door.ready()]

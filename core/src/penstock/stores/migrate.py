@@ -91,7 +91,7 @@ def pending_revisions(database: Database) -> tuple[str, ...]:
     """
     if not database.exists():
         return REVISIONS
-    engine = database.reading_engine()
+    engine = database.writing_engine()  # in SQLite a reader needs files that only a writer makes
     try:
         with database.translated(f"looking at {database.address}"), engine.connect() as connection:
             found = revision_of(connection)
