@@ -70,7 +70,8 @@ class _Edge:
                 body=record.sql.encode(), content_type="application/sql", charset="utf-8", headers=headers
             )
         catalog = await self._role.ports.log.catalog()
-        streams = sorted(name for name, spec in catalog.streams.items() if spec.app == record.name)
+        own = [spec for spec in catalog.streams.values() if spec.app == record.name]
+        streams = sorted(spec.name for spec in own if not spec.internal)
         return _json({**self._summary(record), "sql": record.sql, "streams": streams}, headers=headers)
 
     async def put_app(self, request: web.Request) -> web.Response:
@@ -112,7 +113,8 @@ class _Edge:
         runner = self._role.runner(record.name)
         statistics = runner.statistics if runner else AppStatistics(record.name)
         lag_events = await self._role.lag_events(record.name)
-        return _json({**self._summary(record), **statistics.as_json(lag_events)})
+        tasks = {} if runner is None or len(runner.plans) == 1 else {"tasks": runner.tasks_json()}
+        return _json({**self._summary(record), **statistics.as_json(lag_events), **tasks})
 
     async def list_rejected(self, request: web.Request) -> web.Response:
         """Rejected events, newest first, `before=<id>` pages on; `{"events": [...], "next": id or null}`."""

@@ -1,11 +1,13 @@
-"""The role `processor`: every app of the catalog runs here, each by itself; deployed and removed while running."""
+"""The role `processor`: apps are deployed, removed and asked about here; `replica` runs what is assigned to it."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import secrets
+import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from aiohttp import web
@@ -18,9 +20,10 @@ from penstock.role import Check, Ports
 from penstock_processor import http
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
-from penstock_processor.runtime.app_runner import AppRunner, AppState
+from penstock_processor.logical.stages import specs_of, task_plans
+from penstock_processor.replica import Replica
+from penstock_processor.runtime.app_tasks import AppTasks
 from penstock_processor.runtime.app_term import BuildEngine
-from penstock_processor.runtime.statistics import AppStatistics
 from penstock_processor.settings import ProcessorSettings
 
 __all__ = ["ProcessorRole", "ReplayAdmission", "build"]
@@ -42,14 +45,6 @@ def build(
     return ProcessorRole(settings, ports, build_engine=build_engine, replay_admission=replay_admission)
 
 
-@dataclass(slots=True)
-class _Running:
-    """An app's runner and its task."""
-
-    runner: AppRunner
-    task: asyncio.Task[None]
-
-
 class ProcessorRole:
     """Implements `role.Role`. `deploy` and `remove` work before, during and after `run`."""
 
@@ -62,44 +57,30 @@ class ProcessorRole:
         *,
         build_engine: BuildEngine,
         replay_admission: ReplayAdmission | None = None,
+        member: str = "",
     ) -> None:
         self.settings = settings
         self.ports = ports
         self.replay_admission = replay_admission
         self.replaying: set[str] = set()  # rejected events that some request is replaying now
         self._build_engine = build_engine
-        self._apps: dict[str, _Running] = {}
-        self._broken: dict[str, str] = {}  # apps of the catalog that cannot be planned, and why
-        self._changing = asyncio.Lock()
-        self._working = False
+        member = member or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._replica = Replica(settings, ports, build_engine=build_engine, planned=self._planned, member=member)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Apps and rejected events."""
         return http.routes(self)
 
     def ready(self) -> Sequence[Check]:
-        """One check per app: running or not, and why."""
-        checks = [Check("processor", self._working, "working" if self._working else "not started")]
-        for name, running in sorted(self._apps.items()):
-            runner = running.runner
-            runs = runner.state is AppState.RUNNING
-            checks.append(Check(f"app {name}", runs, "running" if runs else f"{runner.state}: {runner.detail}"))
-        checks += [Check(f"app {name}", False, why) for name, why in sorted(self._broken.items())]
-        return checks
+        """One check per app: running, standing by, or why not."""
+        return self._replica.checks()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run every app of the catalog until `stop`; each finishes and commits the cycle that is under way."""
-        async with self._changing:
-            self._working = True
-            for record in await self.apps():
-                await self._start_stored(record)
-        _log.info("processor_started", apps=sorted(self._apps))
+        """Run what is assigned to this process until `stop`; each task finishes and commits its cycle under way."""
+        _log.info("processor_started", member=self._replica.member)
         try:
-            await stop.wait()
+            await self._replica.run(stop)
         finally:
-            async with self._changing:
-                self._working = False
-                await self._stop(list(self._apps))
             _log.info("processor_stopped")
 
     async def apps(self) -> list[AppRecord]:
@@ -118,7 +99,10 @@ class ProcessorRole:
     async def lag_events(self, name: str) -> dict[str, int]:
         """Events per source of an app that are in the log and whose effects are not yet committed."""
         catalog = await self.ports.log.catalog()
-        positions = await self.ports.log.positions(name)
+        positions: dict[tuple[str, int], int] = {}
+        running = self.runner(name)
+        for task in [name] if running is None else running.source_tasks:
+            positions.update(await self.ports.log.positions(task))
         lags: dict[str, int] = {}
         for spec in catalog.streams.values():
             if spec.app == name and spec.relation is Relation.SOURCE:
@@ -126,10 +110,9 @@ class ProcessorRole:
                 lags[spec.name] = sum(head.next - positions.get((spec.name, n), head.first) for n, head in heads)
         return lags
 
-    def runner(self, name: str) -> AppRunner | None:
-        """The runner of an app of this process; None if it does not run here."""
-        running = self._apps.get(name)
-        return None if running is None else running.runner
+    def runner(self, name: str) -> AppTasks | None:
+        """The app as this process knows it, running or standing by; None if it is not deployed or cannot run."""
+        return self._replica.apps.get(name)
 
     async def plan(self, name: str, sql: str) -> AppPlan:
         """Check a text without deploying it: SqlErrors with every finding, `too_large`, `bad_request` (name)."""
@@ -149,70 +132,64 @@ class ProcessorRole:
         not exist; None: not checked), `name_taken`, `too_many_requests` (more than `apps_max`).
         """
         plan = await self.plan(name, sql)
-        async with self._changing:
+        async with self._replica.changing:
             catalog = await self.ports.log.catalog()
             if name not in catalog.apps and len(catalog.apps) >= self.settings.apps_max:
                 raise PenstockError(
                     "conflict", f"this processor runs {self.settings.apps_max} apps already; remove one"
                 )
-            old = self._apps.get(name)
-            await self._stop([name])
-            try:
-                record = await self.ports.log.put_app(
-                    name, sql, [source.spec for source in plan.sources.values()], expected_version
-                )
-            except BaseException:
-                if old is not None and self._working:
-                    self._start(old.runner.plan, old.runner.statistics)
-                raise
-            self._broken.pop(name, None)
-            if self._working:
-                self._start(plan, old.runner.statistics if old else None)
+            old = catalog.apps.get(name)
+            tasks = [] if old is None else await self._tasks_before(old, plan)
+            record = await self._put(plan, tasks, expected_version)
         _log.info("app_deployed", app=name, version=record.version)
         return record
 
     async def remove(self, name: str, expected_version: int | None = None) -> None:
         """Stop an app and remove it with its streams, positions and state; its rejected events stay."""
-        async with self._changing:
+        async with self._replica.changing:
             await self.app(name)
-            old = self._apps.get(name)
-            await self._stop([name])
+            running = self.runner(name)
+            if running is not None:
+                await running.stop()
             try:
                 await self.ports.log.delete_app(name, expected_version)
-            except BaseException:
-                if old is not None and self._working:
-                    self._start(old.runner.plan, old.runner.statistics)
-                raise
-            self._broken.pop(name, None)
+            finally:
+                await self._replica.adopt(None, None)
         _log.info("app_removed", app=name)
+
+    async def _put(self, plan: AppPlan, tasks: list[str], expected_version: int | None) -> AppRecord:
+        """The new version in force. `tasks` of the old one finish their cycles here, and are fenced elsewhere: before
+        it, so that cycles under way there are begun again, and after it, so that none of the old plan follows.
+        """
+        running = self.runner(plan.name)
+        if running is not None:
+            await running.stop()
+        record = None
+        try:
+            await self._replica.fence(tasks)
+            record = await self.ports.log.put_app(plan.name, plan.sql, specs_of(plan), expected_version)
+            await self._replica.fence(tasks)
+        finally:
+            await self._replica.adopt(plan if record else None, record)
+        return record
+
+    async def _tasks_before(self, old: AppRecord, plan: AppPlan) -> list[str]:
+        """Tasks of the version in force; `conflict` if the new one would divide its state otherwise."""
+        running = self.runner(old.name)
+        try:
+            before = running.plan if running else await asyncio.to_thread(plan_app, old.name, old.sql)
+        except PenstockError:
+            return []  # the version in force cannot run, so nothing of it does
+        if before.parallelism != plan.parallelism:
+            raise PenstockError(
+                "conflict",
+                f"app '{old.name}' runs with 'parallelism.default' = '{before.parallelism}', and its positions and "
+                f"state cannot be divided anew into {plan.parallelism}: keep the number, deploy the text under "
+                "another name (with other table names), or remove the app with its streams and deploy it again",
+            )
+        return [task.task for task in task_plans(before)]
 
     def _planned(self, name: str, sql: str) -> AppPlan:
         plan = plan_app(name, sql)
         self._build_engine(plan)  # what cannot be compiled is refused here, while the old app runs on
         return plan
-
-    async def _start_stored(self, record: AppRecord) -> None:
-        try:
-            plan = await asyncio.to_thread(self._planned, record.name, record.sql)
-        except PenstockError as error:
-            self._broken[record.name] = f"version {record.version} cannot run: {error.detail}"
-            _log.error("app_broken", app=record.name, code=error.code, detail=error.detail)
-        else:
-            self._start(plan, None)
-
-    def _start(self, plan: AppPlan, statistics: AppStatistics | None) -> None:
-        runner = AppRunner(
-            plan,
-            log=self.ports.log,
-            clock=self.ports.clock,
-            settings=self.settings,
-            build_engine=self._build_engine,
-            statistics=statistics,
-        )
-        self._apps[plan.name] = _Running(runner, asyncio.create_task(runner.run(), name=f"app {plan.name}"))
-
-    async def _stop(self, names: Sequence[str]) -> None:
-        stopped = [running for name in names if (running := self._apps.pop(name, None)) is not None]
-        for running in stopped:
-            running.runner.stop()
-        await asyncio.gather(*(running.task for running in stopped))

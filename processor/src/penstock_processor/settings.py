@@ -56,6 +56,12 @@ class ProcessorSettings(BaseModel, frozen=True):
     retry_max_s: float = Field(
         default=30.0, gt=0, description="Longest wait before an app that failed is tried again."
     )
+    beat_s: float = Field(
+        default=0.5, gt=0, description="How often a replica says that it is alive, where several share the log."
+    )
+    member_ttl_s: float = Field(
+        default=2.0, gt=0, description="Silence after which a replica's tasks are given to the others."
+    )
     app_max_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest app text.")
     apps_max: int = Field(default=100, ge=1, description="Apps that one processor runs.")
     replay_max_events: int = Field(default=100, ge=1, description="Rejected events in one replay request.")

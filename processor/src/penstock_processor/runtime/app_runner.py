@@ -1,9 +1,13 @@
-"""Keeps one app running: term after term, with a growing wait after failures, until it is stopped or fenced."""
+"""Keeps one task of an app running: term after term, with a growing wait after failures, until it is stopped.
+
+A term that another instance has fenced: where no other instance can be (`confirm` None) it stops for good; else it
+waits longer each time, asks who is alive and whose the task is, and begins a new term only if it is still its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
 import structlog
@@ -25,17 +29,23 @@ _log = structlog.get_logger("penstock.processor")
 
 
 class AppState(StrEnum):
-    """What an app is doing here. FENCED: another instance runs it; STOPPED: somebody asked for it."""
+    """What an app is doing here. FENCED: another instance runs it; STOPPED: somebody asked for it; STANDBY: assigned
+    to other replicas.
+    """
 
     STARTING = "starting"
     RUNNING = "running"
     WAITING = "waiting"
     FENCED = "fenced"
     STOPPED = "stopped"
+    STANDBY = "standby"
 
 
 class AppRunner:
-    """One app of this process. `run` once, as a task; the other methods from the same event loop."""
+    """One app, or task of an app, of this process. `run` once; the other methods from the same event loop.
+
+    `confirm` returns when it is known anew who runs what (whoever knows calls `stop` if it is not this one).
+    """
 
     def __init__(
         self,
@@ -46,8 +56,10 @@ class AppRunner:
         settings: ProcessorSettings,
         build_engine: BuildEngine,
         statistics: AppStatistics | None = None,
+        confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.plan = plan
+        self._confirm = confirm
         self.state = AppState.STARTING
         self.detail = "restoring state"
         self.statistics = statistics or AppStatistics(plan.name)
@@ -57,6 +69,7 @@ class AppRunner:
         self._build_engine = build_engine
         self._signals = Signals()
         self._retry_s = 0.0
+        self._fenced_s = 0.0
         self._cycles_at_failure = 0
 
     async def run(self) -> None:
@@ -103,12 +116,11 @@ class AppRunner:
             signals=self._signals,
             statistics=self.statistics,
         )
+        started_s = self._clock.monotonic_s()
         try:
             await term.run(self._restored)
         except Fenced as error:
-            self._enter(AppState.FENCED, f"{error.detail}; this instance has stopped it")
-            _log.error("app_fenced", app=self.plan.name, detail=error.detail)
-            return False
+            return await self._fenced(error, lasted_s=self._clock.monotonic_s() - started_s)
         except PenstockError as error:
             await self._wait(error, code=error.code, detail=error.detail, least_s=error.retry_after_s or 0.0)
         except Exception as error:  # outermost loop of an app: whatever it was, the other apps go on
@@ -117,7 +129,22 @@ class AppRunner:
 
     def _restored(self) -> None:
         self._enter(AppState.RUNNING, "running")
-        _log.info("app_started", app=self.plan.name)
+        _log.info("app_started", app=self.plan.name, task=self.plan.task)
+
+    async def _fenced(self, error: Fenced, *, lasted_s: float) -> bool:
+        """Whether there shall be another term."""
+        if self._confirm is None:
+            self._enter(AppState.FENCED, f"{error.detail}; this instance has stopped it")
+            _log.error("app_fenced", app=self.plan.name, detail=error.detail)
+            return False
+        least_s, most_s = self._settings.retry_min_s, self._settings.retry_max_s
+        self._fenced_s = least_s if lasted_s > most_s or not self._fenced_s else min(self._fenced_s * 2, most_s)
+        self._enter(AppState.FENCED, f"{error.detail}; another replica has taken it over")
+        APP_RESTARTS.labels(self.plan.name, error.code).inc()
+        _log.warning("app_fenced", app=self.plan.name, task=self.plan.task, retry_s=self._fenced_s)
+        await self._unless_stopped(self._clock.sleep(self._fenced_s))
+        await self._unless_stopped(self._confirm())
+        return True
 
     async def _wait(self, error: Exception, *, code: str, detail: str, least_s: float) -> None:
         progressed = self.statistics.cycles > self._cycles_at_failure
@@ -135,15 +162,19 @@ class AppRunner:
             retry_s=wait_s,
             exc_info=error if code == "internal" else None,
         )
-        sleep = asyncio.ensure_future(self._clock.sleep(wait_s))
+        await self._unless_stopped(self._clock.sleep(wait_s))
+
+    async def _unless_stopped(self, work: Awaitable[None]) -> None:
+        """Wait for it, but not when somebody asks to stop."""
+        done = asyncio.ensure_future(work)
         try:
-            while not (sleep.done() or self._signals.stopping):
+            while not (done.done() or self._signals.stopping):
                 self._signals.wake.clear()
                 woken = asyncio.ensure_future(self._signals.wake.wait())
-                await asyncio.wait({sleep, woken}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({done, woken}, return_when=asyncio.FIRST_COMPLETED)
                 woken.cancel()
         finally:
-            sleep.cancel()
+            done.cancel()
 
     def _enter(self, state: AppState, detail: str) -> None:
         self.state = state

@@ -68,6 +68,7 @@ class AppTerm:
         self._commit: asyncio.Task[None] | None = None
         self._tick = 0
         self._rest_until_s = 0.0
+        self._commit_from_s = 0.0  # the log wants commits so far apart; meanwhile the next cycle grows
 
     async def run(self, restored: Callable[[], None]) -> None:
         """Cycles until `signals.stopping`. Calls `restored` once the state is there. Raises what ended the term."""
@@ -102,10 +103,10 @@ class AppTerm:
             return
         await self._rest()
         inputs = await reader.next_inputs()
-        self._statistics.note_sources(reader.through())
+        self._statistics.note_sources(self._plan.task, reader.through())
         if not inputs:
             await self._settle()
-            self._statistics.note_state(worker.state_sizes())
+            self._statistics.note_state(self._plan.task, worker.state_sizes())
             await self._news(reader)
             return
         started_s = self._clock.monotonic_s()
@@ -123,7 +124,7 @@ class AppTerm:
         return min(self._settings.rest_max_s, seconds * (1 / self._settings.small_cycle_share - 1))
 
     async def _rest(self) -> None:
-        left_s = self._rest_until_s - self._clock.monotonic_s()
+        left_s = max(self._rest_until_s, self._commit_from_s) - self._clock.monotonic_s()
         if left_s > 0:
             await asyncio.sleep(left_s)  # real time: what it spares is the processor's, whatever the clock says
 
@@ -153,6 +154,7 @@ class AppTerm:
                 raise
 
     async def _write(self, result: CycleResult, seconds: float) -> None:
+        self._commit_from_s = self._clock.monotonic_s() + self._log.capabilities.commit_interval_s
         await self._log.commit(result.transaction)
         self._statistics.note_cycle(result.counts, seconds=seconds)
 

@@ -17,7 +17,11 @@ _LATE = "late"
 @dataclass(slots=True)
 class _Source:
     rows_in: int = 0
-    watermark_ms: int | None = None
+    watermarks_ms: dict[str, int] = field(default_factory=dict)  # by task
+
+    @property
+    def watermark_ms(self) -> int | None:
+        return min(self.watermarks_ms.values(), default=None)
 
 
 @dataclass(slots=True)
@@ -29,7 +33,7 @@ class _Statement:
 
 @dataclass(slots=True)
 class AppStatistics:
-    """Counters of committed cycles. Survives restores of the app, not of the process."""
+    """Counters of committed cycles of the tasks in this process. Survives restores of the app, not of the process."""
 
     app: str
     cycles: int = 0
@@ -37,7 +41,7 @@ class AppStatistics:
     busy_s: float = 0.0
     sources: dict[str, _Source] = field(default_factory=dict)
     statements: dict[str, _Statement] = field(default_factory=dict)
-    state: dict[str, int] = field(default_factory=dict)
+    state_rows: dict[str, Mapping[str, int]] = field(default_factory=dict)  # by task
 
     def note_cycle(self, counts: CycleCounts, *, seconds: float) -> None:
         """A cycle was committed."""
@@ -60,15 +64,24 @@ class AppStatistics:
                 statement.rejected += rows
             ROWS_REJECTED.labels(self.app, code).inc(rows)
 
-    def note_sources(self, watermarks: Mapping[str, int]) -> None:
-        """Up to where the app's sources are said to be complete."""
-        for name, ms in watermarks.items():
-            self.sources.setdefault(name, _Source()).watermark_ms = ms
-
-    def note_state(self, sizes: Mapping[str, int]) -> None:
+    @property
+    def state(self) -> dict[str, int]:
         """Rows of state per operator."""
-        self.state = dict(sizes)
-        for operator, rows in sizes.items():
+        found: dict[str, int] = {}
+        for sizes in self.state_rows.values():
+            for operator, rows in sizes.items():
+                found[operator] = found.get(operator, 0) + rows
+        return found
+
+    def note_sources(self, task: str, watermarks: Mapping[str, int]) -> None:
+        """Up to where the sources are said to be complete, as far as the task reads them."""
+        for name, ms in watermarks.items():
+            self.sources.setdefault(name, _Source()).watermarks_ms[task] = ms
+
+    def note_state(self, task: str, sizes: Mapping[str, int]) -> None:
+        """Rows of state of a task's operators."""
+        self.state_rows[task] = dict(sizes)
+        for operator, rows in self.state.items():
             STATE_ROWS.labels(self.app, operator).set(rows)
 
     def as_json(self, lag_events: Mapping[str, int]) -> dict[str, object]:
