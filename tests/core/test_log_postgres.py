@@ -12,6 +12,7 @@ from penstock.ports.log import Log
 from penstock.testing.clock import ManualClock
 from penstock.testing.log_contract import LogContract
 from penstock.testing.log_contract_pair import PairContract, WritersContract
+from penstock.testing.log_contract_streams import StreamContract
 from penstock.testing.log_fixtures import SETTINGS
 
 
@@ -26,7 +27,7 @@ class TestPostgresLog(LogContract):
         await asyncio.sleep(seconds)  # members live by the database's clock
 
 
-class TestPostgresLogFromDisk(TestPostgresLog):
+class TestPostgresLogFromDisk(StreamContract):
     """Every read goes to the database."""
 
     @pytest.fixture

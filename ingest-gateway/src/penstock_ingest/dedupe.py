@@ -23,6 +23,7 @@ class Claim:
         self.ids = ids
         self.fresh = fresh
         self.settled = False
+        self.learned: dict[bytes, int] = {}  # those that the log turned out to hold meanwhile: when appended
         self._callbacks: list[Callable[[], None]] = []
 
     def on_settled(self, callback: Callable[[], None]) -> None:
@@ -90,12 +91,19 @@ class DedupeIndex:
         self._append(claim.ids, now_ms)
 
     def give_up(self, claim: Claim) -> None:
-        """The claim's events were not stored: their ids may come again."""
+        """The claim's events were not stored: their ids may come again, unless somebody else's were."""
         self._close(claim)
         self._known.difference_update(claim.ids)
+        for id_, at_ms in claim.learned.items():
+            self.remember([id_], at_ms)
 
     def remember(self, ids: Sequence[bytes], at_ms: int) -> None:
-        """Add ids that the log holds already (at start, or after an append whose outcome was not known)."""
+        """Add ids that the log holds already (at start, after an append of unknown outcome, of other gateways).
+
+        One that is claimed stays so until the claim is settled.
+        """
+        for claim in self._open:
+            claim.learned.update(dict.fromkeys(set(ids).intersection(claim.ids), at_ms))
         unknown = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._known]
         self._known.update(unknown)
         self._append(unknown, at_ms)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
-from penstock.errors import LogUnavailable, PenstockError
+from penstock.errors import LogUnavailable, Outrun, PenstockError
 from penstock.model.batch import Encoding, NewBatch, RejectedEvent
 from penstock.model.position import Position
 from penstock.role import Ports
@@ -26,6 +27,11 @@ from penstock_ingest.streams import OpenStream, Streams
 __all__ = ["Accepted", "Gateway"]
 
 _logger = structlog.get_logger("penstock.ingest")
+
+#: An admission, the positions after its batches, and `Claim.fresh` (None: all events are).
+Stored = tuple[Admission, list[Position], Sequence[bool] | None]
+#: Attempts after which the pause before the next has its full length.
+_PAUSES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +56,26 @@ class Accepted:
 
 
 class Gateway:
-    """Accepts events into source streams."""
+    """Accepts events into source streams. `draw` gives numbers from 0 to 1, for pauses."""
 
-    def __init__(self, settings: IngestSettings, ports: Ports) -> None:
+    def __init__(self, settings: IngestSettings, ports: Ports, *, draw: Callable[[], float] = random.random) -> None:
         self.settings = settings
         self.streams = Streams(ports.log, ports.clock, settings.dedupe)
         self._log = ports.log
         self._clock = ports.clock
+        self._draw = draw
         self._gatherers: dict[str, Gatherer[Accepted]] = {}
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="penstock-admit")
 
     def close(self) -> None:
         """Release the thread; nothing may be in flight."""
         self._threads.shutdown(wait=False)
+
+    async def learn_always(self) -> None:
+        """Where several gateways share the log: learn the others' ids now and then. Until cancelled."""
+        while self._log.capabilities.several_writers:
+            await self._clock.sleep(self.settings.dedupe.news_poll_s)
+            await self.streams.learn_all()
 
     async def accept(self, name: str, body: bytes, form: Form) -> Accepted:
         """Append the good events of a body and keep the rejected ones. Errors: see `admit.read`, `Log.append`."""
@@ -169,17 +182,37 @@ class Gateway:
 
     async def _store(
         self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = ()
-    ) -> tuple[Admission, list[Position], Sequence[bool] | None]:
-        """Claim, admit and append; the claim is settled whatever happens. The last is `Claim.fresh`."""
+    ) -> Stored:
+        """Claim, admit and append; again with what other gateways have appended, where one of them was faster.
+
+        `outrun` once `dedupe.outrun_attempts_max` attempts were in vain.
+        """
         if not stream.record.dedupe:
             admission = await self._admit(stream, reading, None, now_ms=now_ms)
-            return admission, await self._append(admission, replayed), None
-        claim = await self._claim(stream, reading, now_ms=now_ms)
+            return admission, await self._append(admission, replayed, known=None), None
+        limits = self.settings.dedupe
+        for attempt in range(1, limits.outrun_attempts_max):
+            try:
+                return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed)
+            except Outrun:
+                metrics.OUTRUN_APPENDS.labels(stream.spec.name).inc()
+                await self._clock.sleep(
+                    self._draw() * min(attempt, _PAUSES_MAX) / _PAUSES_MAX * limits.outrun_pause_s
+                )
+                await self.streams.learn(stream)
+        return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed)
+
+    async def _store_claimed(
+        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str]
+    ) -> Stored:
+        """One attempt; the claim is settled whatever happens."""
+        claim, mark = await self._claim(stream, reading, now_ms=now_ms)
         is_confirmed = False
         is_unsure = True
         try:
             admission = await self._admit(stream, reading, claim.fresh, now_ms=now_ms)
-            positions = await self._append(admission, replayed)
+            known = None if mark is None else {stream.spec.name: mark}
+            positions = await self._append(admission, replayed, known=known)
             is_confirmed = True
         except PenstockError as error:
             is_unsure = isinstance(error, LogUnavailable)  # any other says that nothing was written
@@ -192,15 +225,18 @@ class Gateway:
                 stream.index.give_up(claim)
         return admission, positions, claim.fresh
 
-    async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> Claim:
-        """Ids of this request; waits while one of them is in a request whose append is not durable yet."""
+    async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> tuple[Claim, int | None]:
+        """Ids of this request, and the mark up to which those of other gateways were known when it claimed them.
+
+        Waits while one of them is in a request whose append is not durable yet.
+        """
         ids = reading.ids
         while True:
             while stream.unsure:  # another request's append ended without a known outcome: ask the log first
                 await self.streams.get(stream.spec.name)
             outcome = stream.index.claim(ids, now_ms)
             if isinstance(outcome, Claim):
-                return outcome
+                return outcome, stream.mark
             settled = asyncio.Event()
             outcome[0].on_settled(settled.set)
             await settled.wait()
@@ -216,11 +252,16 @@ class Gateway:
             self._threads, lambda: admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
         )
 
-    async def _append(self, admission: Admission, replayed: Sequence[str]) -> list[Position]:
+    async def _append(
+        self, admission: Admission, replayed: Sequence[str], *, known: Mapping[str, int] | None
+    ) -> list[Position]:
         if not (admission.batches or admission.rejected or replayed):
             return []
         started_s = self._clock.monotonic_s()
-        positions = await self._log.append(admission.batches, admission.rejected, replayed)
+        if known is None:
+            positions = await self._log.append(admission.batches, admission.rejected, replayed)
+        else:
+            positions = await self._log.append(admission.batches, admission.rejected, replayed, known=known)
         metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
         return positions
 

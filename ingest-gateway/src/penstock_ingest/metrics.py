@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS", "IN_FLIGHT_BYTES",
-           "REFUSED_REQUESTS", "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
+           "OUTRUN_APPENDS", "REFUSED_REQUESTS", "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
 
 EVENTS = Counter("penstock_ingest_events_total", "Events by outcome.", ["stream", "outcome"])
 BODY_BYTES = Counter("penstock_ingest_body_bytes_total", "Bytes of bodies of admitted requests.", ["stream"])
@@ -22,6 +22,11 @@ APPEND_SECONDS = Histogram(
     "penstock_ingest_append_seconds",
     "Time of one durable append, as ingest sees it.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+OUTRUN_APPENDS = Counter(
+    "penstock_ingest_outrun_appends_total",
+    "Appends refused because another gateway had just appended one of their ids; they are tried again.",
+    ["stream"],
 )
 DEDUPE_IDS = Gauge("penstock_ingest_dedupe_ids", "Dedupe keys in memory.", ["stream"])
 DEDUPE_WINDOW_SECONDS = Gauge(

@@ -51,12 +51,14 @@ class IngestRole:
         self._is_open = True
         _logger.info("ingest started")
         stopped = asyncio.ensure_future(stop.wait())
+        learning = asyncio.ensure_future(self._gateway.learn_always())
         try:
             while not stopped.done():
                 self._gateway.streams.report()
                 await asyncio.wait({stopped}, timeout=_REPORT_S)
         finally:
             stopped.cancel()
+            learning.cancel()
             self._http.draining = True
             while self._http.requests:
                 await self._ports.clock.sleep(_DRAIN_POLL_S)

@@ -19,6 +19,20 @@ class DedupeSettings(BaseModel, frozen=True):
         description="Dedupe keys remembered per stream (about 120 bytes each); reaching it shortens the window, "
         "which penstock_ingest_dedupe_window_seconds shows.",
     )
+    news_poll_s: float = Field(
+        default=0.5,
+        gt=0,
+        description="Where several gateways share a log: how often each learns what the others have appended, so "
+        "that appends need not.",
+    )
+    outrun_attempts_max: int = Field(
+        default=10,
+        ge=1,
+        description="Attempts of a request whose ids other gateways append at the same time; beyond it 503.",
+    )
+    outrun_pause_s: float = Field(
+        default=0.005, ge=0, description="Longest pause before such an attempt; it grows with each and is drawn."
+    )
 
 
 class IngestSettings(BaseModel, frozen=True):

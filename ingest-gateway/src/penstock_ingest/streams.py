@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -34,6 +35,8 @@ class OpenStream:
         self.index = index
         self.epoch = -1
         self.unsure = False  # an append ended without a known outcome: the log must be asked which ids it holds
+        self.mark: int | None = None  # up to which other gateways' ids are known; None: there are no others
+        self.learning = asyncio.Lock()
         self.reported_shortened = False
         self._next = [0] * spec.partitions
         self.accepted = metrics.EVENTS.labels(spec.name, "accepted")
@@ -111,6 +114,21 @@ class Streams:
             if spec.relation is Relation.SOURCE:
                 await self.get(name)
 
+    async def learn(self, stream: OpenStream) -> None:
+        """Remember what other gateways have appended since the stream's mark."""
+        async with stream.learning:
+            if stream.mark is None:
+                return
+            news, mark = await self._log.ids_after(stream.spec.name, stream.mark)
+            _remember(stream.index, news)
+            stream.mark = max(mark, stream.mark)
+
+    async def learn_all(self) -> None:
+        """`learn` for every open stream; one that is gone or a log that is away is for the next request to meet."""
+        for stream in list(self._open.values()):
+            with contextlib.suppress(PenstockError):
+                await self.learn(stream)
+
     def report(self) -> None:
         """Refresh the gauges."""
         now_ms = self._clock.now_ms()
@@ -125,6 +143,7 @@ class Streams:
         if old is not None and (old.epoch, old.spec.dedupe) == (stream.epoch, spec.dedupe):
             stream.index = old.index
             stream.unsure = old.unsure
+            stream.mark = old.mark
         else:
             await self._fill(stream)
         self._open[spec.name] = stream
@@ -141,6 +160,9 @@ class Streams:
         """Remember the ids that the log holds, newest first up to the limits."""
         if not stream.record.dedupe:
             return
+        mark: int | None = None
+        if self._log.capabilities.several_writers:
+            _, mark = await self._log.ids_after(stream.spec.name, None)  # first, so that nothing falls in between
         now_ms = self._clock.now_ms()
         window_ms = round(self._settings.window_s * 1000)
         span_ms = min(_FIRST_SPAN_MS, window_ms)
@@ -150,8 +172,14 @@ class Streams:
             if span_ms >= window_ms or held >= self._settings.max_ids:
                 break
             span_ms = min(2 * span_ms, window_ms)
-        for at_ms, ids in entries:
-            stream.index.remember([ids[i : i + ID_BYTES] for i in range(0, len(ids), ID_BYTES)], at_ms)
+        _remember(stream.index, entries)
+        if mark is not None:
+            stream.mark = mark if stream.mark is None else max(mark, stream.mark)
+
+
+def _remember(index: DedupeIndex, entries: Sequence[tuple[int, bytes]]) -> None:
+    for at_ms, ids in entries:
+        index.remember([ids[i : i + ID_BYTES] for i in range(0, len(ids), ID_BYTES)], at_ms)
 
 
 def source_of(streams: Mapping[str, StreamSpec], name: str) -> StreamSpec:

@@ -45,7 +45,8 @@ _OPEN_RETRY_S = 0.25
 class PostgresLog:
     """Implements `ports.log.Log` for any number of processes on any number of hosts. Made by `open`.
 
-    Catalog and heads are as this process knows them: at most `postgres.poll_ms` behind what others have written.
+    The catalog, and the ends up to which `read` reads, are as this process knows them: at most `postgres.poll_ms`
+    behind what others have written.
     """
 
     capabilities = Capabilities(scope="cluster", durable=True, retention_holds=True, several_writers=True)
@@ -107,9 +108,9 @@ class PostgresLog:
         self, stream: str, partition: int, offset: int, max_bytes: int, max_batches: int = 1000
     ) -> list[Batch]:
         """See `Log.read`."""
-        head = await self.head(stream, partition)
+        self._check_open()
+        head = self._view.head(stream, partition)
         if offset > head.next:  # another process may know more than this one
-            await self._look_now()
             head = await self.head(stream, partition)
         if offset > head.next:
             raise LogUnavailable(
@@ -118,9 +119,12 @@ class PostgresLog:
             )
         if offset == head.next:
             return []
-        held = self._view.tail.read(stream, partition, offset=offset, max_bytes=max_bytes, max_batches=max_batches)
-        if held is not None:
-            return held
+        if self._view.tail.end(stream, partition) == head.next:  # else another process has appended the latest
+            held = self._view.tail.read(
+                stream, partition, offset=offset, max_bytes=max_bytes, max_batches=max_batches
+            )
+            if held is not None:
+                return held
         query = bind(
             postgres_reader.read_batches,
             stream=stream,
@@ -133,8 +137,12 @@ class PostgresLog:
         return await self._run(query)
 
     async def head(self, stream: str, partition: int) -> Head:
-        """See `Log.head`."""
+        """See `Log.head`. Asked of the database: callers compare it with positions that other processes moved."""
         self._check_open()
+        self._view.head(stream, partition)  # raises what is wrong with the partition
+        head = await self._run(bind(postgres_reader.read_head, stream=stream, partition=partition))
+        if head is not None:
+            self._view.learn({(stream, partition): head})
         return self._view.head(stream, partition)
 
     async def wait(self, streams: Collection[str], since: int, timeout_s: float) -> int:

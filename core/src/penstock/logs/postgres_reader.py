@@ -9,7 +9,7 @@ from penstock.logs.postgres_schema import Connection
 from penstock.model.batch import Batch, Encoding, RejectedEvent
 from penstock.ports.log import Head, RejectedFilter
 
-__all__ = ["beat", "list_rejected", "load_heads", "read_batches", "read_ids", "read_ids_after"]
+__all__ = ["beat", "list_rejected", "load_heads", "read_batches", "read_head", "read_ids", "read_ids_after"]
 
 StreamPartition = tuple[str, int]
 
@@ -37,6 +37,17 @@ async def load_heads(connection: Connection) -> dict[StreamPartition, Head]:
         "SELECT stream, partition, epoch, first, next, watermark_ms FROM heads", binary=True
     )
     return {(stream, partition): Head(*head) for stream, partition, *head in await cursor.fetchall()}
+
+
+async def read_head(connection: Connection, stream: str, partition: int) -> Head | None:
+    """The head of a partition; None if it never had one."""
+    cursor = await connection.execute(
+        "SELECT epoch, first, next, watermark_ms FROM heads WHERE (stream, partition) = (%s, %s)",
+        (stream, partition),
+        binary=True,
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Head(*row)
 
 
 async def read_batches(

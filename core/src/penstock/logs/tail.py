@@ -62,6 +62,11 @@ class TailCache:
             out.append(batch)
         return out
 
+    def end(self, stream: str, partition: int) -> int | None:
+        """Where the newest batch that is held ends; None if none is."""
+        tail = self._tails.get((stream, partition))
+        return tail[-1].next if tail else None
+
     def forget(self, stream: str) -> None:
         """Drop what is held of a stream: it was recreated or removed."""
         for key in [key for key in self._tails if key[0] == stream]:
