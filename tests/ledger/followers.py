@@ -53,9 +53,14 @@ class Followers:
         """Seconds since the last event at any of them."""
         return time.monotonic() - max(follower.last_s for follower in self._followers)
 
-    def stop(self) -> None:
+    def leave(self) -> None:
+        """Say that it is over, without waiting."""
         for follower in self._followers:
             follower.leave()
+
+    def stop(self) -> None:
+        """Over when this returns; AssertionError if one of them failed."""
+        self.leave()
         for follower in self._followers:
             follower.join(_SILENCE_S + 5)
         failures = [f"{f.exit_name}: {f.failure}" for f in self._followers if f.failure]

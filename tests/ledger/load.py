@@ -45,6 +45,7 @@ class Load:
         self._frontier = _Frontier(plan)
         self._released = 0
         self.failure: str | None = None
+        self.abandoned = False
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(
@@ -68,6 +69,11 @@ class Load:
             thread.join(self.plan.give_up_s + 30)
         assert not any(thread.is_alive() for thread in self._threads), "a producer hangs"
         assert self.failure is None, self.failure
+
+    def abandon(self) -> None:
+        """The run has failed: what is unanswered stays so."""
+        self._stop.set()
+        self.abandoned = True
 
     def last_ms(self) -> int:
         """The greatest event time given out so far."""
@@ -109,7 +115,7 @@ class _Producer:
     def _until_acknowledged(self, events: Sequence[Event]) -> None:
         deadline_s = time.monotonic() + self._plan.give_up_s
         first, outcome = self._send(events, None)
-        while outcome != OK:
+        while outcome != OK and not self._load.abandoned:
             assert time.monotonic() < deadline_s, f"request {first} was not acknowledged in {self._plan.give_up_s} s"
             time.sleep(self._plan.retry_s)
             self._turn += 1

@@ -48,11 +48,11 @@ def run_ledger(arrangement: Arrangement, run: Run, folder: Path) -> Verdict:
     started_s = time.monotonic()
     steps = plan(run.seed, arrangement.targets, arrangement.servers, run.mixture)
     recorder = Recorder(folder / "ledger")
+    tokens = Tokens(arrangement.door, arrangement.client)
+    followers = Followers(arrangement.follow_urls, tokens, recorder)
+    traffic = Load(run.load, seed=run.seed, urls=arrangement.ingest_urls, tokens=tokens, recorder=recorder)
     arrangement.start()
     try:
-        tokens = Tokens(arrangement.door, arrangement.client)
-        followers = Followers(arrangement.follow_urls, tokens, recorder)
-        traffic = Load(run.load, seed=run.seed, urls=arrangement.ingest_urls, tokens=tokens, recorder=recorder)
         followers.start()
         traffic.start()
         Nemesis(
@@ -71,6 +71,8 @@ def run_ledger(arrangement: Arrangement, run: Run, folder: Path) -> Verdict:
         read_everything(arrangement.door, tokens, recorder)
     except BaseException:
         print(arrangement.report(), file=sys.stderr, flush=True)
+        traffic.abandon()
+        followers.leave()
         raise
     finally:
         arrangement.stop()
