@@ -8,12 +8,10 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,9 +33,8 @@ from penstock.model.types import (
 )
 from penstock.ports.clock import SystemClock
 from penstock.ports.store import Apply
-from penstock.stores.open import STORE_FILE, open_store
+from penstock.stores.open import open_database, open_store
 from penstock.stores.settings import StoreSettings
-from penstock.stores.sqlite import SqliteDatabase
 from penstock.testing.store_contract import changes_frame
 from penstock_data.predicates import predicates
 from penstock_data.query import Condition, Operator, parse_conditions
@@ -48,6 +45,7 @@ _EPOCH = dt.datetime(1970, 1, 1)
 COLUMNS = (
     Column("n", BIGINT),
     Column("s", STRING),
+    Column("z", STRING),  # with NUL, at which LIKE of SQLite ends
     Column("d", DOUBLE),
     Column("f", FLOAT),
     Column("p", decimal(5, 2)),
@@ -62,7 +60,23 @@ SPEC = StreamSpec("every", "demo", Relation.STREAM, (Column("row", BIGINT), *COL
 
 VALUES: dict[str, list[Any]] = {
     "n": [-(2**63), -1, 0, 1, 7, 2**63 - 1, None],
-    "s": ["", "a", "A", "ab", "a%b", "a_b", "a\\b", "b'; DROP TABLE r_every; --", "ä", "日本", "a\nb", "[x]*", None],
+    "s": [
+        "",
+        "a",
+        "A",
+        "B",
+        "ab",
+        "a%b",
+        "a_b",
+        "a\\b",
+        "b'; DROP TABLE r_every; --",
+        "ä",
+        "日本",
+        "a\nb",
+        "[x]*",
+        None,
+    ],
+    "z": ["a\0b", "a\1b", "a\1\1b", "a\2", "a", "\0", None],
     "d": [-1.5, -0.0, 0.1, 0.3, 1e300, 5e-324, None],
     "f": [-1.5, 0.10000000149011612, 2.0, None],
     "p": [Decimal("-999.99"), Decimal("-1.01"), Decimal("0.00"), Decimal("1.00"), Decimal("999.99"), None],
@@ -76,6 +90,7 @@ VALUES: dict[str, list[Any]] = {
 TEXTS: dict[str, list[str]] = {
     "n": ["-9223372036854775808", "-1", "0", "3", "7", "9223372036854775807"],
     "s": ["", "a", "A", "a%b", "b'; DROP TABLE r_every; --", "ä", "zz", "' OR '1'='1"],
+    "z": ["a\0b", "a\1b", "a\1", "a", "\0", "a\1\1b"],
     "d": ["-1.5", "0", "0.1", "0.30000000000000004", "1e300", "-1e308"],
     "f": ["-1.5", "0.1", "2", "1e39"],
     "p": ["-1000", "-1.01", "-1.005", "0", "1", "0.999", "1e2", "12345"],
@@ -95,23 +110,23 @@ def _rows() -> list[tuple[Any, ...]]:
     return [(i, *(VALUES[c.name][i % len(VALUES[c.name])] for c in COLUMNS)) for i in range(ROW_COUNT)]
 
 
-@pytest.fixture(scope="module")
-def selected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., list[int]]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def selected(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., list[int]]]:
     """Numbers of the rows that the store gives for these conditions."""
-    folder: Path = tmp_path_factory.mktemp("filters")
+    url = f"sqlite:///{tmp_path_factory.mktemp('filters')}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_server").database("filters")
+    store = open_store(url, clock=SystemClock())
 
     async def fill() -> None:
-        store = open_store(f"sqlite:///{folder}", clock=SystemClock())
         await store.prepare([SPEC])
         frame = changes_frame(SPEC, [(*row, Op.INSERT) for row in _rows()])
         await store.apply([Apply("every", 0, 1, None, 0, ROW_COUNT, frame, None)])
-        await store.close()
 
     asyncio.run(fill())
-    keeper = sa.create_engine(f"sqlite:///{folder / STORE_FILE}")
-    keeping = keeper.connect()  # readers need the write-ahead log's files to exist
-    keeping.exec_driver_sql("SELECT 1 FROM penstock_applied").all()
-    engine = SqliteDatabase(folder / STORE_FILE, StoreSettings()).reading_engine()
+    engine = open_database(url, StoreSettings()).reading_engine()
 
     def run(conditions: tuple[Condition, ...]) -> list[int]:
         column = SPEC.column("row")
@@ -123,8 +138,9 @@ def selected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
     yield run
     engine.dispose()
-    keeping.close()
-    keeper.dispose()
+    asyncio.run(store.close())
+    if request.param == "postgres":
+        request.getfixturevalue("postgres_server").drop("filters")
 
 
 _OPERATORS = ["eq", "neq", "lt", "lte", "gt", "gte"]
