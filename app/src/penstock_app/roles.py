@@ -7,9 +7,10 @@ Services are imported when their role is asked for: a process pays for its own r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +20,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Access
 from penstock.http.followed_issuer import FollowedIssuer
 from penstock.logs.open import open_log
+from penstock.observe.lag import Consumer, LagGauges, LagMeter
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.role import Ports, Role
@@ -67,6 +69,11 @@ class _Wiring:
     ingest: IngestRole | None = None
     processor: ProcessorRole | None = None
     made: list[Role] = field(default_factory=list)
+
+    def meter(self, name: str, consumers: Callable[[], Awaitable[Sequence[Consumer]]], gauges: LagGauges) -> None:
+        """Measure how far these consumers of the log are behind, beside the role that they belong to."""
+        log, clock, interval_s = self.ports.log, self.ports.clock, self.settings.lag_interval_s
+        self.made.append(LagMeter(name, log, consumers, gauges, clock=clock, interval_s=interval_s))
 
 
 async def open_roles(
@@ -117,6 +124,7 @@ async def _wire_ingest(wiring: _Wiring) -> None:
 
 
 async def _wire_processor(wiring: _Wiring) -> None:
+    from penstock_processor.lag import LAG_GAUGES, app_consumers
     from penstock_processor.service import build
 
     if wiring.ingest is not None:
@@ -125,8 +133,9 @@ async def _wire_processor(wiring: _Wiring) -> None:
         services = wiring.settings.services
         link = ReplayLink(services.url_of("ingest"), timeout_s=services.replay_timeout_s)
         replay = (await wiring.stack.enter_async_context(link)).replay
-    wiring.processor = build(wiring.settings.processor, wiring.ports, replay_admission=replay)
-    wiring.made.append(wiring.processor)
+    wiring.processor = processor = build(wiring.settings.processor, wiring.ports, replay_admission=replay)
+    wiring.made.append(processor)
+    wiring.meter("processor lag", partial(app_consumers, processor), LAG_GAUGES)
 
 
 async def _wire_publish(wiring: _Wiring) -> None:
@@ -138,9 +147,11 @@ async def _wire_publish(wiring: _Wiring) -> None:
 
 
 async def _wire_data(wiring: _Wiring) -> None:
+    from penstock_data.lag import LAG_GAUGES, store_consumers
     from penstock_data.service import build
 
     wiring.made.append(build(wiring.settings.data_service, wiring.ports))
+    wiring.meter("store lag", partial(store_consumers, wiring.ports.log, wiring.ports.store), LAG_GAUGES)
 
 
 _WIRED_BY = {"ingest": _wire_ingest, "processor": _wire_processor, "publish": _wire_publish, "data": _wire_data}

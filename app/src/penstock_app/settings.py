@@ -49,6 +49,9 @@ class PenstockSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error."
     )
+    lag_interval_s: float = Field(
+        default=2.0, gt=0, description="How often the lag of apps and of the store is measured for /metrics."
+    )
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "QUERY_SECONDS", "REFUSED_QUERIES",
-           "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
+__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS",
+           "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
 SKIPPED_EVENTS = Counter(
@@ -15,6 +15,11 @@ KEYLESS_ROWS = Counter(
     "penstock_store_keyless_rows_total", "Rows left out of a table since a column of their key is NULL.", ["relation"]
 )
 LAG_EVENTS = Gauge("penstock_store_lag_events", "Events in the log that the store does not hold yet.", ["relation"])
+LAG_SECONDS = Gauge(
+    "penstock_store_lag_seconds",
+    "Since when the oldest of them waits, as far as this process has seen it.",
+    ["relation"],
+)
 APPLY_SECONDS = Histogram(
     "penstock_store_apply_seconds",
     "Time of one transaction of the applier, decoding included.",

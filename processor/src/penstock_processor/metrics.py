@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APP_RESTARTS", "CYCLE_ROWS", "CYCLE_SECONDS", "MEMBERS", "ROWS_IN", "ROWS_OUT", "ROWS_REJECTED",
-           "STATE_ROWS", "TASKS"]  # fmt: skip
+__all__ = ["APP_RESTARTS", "CYCLE_ROWS", "CYCLE_SECONDS", "LAG_EVENTS", "LAG_SECONDS", "MEMBERS", "ROWS_IN",
+           "ROWS_OUT", "ROWS_REJECTED", "STATE_ROWS", "TASKS", "WATERMARK_DELAY_SECONDS"]  # fmt: skip
 
 _ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
 
@@ -16,5 +16,18 @@ ROWS_OUT = Counter("penstock_processor_rows_out_total", "Rows written by committ
 ROWS_REJECTED = Counter("penstock_processor_rows_rejected_total", "Rejected rows.", ["app", "code"])
 STATE_ROWS = Gauge("penstock_processor_state_rows", "Rows of state of one operator.", ["app", "operator"])
 APP_RESTARTS = Counter("penstock_processor_app_restarts_total", "Restores after a failure.", ["app", "code"])
+LAG_EVENTS = Gauge(
+    "penstock_processor_lag_events", "Events of a source whose effects are not committed yet.", ["app", "stream"]
+)
+LAG_SECONDS = Gauge(
+    "penstock_processor_lag_seconds",
+    "Since when the oldest of them waits, as far as this process has seen it.",
+    ["app", "stream"],
+)
+WATERMARK_DELAY_SECONDS = Gauge(
+    "penstock_processor_watermark_delay_seconds",
+    "How far the watermark of a stream of the app is behind the clock: late or quiet sources make it grow.",
+    ["app", "stream"],
+)
 MEMBERS = Gauge("penstock_processor_members", "Replicas of the processor that are alive, as this one knows them.")
 TASKS = Gauge("penstock_processor_tasks", "Tasks of apps that run in this process.")

@@ -65,7 +65,7 @@ class ProcessorRole:
         self.replaying: set[str] = set()  # rejected events that some request is replaying now
         self._build_engine = build_engine
         member = member or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._replica = Replica(settings, ports, build_engine=build_engine, planned=self._planned, member=member)
+        self.replica = Replica(settings, ports, build_engine=build_engine, planned=self._planned, member=member)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Apps and rejected events."""
@@ -73,13 +73,13 @@ class ProcessorRole:
 
     def ready(self) -> Sequence[Check]:
         """One check per app: running, standing by, or why not."""
-        return self._replica.checks()
+        return self.replica.checks()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run what is assigned to this process until `stop`; each task finishes and commits its cycle under way."""
-        _log.info("processor_started", member=self._replica.member)
+        _log.info("processor_started", member=self.replica.member)
         try:
-            await self._replica.run(stop)
+            await self.replica.run(stop)
         finally:
             _log.info("processor_stopped")
 
@@ -99,10 +99,7 @@ class ProcessorRole:
     async def lag_events(self, name: str) -> dict[str, int]:
         """Events per source of an app that are in the log and whose effects are not yet committed."""
         catalog = await self.ports.log.catalog()
-        positions: dict[tuple[str, int], int] = {}
-        running = self.runner(name)
-        for task in [name] if running is None else running.source_tasks:
-            positions.update(await self.ports.log.positions(task))
+        positions = await self.source_positions(name)
         lags: dict[str, int] = {}
         for spec in catalog.streams.values():
             if spec.app == name and spec.relation is Relation.SOURCE:
@@ -110,9 +107,17 @@ class ProcessorRole:
                 lags[spec.name] = sum(head.next - positions.get((spec.name, n), head.first) for n, head in heads)
         return lags
 
+    async def source_positions(self, name: str) -> dict[tuple[str, int], int]:
+        """How far an app has read its sources: committed positions by stream and partition."""
+        positions: dict[tuple[str, int], int] = {}
+        running = self.runner(name)
+        for task in [name] if running is None else running.source_tasks:
+            positions.update(await self.ports.log.positions(task))
+        return positions
+
     def runner(self, name: str) -> AppTasks | None:
         """The app as this process knows it, running or standing by; None if it is not deployed or cannot run."""
-        return self._replica.apps.get(name)
+        return self.replica.apps.get(name)
 
     async def plan(self, name: str, sql: str) -> AppPlan:
         """Check a text without deploying it: SqlErrors with every finding, `too_large`, `bad_request` (name)."""
@@ -132,7 +137,7 @@ class ProcessorRole:
         not exist; None: not checked), `name_taken`, `too_many_requests` (more than `apps_max`).
         """
         plan = await self.plan(name, sql)
-        async with self._replica.changing:
+        async with self.replica.changing:
             catalog = await self.ports.log.catalog()
             if name not in catalog.apps and len(catalog.apps) >= self.settings.apps_max:
                 raise PenstockError(
@@ -146,7 +151,7 @@ class ProcessorRole:
 
     async def remove(self, name: str, expected_version: int | None = None) -> None:
         """Stop an app and remove it with its streams, positions and state; its rejected events stay."""
-        async with self._replica.changing:
+        async with self.replica.changing:
             await self.app(name)
             running = self.runner(name)
             if running is not None:
@@ -154,7 +159,7 @@ class ProcessorRole:
             try:
                 await self.ports.log.delete_app(name, expected_version)
             finally:
-                await self._replica.adopt(None, None)
+                await self.replica.adopt(None, None)
         _log.info("app_removed", app=name)
 
     async def _put(self, plan: AppPlan, tasks: list[str], expected_version: int | None) -> AppRecord:
@@ -166,11 +171,11 @@ class ProcessorRole:
             await running.stop()
         record = None
         try:
-            await self._replica.fence(tasks)
+            await self.replica.fence(tasks)
             record = await self.ports.log.put_app(plan.name, plan.sql, specs_of(plan), expected_version)
-            await self._replica.fence(tasks)
+            await self.replica.fence(tasks)
         finally:
-            await self._replica.adopt(plan if record else None, record)
+            await self.replica.adopt(plan if record else None, record)
         return record
 
     async def _tasks_before(self, old: AppRecord, plan: AppPlan) -> list[str]:
