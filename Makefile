@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-container check format bench docs golden clean
+.PHONY: help setup up test test-compose check format bench soak docs golden clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,8 +26,8 @@ up: $(STAMP) ## everything in one process, with both examples on real data
 test: $(STAMP) ## the whole suite; says what was skipped and why
 	$(BIN)/python -m pytest
 
-test-container: $(STAMP) ## the image by docker compose: builds, is healthy, walks the tour, keeps its data
-	PENSTOCK_TEST_CONTAINER=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
+test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
+	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
 
 check: $(STAMP) ## ruff, mypy, import rules, generated documents
 	$(BIN)/ruff check .

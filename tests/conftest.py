@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Needs Docker and minutes: `make test-container` asks for it.
-collect_ignore = [] if os.environ.get("PENSTOCK_TEST_CONTAINER") else ["container"]
+#: Needs Docker and minutes: `make test-compose` asks for it.
+collect_ignore = [] if os.environ.get("PENSTOCK_TEST_COMPOSE") else ["container"]
 
 #: Fixtures that live beside their server.
 pytest_plugins = ["kafka_broker", "postgres_server"]

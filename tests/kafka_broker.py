@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["KafkaBroker", "kafka_broker"]
+__all__ = ["KafkaBroker", "fetch_jars", "kafka_broker"]
 
 _POM = Path(__file__).with_name("kafka") / "pom.xml"
 _CLUSTER_ID = "cGVuc3RvY2tfdGVzdHMwMA"  # any 16 bytes in base64url
@@ -127,7 +127,7 @@ class KafkaBroker:
         self.start()
 
     def _format(self, properties: Path) -> None:
-        _fetch_jars()
+        fetch_jars()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.xml").write_text(_QUIET)
         ports = {"port": self.port, "controller_port": self._controller_port}
@@ -173,11 +173,11 @@ def _jars_folder() -> Path:
     return Path(os.environ.get("PENSTOCK_TEST_CACHE", cache / "penstock-tests")) / f"kafka-{version}"
 
 
-def _fetch_jars() -> None:
-    """Fetch the jars once, into a folder of its own first, so that a half fetched cache is never used."""
+def fetch_jars() -> Path:
+    """The folder of the jars, fetched once: first into another, so that a half fetched cache is never used."""
     folder = _jars_folder()
     if any(folder.glob("kafka_*.jar")):
-        return
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as half:
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={half}/jars"]
@@ -187,6 +187,7 @@ def _fetch_jars() -> None:
         except OSError:  # another test run was faster
             if not any(folder.glob("kafka_*.jar")):
                 raise
+    return folder
 
 
 def _free_ports(count: int) -> list[int]:
