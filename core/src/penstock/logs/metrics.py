@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS", "TRIMMED_EVENTS"]
+__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS", "LOST_TO_RETENTION",
+           "TRIMMED_EVENTS"]  # fmt: skip
 
 COMMIT_SECONDS = Histogram(
     "penstock_log_commit_seconds",
@@ -22,3 +23,8 @@ APPENDED_EVENTS = Counter("penstock_log_appended_events", "Events appended to th
 APPENDED_BYTES = Counter("penstock_log_appended_bytes", "Payload appended to the log", ["file"])
 TRIMMED_EVENTS = Counter("penstock_log_trimmed_events_total", "Events deleted from the log by retention.")
 FAILED = Gauge("penstock_log_failed", "1 after an I/O error, when the log has stopped acknowledging", ["file"])
+LOST_TO_RETENTION = Counter(
+    "penstock_log_expired_offsets_total",
+    "Offsets that a reader wanted and that the log had let expire: at most so many events were lost to it.",
+    ["stream"],
+)

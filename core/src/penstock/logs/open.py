@@ -11,11 +11,10 @@ from penstock.ports.log import Log
 
 __all__ = ["open_log"]
 
-_LATER = {"kafka": "Kafka"}
-
 
 async def open_log(url: str, *, roles: frozenset[str], clock: Clock, settings: LogSettings | None = None) -> Log:
-    """Open the log at `memory:`, `sqlite:///folder` (four slashes for an absolute path) or `postgresql://...`.
+    """Open the log at `memory:`, `sqlite:///folder` (four slashes for an absolute path), `postgresql://...` or
+    `kafka://host:port[,host:port][/prefix]`.
 
     `roles` are those of this process; of them `ingest` and `processor` write. `bad_request` for any other URL,
     `conflict` if another instance owns a role in the same folder.
@@ -24,7 +23,7 @@ async def open_log(url: str, *, roles: frozenset[str], clock: Clock, settings: L
         from penstock.logs.memory import MemoryLog
 
         return MemoryLog(clock=clock, settings=settings)
-    scheme, separator, path = url.partition("://")
+    scheme, _, path = url.partition("://")
     if scheme == "sqlite" and path.startswith("/") and path != "/":
         from penstock.logs.sqlite import ROLES, SqliteLog
 
@@ -37,11 +36,15 @@ async def open_log(url: str, *, roles: frozenset[str], clock: Clock, settings: L
                 "bad_request", f"a log in PostgreSQL needs the extra 'postgres' ({error}); use sqlite:///folder"
             ) from error
         return await PostgresLog.open(url, roles=roles, clock=clock, settings=settings)
-    if separator and scheme in _LATER:
-        raise PenstockError(
-            "bad_request", f"a log in {_LATER[scheme]} comes in a later version; use sqlite:///folder"
-        )
+    if scheme == "kafka":
+        try:
+            from penstock.logs.kafka import KafkaLog
+        except ImportError as error:
+            raise PenstockError(
+                "bad_request", f"a log in Kafka needs the extra 'kafka' ({error}); use sqlite:///folder"
+            ) from error
+        return await KafkaLog.open(url, clock=clock, settings=settings)
     raise PenstockError(
         "bad_request",
-        f"'{url}' is no log; use sqlite:///folder, postgresql://user@host/database, or memory: for tests",
+        f"'{url}' is no log; use sqlite:///folder, postgresql://user@host/database, kafka://host:port, or memory:",
     )

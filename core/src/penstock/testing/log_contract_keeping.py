@@ -1,4 +1,4 @@
-"""The log contract: rejected events, ids of dedupe keys, retention."""
+"""The log contract: rejected events, ids of dedupe keys."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import pytest
 
 from penstock.errors import PenstockError
-from penstock.ports.log import Consumed, Log, RejectedFilter, Transaction
+from penstock.ports.log import Log, RejectedFilter, Transaction
 from penstock.testing.clock import ManualClock
-from penstock.testing.log_fixtures import APP, PLENTY_BYTES, LogFixtures, derived, new_batch, rejected_event, source
+from penstock.testing.log_fixtures import APP, LogFixtures, new_batch, rejected_event
 
 __all__ = ["KeepingContract"]
 
 
 class KeepingContract(LogFixtures):
-    """What is kept, for how long, and how it is found again."""
+    """What is kept beside the events, and how it is found again."""
 
     async def test_rejected_events_get_unique_ids_that_sort_by_time(self, shop: Log, clock: ManualClock) -> None:
         for _ in range(3):
@@ -85,53 +85,3 @@ class KeepingContract(LogFixtures):
         assert await shop.ids("arrivals", 0) == [(times[n], bytes([n]) * 32) for n in range(3)]
         assert await shop.ids("arrivals", times[1]) == [(times[n], bytes([n]) * 32) for n in (1, 2)]
         assert await shop.ids("wide", 0) == []
-
-    async def test_trim_deletes_what_is_old_and_tells_how_many_events_went(
-        self, shop: Log, clock: ManualClock
-    ) -> None:
-        await shop.append([new_batch("arrivals", 10) for _ in range(5)])
-        assert await shop.trim({}) == 0
-        await clock.advance(61)
-        await shop.append([new_batch("arrivals", 1)])
-        assert await shop.trim({}) == 50
-        head = await shop.head("arrivals", 0)
-        assert (head.first, head.next) == (50, 51)
-        assert await shop.trim({}) == 0
-
-    async def test_a_read_before_what_is_kept_begins_with_the_earliest(self, shop: Log, clock: ManualClock) -> None:
-        await shop.append([new_batch("arrivals", 10)])
-        await clock.advance(61)
-        await shop.append([new_batch("arrivals", 1)])
-        await shop.trim({})
-        assert [b.first for b in await shop.read("arrivals", 0, 3, PLENTY_BYTES)] == [10]
-
-    async def test_trim_passes_neither_a_floor_nor_an_apps_position(self, shop: Log, clock: ManualClock) -> None:
-        term = (await shop.acquire(APP)).term
-        for _ in range(4):
-            await shop.append([new_batch("arrivals", 10), new_batch("wide", 10)])
-        await shop.commit(Transaction(APP, term, [Consumed("arrivals", 0, None, 25), Consumed("wide", 0, None, 40)]))
-        await clock.advance(61)
-        assert await shop.trim({("wide", 0): 10}) == 30
-        assert (await shop.head("arrivals", 0)).first == 20
-        assert (await shop.head("wide", 0)).first == 10
-
-    async def test_a_removed_apps_position_does_not_hold_the_log(self, shop: Log, clock: ManualClock) -> None:
-        term = (await shop.acquire(APP)).term
-        await shop.append([new_batch("arrivals", 10)])
-        await shop.commit(Transaction(APP, term, [Consumed("arrivals", 0, None, 0)]))
-        await clock.advance(61)
-        assert await shop.trim({}) == 0
-        await shop.delete_app(APP, None)
-        await shop.put_app(APP, "", [source()], 0)
-        await shop.append([new_batch("arrivals", 5)])
-        await clock.advance(61)
-        assert await shop.trim({}) == 5
-
-    async def test_a_stream_may_have_its_own_retention(self, log: Log, clock: ManualClock) -> None:
-        await log.put_app(APP, "", [source(retention_s=3600), source("wide"), derived(retention_s=1)], 0)
-        term = (await log.acquire(APP)).term
-        await log.append([new_batch("arrivals", 1), new_batch("wide", 2)])
-        await log.commit(Transaction(APP, term, appends=[new_batch("cheap", 4)]))
-        await clock.advance(61)
-        assert await log.trim({}) == 6
-        assert (await log.head("arrivals", 0)).first == 0

@@ -8,7 +8,7 @@ from penstock.errors import Fenced, PenstockError
 from penstock.model.task import task_name
 from penstock.ports.log import Consumed, DeltaKind, Log, StateDelta, Transaction
 from penstock.testing.clock import ManualClock
-from penstock.testing.log_fixtures import APP, LogFixtures, new_batch
+from penstock.testing.log_fixtures import APP, PLENTY_BYTES, LogFixtures, new_batch
 
 __all__ = ["TaskContract"]
 
@@ -23,8 +23,9 @@ class TaskContract(LogFixtures):
             term = (await shop.acquire(task)).term
             state = StateDelta("window", DeltaKind.UPSERT, task.encode())
             moved = Consumed("wide", partition, None, 3)
-            await shop.commit(Transaction(task, term, [moved], [new_batch("cheap", 1)], deltas=[state]))
-        assert (await shop.head("cheap", 0)).next == 2
+            (position,) = await shop.commit(Transaction(task, term, [moved], [new_batch("cheap", 1)], deltas=[state]))
+        assert (await shop.head("cheap", 0)).next == position.next
+        assert sum(batch.count for batch in await shop.read("cheap", 0, 0, PLENTY_BYTES)) == 2
         restored = await shop.acquire(SECOND)
         assert dict(restored.positions) == {("wide", 1): 3}
         assert restored.deltas["window"] == [StateDelta("window", DeltaKind.UPSERT, SECOND.encode())]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
+import polars as pl
 import pytest
 
+from penstock.codecs.arrow import decode_frame, encode_frame
+from penstock.codecs.ndjson import decode_lines, encode_lines
 from penstock.logs.settings import LogSettings
-from penstock.model.batch import Encoding, NewBatch, RejectedEvent
+from penstock.model.batch import OP_COLUMN, Batch, Encoding, NewBatch, Op, RejectedEvent
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import STRING
 from penstock.ports.log import Log
 from penstock.testing.clock import ManualClock
 
-__all__ = ["APP", "A_WHILE_S", "PLENTY_BYTES", "SETTINGS", "LogFixtures", "derived", "new_batch", "rejected_event",
-           "source"]  # fmt: skip
+__all__ = ["APP", "A_WHILE_S", "PLENTY_BYTES", "SETTINGS", "LogFixtures", "derived", "name_of", "new_batch",
+           "rejected_event", "source"]  # fmt: skip
 
 APP = "shop"
 #: Small limits, so that a few events reach them.
@@ -34,11 +38,37 @@ def derived(name: str = "cheap", **options: object) -> StreamSpec:
 
 
 def new_batch(
-    stream: str, count: int, *, partition: int = 0, payload: bytes | None = None, **more: object
+    stream: str, count: int, *, partition: int = 0, name: str = "", payload: bytes | None = None, **more: object
 ) -> NewBatch:
-    """A batch whose payload names it, unless given."""
-    body = f"{stream}:{count}".encode() if payload is None else payload
-    return NewBatch(stream, partition, Encoding.NDJSON_ZSTD, body, count, **more)  # type: ignore[arg-type]  # more are the batch's fields
+    """A batch of `count` events that say `name` (`name_of`), as stream `cheap` or a source has them.
+
+    `payload`: these bytes instead, for adapters that do not look into it.
+    """
+    encoding = Encoding.ARROW if stream == "cheap" else Encoding.NDJSON_ZSTD
+    if payload is None:
+        payload = _rows(name, count) if encoding is Encoding.ARROW else _lines(name, count)
+    return NewBatch(stream, partition, encoding, payload, count, **more)  # type: ignore[arg-type]  # more are the batch's fields
+
+
+def name_of(batch: Batch) -> str:
+    """What the events of a batch of `new_batch` say; AssertionError if they do not agree or are not `count`."""
+    if batch.encoding is Encoding.ARROW:
+        names = decode_frame(batch.payload)["market"].to_list()
+    else:
+        names = [msgspec.json.decode(line)["market"] for line in decode_lines(batch.payload).split(b"\n")]
+    assert len(names) == batch.count
+    (name,) = set(names)
+    assert isinstance(name, str)
+    return name
+
+
+def _lines(name: str, count: int) -> bytes:
+    return encode_lines([msgspec.json.encode({"market": name})] * count)
+
+
+def _rows(name: str, count: int) -> bytes:
+    columns = {"market": [name] * count, "n": list(range(count)), OP_COLUMN: [int(Op.INSERT)] * count}
+    return encode_frame(pl.DataFrame(columns, schema={"market": pl.String, "n": pl.Int64, OP_COLUMN: pl.Int8}))
 
 
 def rejected_event(id_: str = "", **changes: object) -> RejectedEvent:

@@ -1,0 +1,220 @@
+"""The cluster as the log sees it: clients' settings, topics, ends of partitions; errors in Penstock's words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource  # where the library has them
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+from penstock.errors import LogUnavailable, PenstockError
+from penstock.logs.settings import KafkaLogSettings
+
+__all__ = ["Cluster", "TopicPart", "unavailable"]
+
+TopicPart = tuple[str, int]
+
+#: The client library's own talk; what matters of it comes back as errors of calls.
+_logger = logging.getLogger("penstock.kafka")
+_logger.addHandler(logging.NullHandler())
+_logger.propagate = False
+
+_RETRY_S = 0.1
+_NO_LEADER_YET_S = 0.01
+
+
+def unavailable(error: KafkaException | KafkaError, what: str) -> LogUnavailable:
+    """The error of a call as the log's own."""
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    text = cause.str() if isinstance(cause, KafkaError) else str(cause)
+    return LogUnavailable(f"{what}: {text}; are the brokers up and may this process use them?")
+
+
+class Cluster:
+    """Admin calls, each bounded by `timeout_s`; and what every client is opened with."""
+
+    def __init__(self, bootstrap: str, settings: KafkaLogSettings) -> None:
+        self.bootstrap = bootstrap
+        self.settings = settings
+        self._admin = AdminClient(self._config())
+
+    def consumer(self, *, fetch_wait_ms: int) -> Consumer:
+        """Reads committed records where it is told to, never where it thinks it should; announces ends."""
+        return Consumer(
+            self._config()
+            | {
+                "group.id": "penstock",  # the library wants one; no group is ever joined, no offset committed
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "allow.auto.create.topics": False,
+                "fetch.wait.max.ms": fetch_wait_ms,
+                "fetch.error.backoff.ms": 50,
+                "fetch.queue.backoff.ms": 20,
+                "queued.max.messages.kbytes": self.settings.queue_max_kib,
+                "check.crcs": True,
+            }
+        )
+
+    def producer_config(self, transactional_id: str | None = None) -> dict[str, Any]:
+        """Idempotent, acknowledged by all in-sync replicas."""
+        config = self._config() | {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 1,
+            "allow.auto.create.topics": False,
+            "compression.type": "lz4",
+            "queue.buffering.max.kbytes": self.settings.queue_max_kib,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+        if transactional_id is None:
+            return config | {"delivery.timeout.ms": round(self.settings.timeout_s * 1000)}
+        return config | {
+            "transactional.id": transactional_id,
+            "transaction.timeout.ms": round(self.settings.transaction_timeout_s * 1000),
+        }
+
+    async def wait_until_up(self) -> None:
+        """Until a broker answers; LogUnavailable after `open_wait_s`."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self.settings.open_wait_s
+        while True:
+            try:
+                await self._answer(
+                    self._admin.describe_cluster(request_timeout=self.settings.timeout_s), "the cluster"
+                )
+            except LogUnavailable:
+                if loop.time() >= deadline_s:
+                    raise
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    async def topics(self) -> Mapping[str, int]:
+        """Names of all topics and their numbers of partitions."""
+        try:
+            found = await asyncio.to_thread(self._admin.list_topics, timeout=self.settings.timeout_s)
+        except KafkaException as error:
+            raise unavailable(error, "the list of topics") from error
+        return {name: len(topic.partitions) for name, topic in found.topics.items()}
+
+    async def make_topics(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
+        """Topics with at least so many partitions and these settings, made or changed where they differ."""
+        existing = await self.topics()
+        new = [
+            NewTopic(name, count, self.settings.replication_factor, config=dict(config))
+            for name, (count, config) in wanted.items()
+            if name not in existing
+        ]
+        grown = [
+            NewPartitions(name, count)
+            for name, (count, _) in wanted.items()
+            if name in existing and existing[name] < count
+        ]
+        kept = [name for name in wanted if name in existing]
+        if new:
+            for future in self._admin.create_topics(new, operation_timeout=self.settings.timeout_s).values():
+                await self._answer(future, "making a topic", ok=KafkaError.TOPIC_ALREADY_EXISTS)
+            await self._await_leaders({topic.topic for topic in new})
+        if grown:
+            for future in self._admin.create_partitions(grown).values():
+                await self._answer(future, "adding partitions", ok=KafkaError.INVALID_PARTITIONS)
+        if kept:
+            resources = [
+                ConfigResource(
+                    ResourceType.TOPIC,
+                    name,
+                    incremental_configs=[
+                        ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                        for key, value in wanted[name][1].items()
+                    ],
+                )
+                for name in kept
+                if wanted[name][1]
+            ]
+            for future in self._admin.incremental_alter_configs(resources).values() if resources else ():
+                await self._answer(future, "changing a topic")
+
+    async def ends(self, parts: Sequence[TopicPart]) -> list[int]:
+        """The last stable offset of each partition: everything below is committed or aborted."""
+        return await self._offsets(parts, OffsetSpec.latest())  # type: ignore[no-untyped-call]  # the library has no types here
+
+    async def starts(self, parts: Sequence[TopicPart]) -> list[int]:
+        """The earliest offset kept of each partition."""
+        return await self._offsets(parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # as above
+
+    async def delete_before(self, floors: Mapping[TopicPart, int]) -> None:
+        """Delete the records below these offsets."""
+        if not floors:
+            return
+        wanted = [TopicPartition(*part, offset) for part, offset in floors.items()]
+        for future in self._admin.delete_records(wanted).values():
+            await self._answer(future, "deleting records", ok=KafkaError.OFFSET_OUT_OF_RANGE)
+
+    async def _offsets(self, parts: Sequence[TopicPart], spec: OffsetSpec) -> list[int]:
+        """Tried again until the time-out: a topic that has just been made has no leader yet."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self.settings.timeout_s
+        while True:
+            wanted = {TopicPartition(*part): spec for part in parts}
+            futures = self._admin.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.settings.timeout_s
+            )
+            try:
+                found = {
+                    (part.topic, part.partition): await asyncio.wrap_future(future)
+                    for part, future in futures.items()
+                }
+            except KafkaException as error:
+                if loop.time() > deadline_s:
+                    raise unavailable(error, f"the ends of {parts[0][0]}") from error
+                await self._await_leaders({topic for topic, _ in parts})
+            else:
+                return [found[part].offset for part in parts]
+
+    async def _await_leaders(self, topics: Collection[str]) -> None:
+        """Until each partition of these topics has a leader, or the time-out; the client learns it by asking."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self.settings.timeout_s
+        for topic in topics:
+            while loop.time() < deadline_s:
+                with contextlib.suppress(KafkaException):
+                    found = await asyncio.to_thread(self._admin.list_topics, topic, self.settings.timeout_s)
+                    partitions = found.topics[topic].partitions.values()
+                    if partitions and all(partition.leader >= 0 for partition in partitions):
+                        break
+                await asyncio.sleep(_NO_LEADER_YET_S)
+
+    async def _answer(self, future: Future[Any], what: str, *, ok: int | None = None) -> Any:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self.settings.timeout_s + 1)
+        except KafkaException as error:
+            if ok is not None and error.args[0].code() == ok:
+                return None
+            if error.args[0].code() in (KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG):
+                raise PenstockError("bad_request", f"{what}: {error.args[0].str()}") from error
+            raise unavailable(error, what) from error
+        except TimeoutError as error:
+            raise LogUnavailable(f"{what}: the brokers did not answer in {self.settings.timeout_s} s") from error
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "client.id": "penstock",
+            "logger": _logger,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,
+            "socket.keepalive.enable": True,
+            "topic.metadata.refresh.interval.ms": 30_000,
+        }
