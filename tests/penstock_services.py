@@ -64,6 +64,13 @@ class RoleProcess(PenstockProcess):
         self._reap()
         return self.process.returncode
 
+    def wait_ended(self, timeout_s: float = 30) -> int:
+        """The exit code of a process that ends by itself."""
+        assert self.process is not None
+        code = self.process.wait(timeout_s)
+        self._reap()
+        return code
+
     def kill(self) -> None:
         """SIGKILL, also to one that is paused."""
         super().kill()
@@ -136,10 +143,14 @@ class PenstockServices(PenstockProcess):
             process.launch()
 
     def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Until each has printed its `Ready:` line and says so at `/readyz`."""
+        """Until each has printed its `Ready:` line."""
         deadline = time.monotonic() + timeout_s
         for process in self.processes:
-            process.wait_ready(max(0.1, deadline - time.monotonic()))
+            while not any(line.startswith("Ready: ") for line in list(process.stdout)):
+                ended = [one.roles for one in self.processes if not one.is_running]
+                assert not ended, f"{ended} ended before all were ready:\n{self.output()}"
+                assert time.monotonic() < deadline, f"not ready after {timeout_s} s:\n{self.output()}"
+                time.sleep(0.02)
 
     def restart(self, role: str, number: int = 0) -> RoleProcess:
         """Start a process that was killed or stopped again, and wait until it is ready."""

@@ -14,8 +14,10 @@ import msgspec
 
 from penstock.errors import STATUS, PenstockError
 
-__all__ = ["Api", "Credentials", "read_credentials"]
+__all__ = ["CLIENT_FILE", "Api", "Credentials", "read_credentials"]
 
+#: The development client in the data folder, written by the role publish.
+CLIENT_FILE = "client.json"
 TOKEN_RENEW_BEFORE_S = 60.0
 RETRY_ATTEMPTS_MAX = 30
 RETRY_WAIT_MAX_S = 5.0
@@ -38,7 +40,7 @@ class Credentials:
 
 def read_credentials(data: Path) -> Credentials:
     """The development client that `penstock up` wrote; `not_found` says how to get one."""
-    path = data / "client.json"
+    path = data / CLIENT_FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=Credentials)
     except OSError as error:

@@ -94,6 +94,7 @@ def run(
     tls_key: TlsKey = None,
     insecure_http: InsecureHttp = None,
     watch: Watch = False,
+    sample: Sample = False,
     config: Config = None,
 ) -> None:
     """Run some of the roles; the others run in processes of their own. SIGTERM or Ctrl-C drains and stops.
@@ -109,7 +110,9 @@ def run(
         raise typer.BadParameter("apps are deployed by the role processor; start it with them", param_hint="APPS")
     http = {"port": port, "host": host, "tls_cert": tls_cert, "tls_key": tls_key, "insecure_http": insecure_http}
     flags = {"data": data, "log_url": log, "store_url": store, "public_url": public_url, "http": http}
-    _serve([name for name in ROLES if name in role], apps or (), flags=flags, config=config, watch=watch)
+    _serve(
+        [name for name in ROLES if name in role], apps or (), flags=flags, config=config, watch=watch, sample=sample
+    )
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
@@ -133,7 +136,7 @@ def _serve(
     flags: dict[str, Any],
     config: Path | None,
     watch: bool,
-    sample: bool = False,
+    sample: bool,
 ) -> None:
     import uvloop
 

@@ -20,7 +20,7 @@ from penstock.errors import LogUnavailable, PenstockError
 from penstock.http.listener import Listener, health_routes
 from penstock.ports.clock import Clock
 from penstock.role import Check, Role
-from penstock_app.api import Api, read_credentials
+from penstock_app.api import CLIENT_FILE, Api, read_credentials
 from penstock_app.appfiles import AppFile, deploy_files, watch_files
 from penstock_app.roles import ROLES, OpenedRoles
 from penstock_app.samples import feed_samples
@@ -180,5 +180,8 @@ async def _watch_log(opened: OpenedRoles, clock: Clock) -> None:
 
 
 async def _feed(launch: Launch) -> None:
+    """Feed the samples through the public door; the role publish may still be about to write its client."""
+    while not (launch.settings.data / CLIENT_FILE).exists():
+        await launch.clock.sleep(LOG_WATCH_S)
     async with Api.open(read_credentials(launch.settings.data)) as api:
         await feed_samples(api, list(launch.sample_folders), launch.settings.sample, clock=launch.clock)

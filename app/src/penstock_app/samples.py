@@ -138,7 +138,7 @@ async def _feed_quakes(api: Api, quakes: list[Row], settings: SampleSettings, cl
 
 
 async def _has_events(api: Api, stream: str) -> bool:
-    page = await api.call("GET", f"/v1/data/raw.{stream}", params={"limit": "1"})
+    page = await api.call_until_taken("GET", f"/v1/data/raw.{stream}", params={"limit": "1"})
     return bool(page["rows"])
 
 

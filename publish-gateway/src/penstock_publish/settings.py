@@ -19,7 +19,7 @@ class AuthSettings(BaseModel, frozen=True):
     )
     jwks_file: Path | None = Field(
         default=None,
-        description="JSON Web Key Set with the ES256 keys of the external issuer; this or jwks_url, if issuer is set.",
+        description="JSON Web Key Set with the ES256 keys of the external issuer; with issuer, this or jwks_url.",
     )
     jwks_url: str | None = Field(
         default=None,
@@ -112,7 +112,7 @@ class PublishSettings(BaseModel, frozen=True):
     expiring_s: float = Field(default=60.0, description="Notice given before a token expires.", ge=0)
     close_wait_s: float = Field(default=2.0, description="Wait for the other side's close frame.", gt=0)
     drain_retry_ms: int = Field(
-        default=1_000, description="Hint to subscribers when to come back after a drain.", ge=0
+        default=1_000, description="Hint when to come back after a drain: each gets this to twice this.", ge=0
     )
     page_limit: int = Field(default=100, description="Events of a history page where no limit is asked for.", ge=1)
     page_limit_max: int = Field(default=10_000, description="Largest limit of a history page.", ge=1)

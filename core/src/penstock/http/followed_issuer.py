@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 import structlog
 from aiohttp import web
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 from pydantic import BaseModel, Field
 
@@ -174,7 +175,7 @@ def keys_of(document: object) -> dict[str, ECKey]:
     """The P-256 keys (ES256) of a JSON Web Key Set by `kid`, else by thumbprint; ValueError if it has none."""
     try:
         keys = KeySet.import_key_set(document).keys  # type: ignore[arg-type]  # checked by the import itself
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no JSON Web Key Set: {error}") from None
     found = {key.kid or key.thumbprint(): key for key in keys if isinstance(key, ECKey) and key.curve_name == "P-256"}
     if not found:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import random
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
@@ -39,6 +41,10 @@ _SWEEP_S = 0.25
 _CATALOG = ""
 
 
+def _one_to_two() -> float:
+    return random.uniform(1, 2)
+
+
 class Subscription:
     """A connection's place in the hub; give it back with `Hub.unsubscribe`."""
 
@@ -53,10 +59,18 @@ class Subscription:
 class Hub:
     """Live topics and their connections."""
 
-    def __init__(self, log: Log, clock: Clock, settings: PublishSettings) -> None:
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        settings: PublishSettings,
+        *,
+        spread: Callable[[], float] = _one_to_two,
+    ) -> None:
         self._log = log
         self._clock = clock
         self._settings = settings
+        self._spread = spread  # of the hints when to come back: not all subscribers at once
         self._topics: dict[str, LiveTopic] = {}
         self._feeds: dict[str, asyncio.Task[None]] = {}
         self._opening = asyncio.Lock()
@@ -145,7 +159,7 @@ class Hub:
         self.draining = True
         close = Close(1001, "draining", retry_ms=self._settings.drain_retry_ms)
         for topic in tuple(self._topics.values()):
-            await self._stop_feed(topic, close)
+            await self._stop_feed(topic, close, spread=self._spread)
 
     def _sweep(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -157,12 +171,14 @@ class Hub:
             if not connection.closed:
                 heapq.heappush(self._due, (max(next_s, now_s), order, connection))
 
-    async def _stop_feed(self, topic: LiveTopic, close: Close | None) -> None:
+    async def _stop_feed(
+        self, topic: LiveTopic, close: Close | None, *, spread: Callable[[], float] | None = None
+    ) -> None:
         name = topic.spec.name
         self._topics.pop(name, None)
         feed = self._feeds.pop(name, None)
         if close is not None:
-            topic.close_all(close)
+            topic.close_all(close, spread=spread)
         if feed is not None and feed is not asyncio.current_task():
             feed.cancel()
             with suppress(asyncio.CancelledError):

@@ -6,7 +6,8 @@ No I/O of its own: the feed brings batches, connections write to their transport
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
@@ -118,10 +119,13 @@ class LiveTopic:
             self.has_laggards.clear()
         self.report()
 
-    def close_all(self, close: Close) -> None:
-        """Close every connection."""
+    def close_all(self, close: Close, *, spread: Callable[[], float] | None = None) -> None:
+        """Close every connection; `spread` gives each the factor of its own by which it is to come back later."""
         for connection in self.connections:
-            connection.close(close)
+            if spread is None or close.retry_ms is None:
+                connection.close(close)
+            else:
+                connection.close(replace(close, retry_ms=round(close.retry_ms * spread())))
 
     def report(self) -> None:
         """Bring the delivery metric up to date."""
