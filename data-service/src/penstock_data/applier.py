@@ -24,7 +24,9 @@ __all__ = ["Applier"]
 _UNSAFE_HOLD_S = 0.25
 _CATALOG = ""  # the catalog's name among the streams to wait for
 #: The world may heal by itself: positions are read again and the round is repeated.
-_REPEATED = ("fenced", "log_unavailable", "store_unavailable", "unknown_stream", "unknown_relation")
+_REPEATED = (
+    "fenced", "log_unavailable", "not_ready", "store_unavailable", "unknown_stream", "unknown_relation"
+)  # fmt: skip
 
 StreamPartition = tuple[str, int]
 _log = structlog.get_logger(__name__)
