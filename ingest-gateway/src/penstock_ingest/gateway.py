@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -263,6 +264,7 @@ class Gateway:
         else:
             positions = await self._log.append(admission.batches, admission.rejected, replayed, known=known)
         metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
+        metrics.APPEND_EVENTS.observe(admission.accepted)
         return positions
 
 
@@ -273,5 +275,7 @@ def _count(stream: OpenStream, reading: Reading, admission: Admission, *, body_b
         stream.duplicate.inc(admission.duplicate)
     if reading.refusals:
         stream.rejected.inc(len(reading.refusals))
+        for code, count in Counter(refusal.code for refusal in reading.refusals).items():
+            metrics.REJECTED_EVENTS.labels(stream.spec.name, code).inc(count)
     if reading.unknown_fields:
         metrics.UNKNOWN_FIELD_REQUESTS.labels(stream.spec.name).inc()

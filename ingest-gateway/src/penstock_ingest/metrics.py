@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS", "IN_FLIGHT_BYTES",
-           "OUTRUN_APPENDS", "REFUSED_REQUESTS", "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
+__all__ = ["APPEND_EVENTS", "APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS",
+           "IN_FLIGHT_BYTES", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS", "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
 
 EVENTS = Counter("penstock_ingest_events_total", "Events by outcome.", ["stream", "outcome"])
+REJECTED_EVENTS = Counter(
+    "penstock_ingest_rejected_events_total", "Events rejected at admission, by code.", ["stream", "code"]
+)
 BODY_BYTES = Counter("penstock_ingest_body_bytes_total", "Bytes of bodies of admitted requests.", ["stream"])
 REFUSED_REQUESTS = Counter(
     "penstock_ingest_refused_requests_total", "Requests refused as a whole, by code.", ["code"]
@@ -22,6 +25,11 @@ APPEND_SECONDS = Histogram(
     "penstock_ingest_append_seconds",
     "Time of one durable append, as ingest sees it.",
     buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+APPEND_EVENTS = Histogram(
+    "penstock_ingest_append_events",
+    "Accepted events of one append.",
+    buckets=(1, 10, 100, 1_000, 10_000, 100_000),
 )
 OUTRUN_APPENDS = Counter(
     "penstock_ingest_outrun_appends_total",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS", "LOST_TO_RETENTION",
-           "TRIMMED_EVENTS"]  # fmt: skip
+           "SIZE_BYTES", "TRIMMED_EVENTS"]  # fmt: skip
 
 COMMIT_SECONDS = Histogram(
     "penstock_log_commit_seconds",
@@ -22,6 +22,11 @@ GROUP_REQUESTS = Histogram(
 APPENDED_EVENTS = Counter("penstock_log_appended_events", "Events appended to the log", ["file"])
 APPENDED_BYTES = Counter("penstock_log_appended_bytes", "Payload appended to the log", ["file"])
 TRIMMED_EVENTS = Counter("penstock_log_trimmed_events_total", "Events deleted from the log by retention.")
+SIZE_BYTES = Gauge(
+    "penstock_log_size_bytes",
+    "Size of a file of the log at its last checkpoint, or of the batches in the database at the last trimming.",
+    ["file"],
+)
 FAILED = Gauge("penstock_log_failed", "1 after an I/O error, when the log has stopped acknowledging", ["file"])
 LOST_TO_RETENTION = Counter(
     "penstock_log_expired_offsets_total",

@@ -238,6 +238,7 @@ class PostgresLog:
         )
         await self._purge()
         await self._look_now()
+        metrics.SIZE_BYTES.labels("database").set(await self._run(postgres_trim.size_bytes))
         return deleted
 
     async def close(self) -> None:

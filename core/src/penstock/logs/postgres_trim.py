@@ -16,7 +16,7 @@ from penstock.logs.retention import expired, floor_of
 from penstock.logs.settings import LogSettings
 from penstock.model.stream import Relation, StreamSpec
 
-__all__ = ["least_positions", "purge", "trim"]
+__all__ = ["least_positions", "purge", "size_bytes", "trim"]
 
 StreamPartition = tuple[str, int]
 Chunk = Callable[[Connection], Awaitable[tuple[int, int]]]  # (what is counted, rows deleted)
@@ -59,6 +59,12 @@ class Run(Protocol):
     async def __call__(self, chunk: Chunk, /) -> tuple[int, int]:
         """What the chunk returned."""
         ...
+
+
+async def size_bytes(connection: Connection) -> int:
+    """Payload of all batches that are kept."""
+    row = await (await connection.execute("SELECT coalesce(sum(size_bytes), 0)::bigint FROM heads")).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 async def least_positions(connection: Connection) -> dict[StreamPartition, int]:

@@ -120,7 +120,7 @@ class Writer:
         self._wal_pages = 0
         self._failure: str | None = None
         self._closing = False
-        self.used_bytes = _used_bytes(connection)
+        self.used_bytes = self._measured(connection)
         connection.set_wal_hook(self._note_wal)
         self._thread = threading.Thread(target=self._run, name=f"penstock-log-{role}", daemon=True)
         self._thread.start()
@@ -307,7 +307,7 @@ class Writer:
         checkpoint = self._wal_pages >= self._settings.checkpoint_pages
         try:
             if checkpoint or self._settings.max_size_bytes is not None:
-                self.used_bytes = _used_bytes(self._connection)
+                self.used_bytes = self._measured(self._connection)
             if checkpoint:
                 self._wal_pages = 0
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -315,6 +315,11 @@ class Writer:
             # A full disk or a busy reader only leaves the WAL longer; the events are in it. The rest is fatal.
             refusal = self._refusal(error)
             _log.warning("checkpoint postponed", file=self._role, reason=refusal.detail)
+
+    def _measured(self, connection: apsw.Connection) -> int:
+        used_bytes = _used_bytes(connection)
+        metrics.SIZE_BYTES.labels(self._role).set(used_bytes)
+        return used_bytes
 
     def _reply(self, group: list[Job], outcomes: Sequence[Outcome]) -> None:
         try:
