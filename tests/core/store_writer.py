@@ -1,4 +1,4 @@
-"""A process that applies numbered rows to a store until it is killed: `python store_writer.py FOLDER`.
+"""A process that applies numbered rows to a store until it is killed: `python store_writer.py URL`.
 
 Each transaction writes five rows of a stream and the same five keys of a table; a line on standard output follows it.
 """
@@ -17,9 +17,9 @@ from penstock.testing.store_contract import changes_frame, stream_spec, table_sp
 ROWS = 5
 
 
-async def write(folder: str) -> None:
+async def write(url: str) -> None:
     """From where the store is, on and on."""
-    store = open_store(f"sqlite:///{folder}", clock=SystemClock())
+    store = open_store(url, clock=SystemClock())
     stream, table = stream_spec(), table_spec()
     await store.prepare([stream, table])
     applied = await store.applied(stream.name)

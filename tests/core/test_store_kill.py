@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from penstock.model.stream import Column
@@ -20,10 +21,15 @@ KILLS = 4
 WRITER = Path(__file__).with_name("store_writer.py")
 
 
-async def test_a_killed_writer_leaves_rows_and_positions_together(tmp_path: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+async def test_a_killed_writer_leaves_rows_and_positions_together(url: str) -> None:
     for kill in range(KILLS):
-        confirmed = await asyncio.to_thread(_killed_after, tmp_path, transactions=20 + kill * 7)
-        store = open_store(f"sqlite:///{tmp_path}", clock=SystemClock())
+        confirmed = await asyncio.to_thread(_killed_after, url, transactions=20 + kill * 7)
+        store = open_store(url, clock=SystemClock())
         stream = stream_spec()
         applied, table_applied = await store.applied("lots"), await store.applied("totals")
         assert applied is not None
@@ -39,9 +45,9 @@ async def test_a_killed_writer_leaves_rows_and_positions_together(tmp_path: Path
         await store.close()
 
 
-def _killed_after(folder: Path, *, transactions: int) -> int:
+def _killed_after(url: str, *, transactions: int) -> int:
     """Run the writer, kill it after so many confirmations, and return the last one."""
-    with subprocess.Popen([sys.executable, str(WRITER), str(folder)], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen([sys.executable, str(WRITER), url], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         last = [int(writer.stdout.readline()) for _ in range(transactions)][-1]
         writer.kill()
