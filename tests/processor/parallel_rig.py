@@ -51,7 +51,7 @@ def produce_events(seed: int, lots: int) -> list[Event]:
         found.append(("arrivals", {**row, **numbers, "id": f"lot{n}", "date": row["date"]}))
         if chance.random() < 0.1:
             report = {"id": f"r{n}", "ts": f"{row['date']}T08:00:00.000", "farmer": f"f{n % 9}", "phone": "98765",
-                      "village": "v", "state": row["state"], "commodity": row["commodity"], "tonnes": 1.5}  # fmt: skip
+                      "village": "", "state": row["state"], "commodity": row["commodity"], "tonnes": 1}  # fmt: skip
             vehicle = {"id": f"v{n}", "ts": f"{row['date']}T09:00:00.000", "report_id": f"r{n}",
                        "vehicle": "K", "driver": f"d{n % 3}"}  # fmt: skip
             found += [("reports", report), ("assignments", vehicle)]

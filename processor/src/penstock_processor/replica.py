@@ -30,7 +30,9 @@ _log = structlog.get_logger("penstock.processor")
 
 
 class Replica:
-    """`run` once; `apps` changes only under `changing`. `member` is a name that no other replica has."""
+    """`run` once; `apps` changes only under `changing`. `member` is a name that no other replica has;
+    `members`: those that are alive, as far as is known here.
+    """
 
     def __init__(self, settings: ProcessorSettings, ports: Ports, *, build_engine: BuildEngine,
                  planned: Callable[[str, str], AppPlan], member: str) -> None:  # fmt: skip
@@ -44,7 +46,7 @@ class Replica:
         self._build_engine = build_engine
         self._planned = planned
         self._broken: dict[str, tuple[int, str]] = {}  # version that cannot be planned, and why
-        self._members: list[str] = [] if self.shared else [member]
+        self.members: list[str] = [] if self.shared else [member]
         self._news = asyncio.Event()
         self._asked: list[asyncio.Future[None]] = []
         self._trouble = ""
@@ -109,7 +111,7 @@ class Replica:
         while True:
             asked, self._asked = self._asked, []
             try:
-                if self.shared and (asked or not self._members):
+                if self.shared and (asked or not self.members):
                     await self._beat()
                 async with self.changing:
                     await self._run_assigned(await self._ports.log.catalog())
@@ -150,9 +152,9 @@ class Replica:
     async def _beat(self) -> None:
         members = await self._ports.log.beat(GROUP, self.member, self._settings.member_ttl_s)
         MEMBERS.set(len(members))
-        if members != self._members:
+        if members != self.members:
             _log.info("processor_members", members=members)
-            self._members = members
+            self.members = members
             self._news.set()
 
     async def _leave(self, beats: list[asyncio.Task[None]]) -> None:
@@ -179,7 +181,7 @@ class Replica:
         for record in catalog.apps.values():
             await self._know(record)
         units = [unit for app in self.apps.values() for unit in app.units]
-        owners = assign(units, self._members)
+        owners = assign(units, self.members)
         for name, app in sorted(self.apps.items()):
             mine = [partition for partition in range(app.plan.parallelism)
                     if owners.get((name, partition)) == self.member]  # fmt: skip
@@ -192,14 +194,16 @@ class Replica:
         broken = self._broken.get(record.name)
         if (old is not None and old.version == record.version) or (broken and broken[0] == record.version):
             return
-        if old is not None:
-            await self.apps.pop(record.name).stop()
+        plan: AppPlan | None = None
         try:
             plan = await asyncio.to_thread(self._planned, record.name, record.sql)
         except PenstockError as error:
             self._broken[record.name] = record.version, f"version {record.version} cannot run: {error.detail}"
             _log.error("app_broken", app=record.name, code=error.code, detail=error.detail)
-        else:
+        if old is not None:
+            await old.stop()
+            del self.apps[record.name]
+        if plan is not None:
             self._broken.pop(record.name, None)
             self.apps[record.name] = AppTasks(plan, record.version, old.statistics if old else None)
 

@@ -132,4 +132,5 @@ class AppTasks:
         leaving = [self._running.pop(name) for name in names]
         for running in leaving:
             running.runner.stop()
-        await asyncio.gather(*(running.task for running in leaving))
+        if leaving:  # waited for, not gathered: who waits may be cut off, but a cycle under way is finished
+            await asyncio.wait([running.task for running in leaving])
