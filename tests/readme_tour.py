@@ -38,7 +38,7 @@ def run_step(step: Step, folder: Path, *, port: int, before: str) -> None:
     shutil.rmtree("/tmp/penstock-tour-app", ignore_errors=True)
     commands = before + "\n" + step.commands.replace(":8080", f":{port}")
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands], cwd=folder, capture_output=True, text=True, timeout=60
+        ["bash", "-euo", "pipefail", "-c", commands], cwd=folder, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
     if step.sample is not None:

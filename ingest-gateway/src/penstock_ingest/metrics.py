@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APPEND_EVENTS", "APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS",
-           "IN_FLIGHT_BYTES", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS", "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
+           "IN_FLIGHT_BYTES", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS",
+           "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
 
 EVENTS = Counter("penstock_ingest_events_total", "Events by outcome.", ["stream", "outcome"])
 REJECTED_EVENTS = Counter(
