@@ -150,7 +150,8 @@ async def _wire_data(wiring: _Wiring) -> None:
     from penstock_data.lag import LAG_GAUGES, store_consumers
     from penstock_data.service import build
 
-    wiring.made.append(build(wiring.settings.data_service, wiring.ports))
+    settings = wiring.settings
+    wiring.made.append(build(settings.data_service, wiring.ports, archive_folder=settings.archive_folder))
     wiring.meter("store lag", partial(store_consumers, wiring.ports.log, wiring.ports.store), LAG_GAUGES)
 
 

@@ -69,6 +69,11 @@ class PenstockSettings(BaseSettings):
         return self.log_url or f"sqlite:///{self.data}"
 
     @property
+    def archive_folder(self) -> Path:
+        """Folder of the archive's files, with the default filled in."""
+        return self.data_service.archive.folder or self.data / "archive"
+
+    @property
     def store_address(self) -> str:
         """URL of the store, with the default filled in."""
         return self.store_url or f"sqlite:///{self.data}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS",
-           "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
+__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "ARCHIVED_BYTES", "ARCHIVED_EVENTS", "ARCHIVED_FILES", "ARCHIVE_ERRORS",
+           "ARCHIVE_LAG_EVENTS", "ARCHIVE_LAG_SECONDS", "ARCHIVE_LEFTOVERS", "ARCHIVE_SKIPPED_EVENTS",
+           "ARCHIVE_WRITE_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS", "REFUSED_QUERIES",
+           "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
 SKIPPED_EVENTS = Counter(
@@ -33,3 +35,24 @@ QUERY_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 REFUSED_QUERIES = Counter("penstock_data_refused_queries_total", "Requests refused because too many were waiting.")
+ARCHIVED_EVENTS = Counter("penstock_archive_events_total", "Raw events written to files of the archive.", ["stream"])
+ARCHIVED_BYTES = Counter("penstock_archive_bytes_total", "Bytes of files of the archive written.", ["stream"])
+ARCHIVED_FILES = Counter("penstock_archive_files_total", "Files of the archive written.", ["stream"])
+ARCHIVE_LAG_EVENTS = Gauge(
+    "penstock_archive_lag_events", "Events in the log that are not archived yet.", ["stream", "partition"]
+)
+ARCHIVE_LAG_SECONDS = Gauge(
+    "penstock_archive_lag_seconds", "Age of the oldest event that is not archived yet.", ["stream", "partition"]
+)
+ARCHIVE_SKIPPED_EVENTS = Counter(
+    "penstock_archive_skipped_events_total", "Events that the log had deleted before they were archived.", ["stream"]
+)
+ARCHIVE_ERRORS = Counter("penstock_archive_errors_total", "Attempts to archive that failed.", ["code"])
+ARCHIVE_LEFTOVERS = Gauge(
+    "penstock_archive_leftover_files", "Files in the archive's folder that its catalogue does not name."
+)
+ARCHIVE_WRITE_SECONDS = Histogram(
+    "penstock_archive_write_seconds",
+    "Time from reading the first event of a file until it was in the catalogue.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)

@@ -6,7 +6,7 @@ as text (a composite one as JSON array); `_body` the JSON text exactly as receiv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
@@ -15,18 +15,20 @@ import msgspec
 import polars as pl
 
 from penstock.codecs.frames import polars_type
-from penstock.codecs.json_values import reader, wire_type
+from penstock.codecs.json_values import read_timestamp_ms, reader, wire_type
 from penstock.codecs.ndjson import decode_lines
+from penstock.codecs.text_timestamps import timestamps_of_text
 from penstock.model.batch import Batch
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import STRING, TIMESTAMP, TIMESTAMP_LTZ, Kind
 from penstock_data.predicates import PLACE
 from penstock_data.query import POSITION
 
-__all__ = ["raw_columns", "raw_frame", "raw_lines"]
+__all__ = ["BODY", "ID", "KEY", "RECEIVED", "TIME", "parsed_columns", "raw_columns", "raw_frame", "raw_lines"]
 
-_BODY, _ID, _KEY, _RECEIVED, _TIME = "_body", "_id", "_key", "_received_at", "_time"
+BODY, ID, KEY, RECEIVED, TIME = "_body", "_id", "_key", "_received_at", "_time"
 _NANOS_PER_MS = 1_000_000
+_DECODED_AT_ONCE = 2000  # the interpreter is not free for others while a block of events is decoded
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
@@ -35,11 +37,11 @@ def raw_columns(spec: StreamSpec) -> Mapping[str, Column]:
     time_type = spec.column(spec.time_column).type if spec.time_column else TIMESTAMP
     own = [
         Column(POSITION, STRING, nullable=False),
-        Column(_RECEIVED, TIMESTAMP_LTZ, nullable=False),
-        Column(_ID, STRING),
-        Column(_TIME, time_type),
-        Column(_KEY, STRING),
-        Column(_BODY, STRING, nullable=False),
+        Column(RECEIVED, TIMESTAMP_LTZ, nullable=False),
+        Column(ID, STRING),
+        Column(TIME, time_type),
+        Column(KEY, STRING),
+        Column(BODY, STRING, nullable=False),
     ]
     columns = {column.name: column for column in own}
     for column in spec.columns:
@@ -48,52 +50,67 @@ def raw_columns(spec: StreamSpec) -> Mapping[str, Column]:
 
 
 def raw_lines(batch: Batch) -> list[bytes]:
-    """The JSON texts of a source's batch, one an event."""
+    """The JSON texts of a source's batch, one an event, at offsets from `batch.base` on."""
     lines = decode_lines(batch.payload).split(b"\n")
     if len(lines) != batch.count:
-        raise ValueError(f"{batch.stream}: {len(lines)} lines for offsets [{batch.first}, {batch.next})")
+        raise ValueError(f"{batch.stream}: {len(lines)} lines for offsets [{batch.base}, {batch.next})")
     return lines
 
 
 def raw_frame(
-    spec: StreamSpec, batch: Batch, *, lines: Sequence[bytes], offsets: pl.Series, wanted: Collection[str]
+    spec: StreamSpec,
+    *,
+    partition: int,
+    offsets: pl.Series,
+    received_ms: pl.Series,
+    lines: Sequence[bytes],
+    wanted: Collection[str],
 ) -> pl.DataFrame:
-    """The `wanted` columns, and PLACE, of the events at `offsets`, whose texts are `lines`."""
+    """The `wanted` columns, and PLACE, of the events at `offsets`: when they were received, and their texts."""
     columns: dict[str, pl.Series] = {PLACE: offsets}
     for name, column in raw_columns(spec).items():
         if name not in wanted:
             continue
         if name == POSITION:
-            columns[name] = f"{batch.partition}:" + offsets.cast(pl.String)
-        elif name == _RECEIVED:
-            columns[name] = pl.Series([batch.appended_at_ms] * len(lines), dtype=pl.Int64).cast(
-                polars_type(column.type)
-            )
-        elif name == _BODY:
+            columns[name] = f"{partition}:" + offsets.cast(pl.String)
+        elif name == RECEIVED:
+            columns[name] = received_ms.cast(polars_type(column.type))
+        elif name == BODY:
             columns[name] = pl.Series([line.decode("utf-8", "replace") for line in lines], dtype=pl.String)
     parsed = [name for name in wanted if name not in columns]
     if parsed:
-        columns |= _parsed(spec, lines, parsed)
+        columns |= parsed_columns(spec, lines, parsed)
     return pl.DataFrame(columns)
 
 
-def _parsed(spec: StreamSpec, lines: Sequence[bytes], names: Collection[str]) -> dict[str, pl.Series]:
-    fields = set(names) - {_ID, _TIME, _KEY}
-    if _TIME in names and spec.time_column:
+def parsed_columns(spec: StreamSpec, lines: Sequence[bytes], names: Collection[str]) -> dict[str, pl.Series]:
+    """The columns `names`, of those that are read from the JSON texts: ID, TIME, KEY and the declared ones."""
+    fields = set(names) - {ID, TIME, KEY}
+    if TIME in names and spec.time_column:
         fields.add(spec.time_column)
-    if _KEY in names:
+    if KEY in names:
         fields |= set(spec.key)
     columns = tuple(column for column in spec.columns if column.name in fields)
-    events = _decoded(lines, *_decoder(columns))
-    values = {c.name: _read(map(attrgetter(f"c{i}"), events), reader(c.type)) for i, c in enumerate(columns)}
-    found = {column.name: _series(column, values[column.name]) for column in columns}
-    if _TIME in names:
+    struct, decoder = _decoder(columns)
+    values: list[list[Any]] = [[] for _ in columns]
+    ids: list[Any] = []
+    for first in range(0, len(lines), _DECODED_AT_ONCE):
+        events = _decoded(lines[first : first + _DECODED_AT_ONCE], struct, decoder)
+        for i, column_values in enumerate(values):
+            column_values += map(attrgetter(f"c{i}"), events)
+        if ID in names:
+            ids += [event.id for event in events]
+    found = {column.name: _series(column, values[i]) for i, column in enumerate(columns)}
+    if TIME in names:
         nothing = pl.Series([None] * len(lines), dtype=polars_type(TIMESTAMP))
-        found[_TIME] = found[spec.time_column] if spec.time_column else nothing
-    if _ID in names:
-        found[_ID] = pl.Series([_id_text(event.id) for event in events], dtype=pl.String)
-    if _KEY in names:
-        found[_KEY] = pl.Series(_key_texts([values[name] for name in spec.key], len(lines)), dtype=pl.String)
+        found[TIME] = found[spec.time_column] if spec.time_column else nothing
+    if ID in names:
+        found[ID] = _id_series(ids)
+    if KEY in names:
+        read = {c.name: _key_values(c, values[i]) for i, c in enumerate(columns) if c.name in spec.key}
+        one_text = len(spec.key) == 1 and spec.column(spec.key[0]).type.kind is Kind.STRING
+        texts = read[spec.key[0]] if one_text else _key_texts([read[name] for name in spec.key], len(lines))
+        found[KEY] = pl.Series(texts, dtype=pl.String)
     return {name: found[name] for name in names}
 
 
@@ -129,13 +146,12 @@ def _one(line: bytes, struct: type[Any]) -> Any:
         return struct()
 
 
-def _read(values: Iterable[Any], read: Callable[[Any], Any] | None) -> list[Any]:
+def _read(values: Sequence[Any], read: Callable[[Any], Any] | None) -> Sequence[Any]:
     if read is None:
-        return list(values)
-    texts = list(values)
+        return values
     # Dates and times repeat within a batch; each text is read once.
-    known = {text: None if text is None else _lenient(read, text) for text in set(texts)}
-    return [known[text] for text in texts]
+    known = {value: None if value is None else _lenient(read, value) for value in set(values)}
+    return [known[value] for value in values]
 
 
 def _lenient(read: Callable[[Any], Any], value: Any) -> Any:
@@ -146,15 +162,41 @@ def _lenient(read: Callable[[Any], Any], value: Any) -> Any:
         return None
 
 
+def _key_values(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    """As values of the column: a time is epoch milliseconds, whatever it was written as."""
+    return _read(values, reader(column.type))
+
+
 def _series(column: Column, values: Sequence[Any]) -> pl.Series:
     kind, target = column.type.kind, polars_type(column.type)
     if column.type.is_timestamp:
-        return pl.Series(values, dtype=pl.Int64).cast(target)
+        return _milliseconds(values).cast(target)
+    values = _read(values, reader(column.type))
     if kind is Kind.DATE:
         return pl.Series(values, dtype=pl.Int32).cast(target)
     if kind is Kind.TIME:
         return (pl.Series(values, dtype=pl.Int64) * _NANOS_PER_MS).cast(target)
     return pl.Series(values, dtype=target)
+
+
+def _milliseconds(values: Sequence[Any]) -> pl.Series:
+    """Epoch milliseconds; texts of a common form are read together, the others one by one."""
+    try:
+        texts = pl.Series(values, dtype=pl.String)
+    except TypeError:  # numbers, or numbers among texts
+        return pl.Series(_read(values, read_timestamp_ms), dtype=pl.Int64)
+    found = timestamps_of_text(texts).to_physical()
+    left = (found.is_null() & texts.is_not_null()).arg_true()
+    if len(left):
+        found = found.scatter(left, pl.Series(_read(texts.gather(left).to_list(), read_timestamp_ms), dtype=pl.Int64))
+    return found
+
+
+def _id_series(values: Sequence[Any]) -> pl.Series:
+    try:
+        return pl.Series(values, dtype=pl.String)
+    except TypeError:  # not all are texts
+        return pl.Series([_id_text(value) for value in values], dtype=pl.String)
 
 
 def _id_text(value: Any) -> str | None:

@@ -11,12 +11,14 @@ import polars as pl
 from penstock.errors import PenstockError
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT
+from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.ports.store import Applied, Store
 from penstock_data.apply import is_stored
 from penstock_data.cursors import cursor_text, read_cursor
 from penstock_data.query import PageQuery, Scalar, parse_page_query
 from penstock_data.raw import raw_page
+from penstock_data.raw_archive import Archive
 from penstock_data.raw_columns import raw_columns
 from penstock_data.settings import QuerySettings
 from penstock_data.statements import columns_of, order_of, page_statement, rows_statement
@@ -46,8 +48,16 @@ class Rows:
 class DataReader:
     """Answers requests; knows no HTTP."""
 
-    def __init__(self, log: Log, store: Store, limits: QuerySettings) -> None:
-        self._log, self._store, self._limits = log, store, limits
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        limits: QuerySettings,
+        *,
+        clock: Clock | None = None,
+        archive: Archive | None = None,
+    ) -> None:
+        self._log, self._store, self._limits, self._clock, self._archive = log, store, limits, clock, archive
 
     async def version(self, relation: str) -> str:
         """Text that changes whenever a page or a summary of the relation may: what an ETag is made of."""
@@ -71,7 +81,8 @@ class DataReader:
         if relation.startswith(RAW):
             spec = await self._source(relation)
             query = parse_page_query(pairs, raw_columns(spec), self._limits)
-            page = await raw_page(self._log, spec, query, self._limits)
+            now_s = None if self._clock is None else self._clock.monotonic_s
+            page = await raw_page(self._log, spec, query, self._limits, archive=self._archive, now_s=now_s)
             return Rows(page.frame, query.select, page.next)
         spec = await self.stored(relation)
         return await self._stored_page(spec, parse_page_query(pairs, columns_of(spec), self._limits))

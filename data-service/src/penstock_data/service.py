@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 from aiohttp import web
 
 from penstock.role import Check, Ports, Role
 from penstock_data.applier import Applier
+from penstock_data.archive_folder import ArchiveFolder
+from penstock_data.archiver import Archiver
 from penstock_data.http import DataHttp
+from penstock_data.raw_archive import Archive
 from penstock_data.reader import DataReader
 from penstock_data.settings import DataSettings
 from penstock_data.turns import Turns
@@ -20,9 +24,9 @@ __all__ = ["DataRole", "build"]
 _log = structlog.get_logger(__name__)
 
 
-def build(settings: DataSettings, ports: Ports) -> Role:
-    """The role over opened ports."""
-    return DataRole(settings, ports)
+def build(settings: DataSettings, ports: Ports, *, archive_folder: Path | None = None) -> Role:
+    """The role over opened ports; without a folder it neither archives nor reads an archive."""
+    return DataRole(settings, ports, archive_folder=archive_folder)
 
 
 class DataRole:
@@ -30,10 +34,14 @@ class DataRole:
 
     name = "data"
 
-    def __init__(self, settings: DataSettings, ports: Ports) -> None:
+    def __init__(self, settings: DataSettings, ports: Ports, *, archive_folder: Path | None = None) -> None:
         self._ports = ports
+        archive = None if archive_folder is None else Archive(ports.store, ArchiveFolder(archive_folder))
+        self.archiver: Archiver | None = None
+        if archive is not None and settings.archive.enabled:
+            self.archiver = Archiver(ports.log, archive, clock=ports.clock, settings=settings.archive)
         self.applier = Applier(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
-        reader = DataReader(ports.log, ports.store, settings.query)
+        reader = DataReader(ports.log, ports.store, settings.query, clock=ports.clock, archive=archive)
         self._http = DataHttp(reader, ports.access, Turns(settings.query))
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -41,14 +49,32 @@ class DataRole:
         return self._http.routes()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Apply until `stop` is set; the transaction that was begun is finished."""
+        """Apply and archive until `stop` is set; the transaction that was begun is finished."""
         _log.info("data starts", **self._ports.store.describe())
+        archiving = asyncio.create_task(self._archive(stop))
+        applying = asyncio.create_task(self.applier.run(stop))
         try:
-            await self.applier.run(stop)
+            await asyncio.wait({applying, archiving}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (applying, archiving):
+                if task.done():
+                    task.result()
         finally:
+            for task in (applying, archiving):
+                task.cancel()
+            await asyncio.gather(applying, archiving, return_exceptions=True)
             _log.info("data stops")
 
     def ready(self) -> Sequence[Check]:
-        """Whether the store follows the log."""
+        """Whether the store follows the log. An archive in trouble holds the log, but not those who ask us."""
         trouble = self.applier.trouble
-        return [Check("store", trouble is None, trouble or "follows the log")]
+        checks = [Check("store", trouble is None, trouble or "follows the log")]
+        if self.archiver is not None:
+            checks.append(Check("archive", True, self.archiver.detail))
+        return checks
+
+    async def _archive(self, stop: asyncio.Event) -> None:
+        """Archive until `stop`; where archiving is off, see to it that the log does not wait for it."""
+        if self.archiver is not None:
+            await self.archiver.run(stop)
+        elif any(place.holds for place in (await self._ports.store.archived()).values()):
+            await self._ports.store.release_archive()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
-__all__ = ["ApplierSettings", "DataSettings", "QuerySettings"]
+__all__ = ["ApplierSettings", "ArchiveSettings", "DataSettings", "QuerySettings"]
 
 _MIB = 1024 * 1024
 
@@ -57,6 +59,15 @@ class QuerySettings(BaseModel, frozen=True):
         ge=1,
     )
     read_max_bytes: int = Field(default=4 * _MIB, description="Payload bytes of raw events read at a time.", ge=1024)
+    archive_scan_rows_max: int = Field(
+        default=5_000_000,
+        description="Archived events looked at by one request whose filters need no event's text; where it stops, "
+        "`next` goes on.",
+        ge=1,
+    )
+    archive_files_max: int = Field(
+        default=64, description="Files of the archive looked up at a time in its catalogue.", ge=1, le=10_000
+    )
     summary_rows_max: int = Field(
         default=5_000_000, description="Stored rows that one summary may add up; `too_large` beyond it.", ge=1
     )
@@ -64,10 +75,60 @@ class QuerySettings(BaseModel, frozen=True):
         default=200_000, description="Rows that one summary may have; `too_large` beyond it.", ge=1
     )
     aggregates_max: int = Field(default=32, description="Aggregates of one summary.", ge=1)
-    time_s: float = Field(default=10.0, description="Time that one read of the store may take.", gt=0)
+    time_s: float = Field(
+        default=10.0,
+        description="Time that one read of the store may take; where raw events are looked through, `next` goes on.",
+        gt=0,
+    )
     running_max: int = Field(default=4, description="Requests that read at the same time.", ge=1)
     waiting_max: int = Field(default=64, description="Requests that wait for their turn; beyond it 429.", ge=0)
     retry_after_s: float = Field(default=1.0, description="`Retry-After` of a refused request.", gt=0)
+
+
+class ArchiveSettings(BaseModel, frozen=True):
+    """When raw events are written to files, and how large the files are."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Write raw events to Parquet files before the log lets go of them; false: they are gone then.",
+    )
+    folder: Path | None = Field(
+        default=None,
+        description="Folder of the files; default `<data>/archive`. Several hosts with this role need one that "
+        "all of them see.",
+    )
+    file_max_rows: int = Field(default=1_000_000, description="Events of one file.", ge=1)
+    file_max_bytes: int = Field(
+        default=64 * _MIB,
+        description="Bytes of the events of one file as they were received; it bounds the archiver's memory, too "
+        "(about three times as much).",
+        ge=1024,
+    )
+    file_age_s: float = Field(
+        default=3600.0,
+        description="Age of the oldest event that is not archived at which a smaller file is written; a quarter of "
+        "the stream's retention where that is shorter.",
+        ge=0,
+    )
+    row_group_rows: int = Field(
+        default=32_768, description="Rows of a part of a file that a filter can pass over.", ge=64, le=10_000_000
+    )
+    read_max_bytes: int = Field(default=1 * _MIB, description="Payload bytes read from the log at a time.", ge=1024)
+    look_interval_s: float = Field(
+        default=5.0, description="Pause between two looks at what is to be archived.", gt=0, le=3600
+    )
+    retry_s: float = Field(default=5.0, description="Pause after a failure before it is tried again.", gt=0, le=3600)
+    member_ttl_s: float = Field(
+        default=30.0,
+        description="How long an archiver that is not heard of keeps its share of the streams.",
+        gt=0,
+    )
+    cleanup_interval_s: float = Field(
+        default=3600.0, description="Pause between two looks for files that a crash has left behind.", gt=0
+    )
+    leftover_age_s: float = Field(
+        default=3600.0, description="Age at which a file that no catalogue names is deleted.", ge=0
+    )
 
 
 class DataSettings(BaseModel, frozen=True):
@@ -75,3 +136,4 @@ class DataSettings(BaseModel, frozen=True):
 
     applier: ApplierSettings = Field(default_factory=ApplierSettings, description="Log to store.")
     query: QuerySettings = Field(default_factory=QuerySettings, description="Requests.")
+    archive: ArchiveSettings = Field(default_factory=ArchiveSettings, description="Log to Parquet files.")
