@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -60,6 +61,7 @@ class Sessions:
 
     def __init__(self, url: str, *, settings: LogSettings) -> None:
         self.place = place_of(url)
+        logging.getLogger("psycopg").setLevel(logging.ERROR)  # its warnings are what it also raises
         self._url = url
         self._settings = settings
         self._free: list[Connection] = []

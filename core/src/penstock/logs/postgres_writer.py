@@ -236,8 +236,9 @@ class Lane:
             async with asyncio.timeout(limits.postgres.answer_timeout_s):
                 await store(connection, changes, writer=self._view.writer, now_ms=now_ms)
         except (psycopg.Error, OSError, TimeoutError) as error:
-            if isinstance(error, psycopg.Error) and not connection.closed:
-                raise  # the server refused a statement: the transaction is void
+            if isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized == "ERROR":
+                raise  # a statement or the COMMIT was refused: the transaction is void
+            # Anything else, a FATAL error too, may have come after the COMMIT was done.
             raise _UnknownOutcomeError(decided, error) from error
         metrics.COMMIT_SECONDS.labels(self._name).observe(time.perf_counter() - started_s)
         metrics.GROUP_REQUESTS.labels(self._name).observe(len(group))
