@@ -14,6 +14,7 @@ from penstock.errors import PenstockError
 from penstock.logs.memory import MemoryLog
 from penstock.logs.settings import LogSettings
 from penstock.model.stream import Relation
+from penstock.ports.archive import Archived
 from penstock.ports.store import Applied
 from penstock.stores.open import open_store
 from penstock.testing.clock import ManualClock
@@ -36,8 +37,14 @@ def test_floors_are_what_is_applied_of_this_epoch_and_nothing_holds_what_is_not_
     source = replace(LOTS, name="source", relation=Relation.SOURCE)
     streams = {spec.name: spec for spec in (replace(LOTS, partitions=2), DAILY, source)}
     applied = {"lots": Applied(3, {0: 7}, None), "daily": Applied(1, {0: 9}, None)}
-    floors = floors_of(streams, {"lots": 3, "daily": 2, "source": 1}, applied)
+    epochs = {"lots": 3, "daily": 2, "source": 1}
+    floors = floors_of(streams, epochs, applied, {})
     assert floors == {("lots", 0): 7, ("lots", 1): 0, ("daily", 0): 0}
+    archived = {("source", 0): Archived(1, 40), ("lots", 0): Archived(3, 5), ("gone", 0): Archived(1, 1)}
+    streams |= {name: replace(streams[name], archive=True) for name in ("source", "lots")}
+    assert floors_of(streams, epochs, applied, archived) == floors | {("source", 0): 40, ("lots", 0): 5}
+    released = {("source", 0): Archived(1, 40, holds=False)}
+    assert ("source", 0) not in floors_of(streams, epochs, applied, released), "archiving was switched off"
 
 
 async def test_what_is_not_applied_holds_the_log(harness: Harness):

@@ -15,6 +15,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.logs.metrics import TRIMMED_EVENTS
 from penstock.model.stream import Relation, StreamSpec
+from penstock.ports.archive import Archived, archive_floors
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.ports.store import Applied, Store
@@ -28,11 +29,15 @@ StreamPartition = tuple[str, int]
 
 
 def floors_of(
-    streams: Mapping[str, StreamSpec], epochs: Mapping[str, int], applied: Mapping[str, Applied | None]
+    streams: Mapping[str, StreamSpec],
+    epochs: Mapping[str, int],
+    applied: Mapping[str, Applied],
+    archived: Mapping[StreamPartition, Archived],
 ) -> dict[StreamPartition, int]:
-    """The offsets below which the store needs nothing more, for `Log.trim`: 0 where it has applied nothing yet.
+    """The offsets below which neither tables nor archive need anything more, for `Log.trim`.
 
-    `epochs` are those of the log; a position of an older epoch does not count.
+    0 where a table has applied nothing yet; `epochs` are those of the log, and a position of an older one does not
+    count. A partition that no table and no archive follows has no floor.
     """
     floors: dict[StreamPartition, int] = {}
     for name, spec in streams.items():
@@ -42,6 +47,8 @@ def floors_of(
         counts = place is not None and place.epoch == epochs[name]
         for partition in range(spec.partitions):
             floors[name, partition] = place.next.get(partition, 0) if place is not None and counts else 0
+    for key, floor in archive_floors(streams, archived).items():
+        floors[key] = min(floor, floors.get(key, floor))
     return floors
 
 
@@ -85,8 +92,8 @@ class Trimming:
         catalog = await self._port.catalog()
         stored = [spec for spec in catalog.streams.values() if _is_stored(spec)]
         epochs = {spec.name: (await self._port.head(spec.name, 0)).epoch for spec in stored}
-        applied = {spec.name: await self._store.applied(spec.name) for spec in stored}
-        return await self._port.trim(floors_of(catalog.streams, epochs, applied))
+        applied, archived = await self._store.applied_all(), await self._store.archived()
+        return await self._port.trim(floors_of(catalog.streams, epochs, applied, archived))
 
 
 def _is_stored(spec: StreamSpec) -> bool:
