@@ -30,7 +30,7 @@ def arranged(name: str, folder: Path, app: Path, env: Mapping[str, str] | None =
     """An arrangement, not started, over servers that are.
 
     sqlite: four processes over files. postgres: log and store in one database, two ingest and two processor
-    replicas. kafka: the log in a broker, the store in a database, four processes.
+    replicas, the app in two tasks a stage. kafka: the log in a broker, the store in a database, four processes.
     """
     with contextlib.ExitStack() as stack:
         if name == "sqlite":
@@ -41,7 +41,10 @@ def arranged(name: str, folder: Path, app: Path, env: Mapping[str, str] | None =
         if name == "postgres":
             replicas = {"ingest": 2, "processor": 2}
             servers = {"database": database}
-            yield Services("postgres", folder, app, log=url, store=url, replicas=replicas, servers=servers, env=env)
+            split = folder / "split" / app.name
+            split.parent.mkdir(parents=True)
+            split.write_text(f"SET 'parallelism.default' = '2';\n{app.read_text()}")
+            yield Services("postgres", folder, split, log=url, store=url, replicas=replicas, servers=servers, env=env)
             return
         broker = _Broker(folder / "broker")
         broker.start()

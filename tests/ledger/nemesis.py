@@ -18,6 +18,8 @@ __all__ = ["LEASE_S", "Arrangement", "Mixture", "Nemesis", "Step", "plan"]
 #: How long a member of a group counts as alive after its last sign.
 LEASE_S = 2.0
 _STALL_S = 90.0
+#: Whoever wakes up after its lease and still writes does most harm in this order.
+_PAUSED_FIRST = ("up", "processor", "ingest", "data", "publish")
 
 
 class Arrangement(Protocol):
@@ -97,8 +99,9 @@ def plan(seed: int, targets: Sequence[str], servers: Sequence[str], mixture: Mix
         down_s = round(chance.uniform(0.3, 1.5), 2) if chance.random() < 0.25 else 0.0
         steps.append(Step("kill", target, down_s, round(chance.uniform(0, 1.0), 2) if twice else None))
         kills += 1 + twice
+    risky = sorted(targets, key=lambda target: _PAUSED_FIRST.index(target.partition(".")[0]))
     for number in range(mixture.pauses):
-        target = targets[number % len(targets)]
+        target = risky[number % len(risky)]
         steps.append(Step("pause", target, round(LEASE_S + chance.uniform(0.5, 1.5), 2)))
     steps += [
         Step("crash", server, round(chance.uniform(0, 1), 2)) for server in servers for _ in range(mixture.crashes)

@@ -22,7 +22,7 @@ CRASHES = 2  # of each server
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", ["sqlite"])
+@pytest.mark.parametrize("name", ["sqlite", "postgres"])
 def test_nothing_is_lost_and_nothing_doubled(name: str, tmp_path: Path, need):
     lacking = missing(name)
     need(lacking[0] if lacking else name, lacking is None, lacking[1] if lacking else "")
