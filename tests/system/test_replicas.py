@@ -1,4 +1,4 @@
-"""Two processor replicas share an app over PostgreSQL: one is killed, one is stopped and wakes; nothing is doubled."""
+"""Two processor replicas share an app over PostgreSQL: one is killed, one stopped and wakes; nothing is doubled."""
 
 from __future__ import annotations
 

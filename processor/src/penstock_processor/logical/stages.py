@@ -83,7 +83,7 @@ def specs_of(plan: AppPlan) -> list[StreamSpec]:
 
 def watermarks_name(app: str, relation: str) -> str:
     """The stream in which the tasks tell each other how far their partitions of a source are (no rows)."""
-    return f"{app}${relation}$watermarks"
+    return f"{app}-{relation}-watermarks"
 
 
 class _Cutter:
@@ -234,7 +234,8 @@ class _Cutter:
         """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""
         number = self._parts[statement.name] = self._parts.get(statement.name, 0) + 1
         mark = hashlib.sha256(f"{statement.identity}|{number}".encode()).hexdigest()[:8]
-        name = f"{self._plan.name}${statement.name.replace('#', '$')}$repartition${mark}"
+        # No table's name has a hyphen, and Kafka takes no name with much else.
+        name = f"{self._plan.name}-{statement.name.replace('#', '.')}-repartition-{mark}"
         columns = tuple(Column(field.name, field.type) for field in top.fields)
         spec = self._internal(name, columns, self._plan.parallelism**2, "repartition")
         self._streams[name] = SourcePlan(replace(spec, key=top.by))
