@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -256,6 +258,38 @@ def test_sigterm_drains_and_ends_with_0(services: PenstockServices, role: str):
     assert "Traceback" not in process.output()
     services.restart(role)
     eventually(lambda: arrived(services), 30)
+
+
+def test_at_stop_ingest_finishes_what_was_begun_and_refuses_what_comes_then(services: PenstockServices):
+    ingest, token = services.of("ingest"), services.token()
+    body = json.dumps(reading()).encode()
+    sent = {**bearer(token), "Content-Type": "application/json"}
+    begun = http.client.HTTPConnection("127.0.0.1", ingest.port, timeout=30)
+    begun.putrequest("POST", "/v1/streams/readings/events")
+    for name, value in {**sent, "Content-Length": str(len(body))}.items():
+        begun.putheader(name, value)
+    begun.endheaders(body[:10])
+    eventually(
+        lambda: b"penstock_ingest_in_flight_bytes 0.0" not in ingest.call("GET", "/metrics", authorize=False).body
+    )
+    ended = threading.Thread(target=ingest.terminate)
+    ended.start()
+    refused = eventually(lambda: refusal(ingest, sent), 10)
+    assert refused == (503, "draining")
+    begun.send(body[10:])
+    assert begun.getresponse().status == 200
+    begun.close()
+    ended.join(30)
+    assert ingest.process is not None and ingest.process.returncode == 0, ingest.output()
+    SENT[services.data] += 1
+    ingest.start()
+    eventually(lambda: arrived(services), 30)
+
+
+def refusal(ingest: RoleProcess, headers: dict[str, str]) -> tuple[int, str] | None:
+    """What a new request is told, once it is told no; its event is empty and would be rejected anyway."""
+    reply = ingest.call("POST", "/v1/streams/readings/events", b"[]", headers=headers, authorize=False)
+    return None if reply.status == 200 else (reply.status, reply.json()["code"])
 
 
 def close_of(socket: ClientConnection) -> Close | None:
