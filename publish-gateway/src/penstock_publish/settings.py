@@ -72,6 +72,7 @@ class DoorSettings(BaseModel, frozen=True):
     message_max_bytes: int = Field(
         default=16 * 1024 * 1024, description="Largest WebSocket message, either way.", ge=1024
     )
+    close_wait_s: float = Field(default=2.0, description="Wait for a close frame on forwarded WebSockets.", gt=0)
     heartbeat_s: float = Field(default=15.0, description="Pace of pings on forwarded WebSockets.", gt=0)
     connections_max: int = Field(default=256, description="Connections to one service.", ge=1)
     requests_max: int = Field(

@@ -75,9 +75,12 @@ class Door:
 
     async def _drain(self) -> None:
         self._draining = True
-        for tunnel in tuple(self._tunnels):
-            hint_ms = round(self._settings.retry_after_s * 1000 * random.uniform(1, 2))
-            await tunnel.close(1001, close_reason("draining", retry_ms=hint_ms, after=""))
+        hint_ms = self._settings.retry_after_s * 1000
+        closes = [
+            tunnel.close(1001, close_reason("draining", retry_ms=round(hint_ms * random.uniform(1, 2)), after=""))
+            for tunnel in self._tunnels
+        ]
+        await asyncio.gather(*closes)
         while self._requests:
             await self._clock.sleep(_DRAIN_POLL_S)
 

@@ -33,6 +33,7 @@ async def open_tunnel(
             protocols=asked,
             max_msg_size=settings.message_max_bytes,
             heartbeat=settings.heartbeat_s,
+            timeout=aiohttp.ClientWSTimeout(ws_close=settings.close_wait_s),
         )
     except aiohttp.WSServerHandshakeError as error:
         raise _refusal(link, error) from None
@@ -42,6 +43,7 @@ async def open_tunnel(
         protocols=[inner.protocol] if inner.protocol else (),
         max_msg_size=settings.message_max_bytes,
         heartbeat=settings.heartbeat_s,
+        timeout=settings.close_wait_s,
         compress=False,
     )
     try:
