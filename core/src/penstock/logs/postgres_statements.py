@@ -18,7 +18,11 @@ __all__ = ["lock", "store"]
 Cursor = AsyncCursor[TupleRow]
 StreamPartition = tuple[str, int]
 
-_SEQUENCE = "UPDATE writers SET seq = %s, seen = now() WHERE writer = %s"
+# Fewer statements are fewer system calls on both sides: what may share a snapshot shares a statement.
+_BEGIN_LANE = (
+    "WITH lane AS (UPDATE writers SET seq = %s, seen = now() WHERE writer = %s) "
+    f"SELECT pg_advisory_xact_lock_shared{CATALOG_LOCK}"
+)
 _TERMS = "SELECT app, term FROM terms WHERE app = ANY(%s::text[]) ORDER BY app FOR UPDATE"
 _POSITIONS = "SELECT app, stream, partition, next FROM positions WHERE app = ANY(%s::text[])"
 _MARKS = "SELECT stream, mark FROM marks WHERE stream = ANY(%s::text[]) ORDER BY stream FOR UPDATE"
@@ -32,8 +36,8 @@ _SIZE = "SELECT coalesce(sum(size_bytes), 0)::bigint FROM heads"
 
 _INSERT_BATCHES = (
     "INSERT INTO batches (stream, partition, epoch, first, next, encoding, min_time_ms, max_time_ms, watermark_ms, "
-    "appended_at_ms, payload) SELECT * FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], "
-    "%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[])"
+    "appended_at_ms, payload, trace) SELECT * FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], "
+    "%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[], %s::text[])"
 )
 _UPDATE_HEADS = (
     "UPDATE heads h SET next = n.next, watermark_ms = n.watermark_ms, size_bytes = h.size_bytes + n.size_bytes "
@@ -45,9 +49,9 @@ _UPDATE_MARKS = (
     "WHERE m.stream = n.stream"
 )
 _INSERT_IDS = (
-    "INSERT INTO ids (stream, mark, epoch, at_ms, writer, hashes) SELECT n.stream, n.mark, n.epoch, n.at_ms, %s, "
-    "n.hashes FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[]) "
-    "AS n(stream, mark, epoch, at_ms, hashes)"
+    "WITH written AS (INSERT INTO ids (stream, mark, epoch, at_ms, writer, hashes) SELECT n.stream, n.mark, n.epoch, "
+    "n.at_ms, %s, n.hashes FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[]) "
+    "AS n(stream, mark, epoch, at_ms, hashes)) " + _UPDATE_MARKS
 )
 _PUT_POSITIONS = (
     "INSERT INTO positions SELECT * FROM unnest(%s::text[], %s::text[], %s::integer[], %s::bigint[]) "
@@ -92,8 +96,7 @@ async def lock(
     news: dict[str, Cursor] = {}
     async with connection.pipeline():
         await connection.execute("BEGIN")
-        await connection.execute(_SEQUENCE, (seq, lane))
-        await connection.execute(f"SELECT pg_advisory_xact_lock_shared{CATALOG_LOCK}")
+        await connection.execute(_BEGIN_LANE, (seq, lane))
         version = await connection.execute("SELECT value FROM meta WHERE name = 'catalog_version'")
         terms = await _ask(connection, _TERMS, needs.tasks, needs.tasks)
         positions = await _ask(connection, _POSITIONS, needs.tasks, needs.tasks)
@@ -142,6 +145,7 @@ async def _store_batches(connection: Connection, changes: Changes) -> None:
             (
                 batch.stream, batch.partition, batch.epoch, batch.first, batch.next, batch.encoding.value,
                 batch.min_time_ms, batch.max_time_ms, batch.watermark_ms, batch.appended_at_ms, batch.payload,
+                batch.trace or None,
             )
             for batch in changes.batches
         )  # fmt: skip
@@ -156,8 +160,7 @@ async def _store_batches(connection: Connection, changes: Changes) -> None:
 async def _store_ids(connection: Connection, changes: Changes, *, writer: str) -> None:
     if changes.ids:
         rows = ((row.stream, row.mark, row.epoch, row.at_ms, row.hashes) for row in changes.ids)
-        await connection.execute(_INSERT_IDS, (writer, *_columns(rows)))
-        await connection.execute(_UPDATE_MARKS, _columns(changes.marks.items()))
+        await connection.execute(_INSERT_IDS, (writer, *_columns(rows), *_columns(changes.marks.items())))
 
 
 async def _store_cycles(connection: Connection, changes: Changes) -> None:
