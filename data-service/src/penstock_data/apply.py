@@ -58,6 +58,7 @@ def change_of(reading: Reading) -> Apply:
         next=end,
         frame=pl.concat(frames) if frames else pl.DataFrame(schema=_schema(reading.spec)),
         watermark_ms=_watermark_ms(reading, end=end),
+        offsets=_offsets(batches, first),
     )
 
 
@@ -84,6 +85,15 @@ def _watermark_ms(reading: Reading, *, end: int) -> int | None:
         return reading.head.watermark_ms
     marks = [batch.watermark_ms for batch in reading.batches if batch.watermark_ms is not None]
     return marks[-1] if marks else None
+
+
+def _offsets(batches: Sequence[Batch], first: int) -> pl.Series | None:
+    """Offsets of the rows from `first` on; None where every offset has one."""
+    if all(batch.base <= max(batch.first, first) for batch in batches):
+        return None
+    return pl.concat(
+        pl.int_range(max(first, batch.base), batch.next, dtype=pl.Int64, eager=True) for batch in batches
+    )
 
 
 def _schema(spec: StreamSpec) -> dict[str, pl.DataType]:

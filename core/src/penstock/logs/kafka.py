@@ -248,7 +248,7 @@ class KafkaLog:
     async def trim(self, floors: Mapping[StreamPartition, int]) -> int:
         """See `Log.trim`. Events expire by the topics' own retention; here goes the state that nobody needs."""
         self._check_open()
-        await self._tasks.trim()
+        await self._tasks.trim(self._settings.retention_s)
         return 0
 
     async def close(self) -> None:

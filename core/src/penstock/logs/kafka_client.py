@@ -154,6 +154,10 @@ class Cluster:
         """The earliest offset kept of each partition."""
         return await self._offsets(parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # as above
 
+    async def offsets_at(self, parts: Sequence[TopicPart], at_ms: int) -> list[int]:
+        """The first offset that brokers wrote at or after a time; -1 if there is none."""
+        return await self._offsets(parts, OffsetSpec.for_timestamp(at_ms))  # type: ignore[no-untyped-call]  # as above
+
     async def delete_before(self, floors: Mapping[TopicPart, int]) -> None:
         """Delete the records below these offsets."""
         if not floors:

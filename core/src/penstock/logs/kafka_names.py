@@ -68,7 +68,9 @@ def parse_url(url: str) -> tuple[str, Names]:
     scheme, _, rest = url.partition("://")
     servers, _, prefix = rest.partition("/")
     if scheme != "kafka" or not all(_ADDRESS.fullmatch(server) for server in servers.split(",")):
-        raise PenstockError("bad_request", f"'{url}' is no log; use kafka://host:port[,host:port][/prefix] or sqlite:///folder")
+        raise PenstockError(
+            "bad_request", f"'{url}' is no log; use kafka://host:port[,host:port][/prefix] or sqlite:///folder"
+        )
     if not prefix:
         return servers, Names()
     return servers, Names(_legal(prefix, "prefix").rstrip(".") + ".")

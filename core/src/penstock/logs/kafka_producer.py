@@ -108,8 +108,10 @@ class TransactionalWriter:
         try:
             producer.begin_transaction()
             self._send(producer, portions)
-        except (KafkaException, PenstockError) as error:
-            self._abort(producer)
+        except (KafkaException, PenstockError, SystemError) as error:
+            # SystemError: the library raises a fatal error and then calls `delivered` with the exception still set.
+            if self._abort(producer):
+                raise Fenced(f"another process writes as '{self._id}' now") from error
             raise self._explained(error) from error
         self._commit(producer)
         for portion in portions:
@@ -169,13 +171,15 @@ class TransactionalWriter:
             else:
                 return
 
-    def _abort(self, producer: Producer) -> None:
-        """Undo; where that does not succeed either, opening again does it."""
+    def _abort(self, producer: Producer) -> bool:
+        """Undo; where that does not succeed either, opening again does it. True if another has taken the name."""
         try:
             producer.purge()
             producer.abort_transaction(self._timeout_s)
-        except KafkaException:
+        except KafkaException as error:
             self._drop()
+            return error.args[0].code() in _FENCED
+        return False
 
     def _drop(self) -> None:
         """Let go; what is open is aborted by whoever opens next, or by brokers after the transaction time-out."""
@@ -184,9 +188,11 @@ class TransactionalWriter:
             with contextlib.suppress(KafkaException):
                 producer.purge()
 
-    def _explained(self, error: KafkaException | PenstockError) -> PenstockError:
+    def _explained(self, error: KafkaException | PenstockError | SystemError) -> PenstockError:
         if isinstance(error, PenstockError):
             return error
+        if isinstance(error, SystemError):
+            return LogUnavailable(f"writing as '{self._id}': {error.__cause__ or error}")
         cause = error.args[0]
         if cause.code() in _FENCED:
             self._drop()

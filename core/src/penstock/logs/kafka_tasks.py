@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from penstock.errors import Fenced, LogUnavailable, PenstockError
 from penstock.logs.admissible import check_derived, raised
 from penstock.logs.kafka_appends import Marks, check_sizes
@@ -17,7 +19,7 @@ from penstock.logs.kafka_records import records_of
 from penstock.logs.kafka_rejected import rejected_records
 from penstock.logs.kafka_state import Manifest, StateFold, manifest_of, state_records
 from penstock.logs.kafka_streams import KafkaStreams
-from penstock.logs.metrics import COMMIT_SECONDS
+from penstock.logs.metrics import COMMIT_SECONDS, NEAR_EXPIRY
 from penstock.model.position import Position
 from penstock.model.task import app_of
 from penstock.ports.clock import Clock
@@ -30,6 +32,8 @@ _STATE_CONFIG = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy"
 _FIRST_SPAN = 4  # records read back from the end of a state topic for its newest manifest; grows by this factor
 
 StreamPartition = tuple[str, int]
+
+_logger = structlog.get_logger("penstock.log")
 
 
 @dataclass(slots=True)
@@ -112,8 +116,9 @@ class Tasks:
         topics = [topic for topic in await self._cluster.topics() if self._names.is_state_of(topic, app)]
         await asyncio.gather(*(self._fence(topic) for topic in topics))
 
-    async def trim(self) -> None:
-        """Delete what no restore of this process's tasks needs any more."""
+    async def trim(self, retention_s: float) -> None:
+        """Delete what no restore of this process's tasks needs any more; warn of tasks that events may expire for."""
+        await self._watch_retention(retention_s)
         floors = {
             (self._names.state(name), 0): min([task.manifest_offset, *task.first_offsets.values()])
             for name, task in self._tasks.items()
@@ -126,6 +131,24 @@ class Tasks:
             task.lost = True
             async with task.lock:
                 await task.writer.close()
+
+    async def _watch_retention(self, default_s: float) -> None:
+        """Say which positions lie at events older than half their retention: brokers delete without asking."""
+        streams = self._streams.catalog.state.catalog.streams
+        for name, task in self._tasks.items():
+            for (stream, partition), position in task.positions.items():
+                spec = streams.get(stream)
+                if spec is None:
+                    continue
+                retention_s = default_s if spec.retention_s is None else spec.retention_s
+                half_ms = round((self._clock.now_ms() / 1000 - retention_s / 2) * 1000)
+                (offset,) = await self._cluster.offsets_at([(self._names.stream(stream), partition)], half_ms)
+                head = await self._streams.head(spec, partition)
+                late = position < head.next and (position < offset or offset < 0)
+                NEAR_EXPIRY.labels(name, stream).set(late)
+                if late:
+                    _logger.warning("unread events near expiry", task=name, stream=stream, partition=partition,
+                                    offset=position, remedy="raise the stream's retention")  # fmt: skip
 
     async def _begin_term(self, name: str, writer: TransactionalWriter, fold: StateFold) -> Restored:
         app = app_of(name)

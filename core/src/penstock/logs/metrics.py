@@ -33,3 +33,8 @@ LOST_TO_RETENTION = Counter(
     "Offsets that a reader wanted and that the log had let expire: at most so many events were lost to it.",
     ["stream"],
 )
+NEAR_EXPIRY = Gauge(
+    "penstock_log_near_expiry",
+    "1 while a task has unread events older than half their retention, in a log that deletes them without asking.",
+    ["task", "stream"],
+)

@@ -33,7 +33,8 @@ class Apply:
     early tables `$pending`. `expected_next` is compared before anything is written (Fenced otherwise).
 
     `expected_next` None: nothing of this epoch has been applied to the partition; rows of an older epoch are dropped.
-    `first` may lie beyond `expected_next` when retention has deleted what was between.
+    `first` may lie beyond `expected_next` when retention has deleted what was between. `offsets`: that of each row,
+    where the log has offsets without events; None: the rows have every offset.
     """
 
     relation: str
@@ -44,6 +45,15 @@ class Apply:
     next: int
     frame: pl.DataFrame
     watermark_ms: int | None
+    offsets: pl.Series | None = None  # Int64, of each row; None: one row an offset
+
+    def row_offsets(self) -> pl.Series:
+        """Offset of each row. ValueError if there are more or fewer rows than offsets."""
+        known = self.offsets
+        offsets = pl.int_range(self.first, self.next, dtype=pl.Int64, eager=True) if known is None else known
+        if len(offsets) != self.frame.height:
+            raise ValueError(f"{self.relation}: {self.frame.height} rows for offsets [{self.first}, {self.next})")
+        return offsets
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,13 +102,11 @@ def _write_rows(writer: _RowWriter, spec: StreamSpec, change: Apply) -> None:
 
 
 def _append(writer: _RowWriter, table: sa.Table, spec: StreamSpec, change: Apply) -> None:
-    if change.frame.height != change.next - change.first:
-        raise ValueError(f"{change.relation}: {change.frame.height} rows for offsets [{change.first}, {change.next})")
     own = (EPOCH, PARTITION, OFFSET)
     placed = change.frame.select(
         pl.lit(change.epoch).alias(EPOCH),
         pl.lit(change.partition).alias(PARTITION),
-        pl.int_range(change.first, change.next, dtype=pl.Int64).alias(OFFSET),
+        change.row_offsets().alias(OFFSET),
         *(pl.col(c.name).alias(_own(c.name)) for c in spec.columns),
     )
     columns = [*(Column(name, BIGINT) for name in own), *(Column(_own(c.name), c.type) for c in spec.columns)]
