@@ -60,6 +60,10 @@ class Applier:
         finally:
             stopped.cancel()
 
+    def look_again(self) -> None:
+        """Read the store's positions before the next round: a table was replaced."""
+        self._version = None
+
     async def round(self) -> bool:
         """Read what is new in every stored relation and apply it in one transaction; False if nothing was."""
         catalog = await self._log.catalog()
@@ -178,7 +182,8 @@ def _check_behind(relation: str, place: Place, head: Head) -> None:
         raise PenstockError(
             "store_ahead",
             f"the store holds '{relation}' up to {place.next} of epoch {place.epoch}, its log ends at {head.next} of "
-            f"epoch {head.epoch}: the log was restored or cut; delete store.db, it is rebuilt from the log",
+            f"epoch {head.epoch}: the log was restored from an older backup; with the role data stopped run "
+            "`penstock rebuild`: it makes the tables again from the log",
         )
 
 

@@ -16,6 +16,8 @@ from penstock_data.archiver import Archiver
 from penstock_data.http import DataHttp
 from penstock_data.raw_archive import Archive
 from penstock_data.reader import DataReader
+from penstock_data.rebuild_http import RebuildHttp
+from penstock_data.rebuilder import Rebuilder
 from penstock_data.settings import DataSettings
 from penstock_data.turns import Turns
 
@@ -43,10 +45,12 @@ class DataRole:
         self.applier = Applier(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
         reader = DataReader(ports.log, ports.store, settings.query, clock=ports.clock, archive=archive)
         self._http = DataHttp(reader, ports.access, Turns(settings.query))
+        rebuilder = Rebuilder(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
+        self._rebuilds = RebuildHttp(rebuilder, ports.access, on_switched=self.applier.look_again)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """`/v1/data` and `/v1/summaries`."""
-        return self._http.routes()
+        """`/v1/data`, `/v1/summaries` and rebuilds."""
+        return [*self._http.routes(), *self._rebuilds.routes()]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Apply and archive until `stop` is set; the transaction that was begun is finished."""
@@ -61,7 +65,7 @@ class DataRole:
         finally:
             for task in (applying, archiving):
                 task.cancel()
-            await asyncio.gather(applying, archiving, return_exceptions=True)
+            await asyncio.gather(applying, archiving, self._rebuilds.stop(), return_exceptions=True)
             _log.info("data stops")
 
     def ready(self) -> Sequence[Check]:
