@@ -92,6 +92,7 @@ class Sender:
 
 def tonnes(project: ComposeProject, relation: str, mark: str) -> list[float]:
     """The column that numbers the lots of a test."""
+    eventually(lambda: project.call("GET", f"/v1/data/{relation}?limit=1").status == 200, 60)  # 503: being prepared
     rows = project.rows(relation, market=f"eq.{mark}", select="arrivals_tonnes")
     return [row["arrivals_tonnes"] for row in rows]
 

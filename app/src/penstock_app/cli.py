@@ -44,14 +44,24 @@ program = typer.Typer(
 def run_program() -> None:
     """Parse the arguments, run the command, translate errors."""
     from penstock_app import (
+        commands_backup,
         commands_client,
         commands_sample,
         commands_sql,
         commands_store,
         commands_up,
+        commands_upkeep,
     )  # registers the commands; imported when needed
 
-    for module in (commands_up, commands_sql, commands_store, commands_client, commands_sample):
+    for module in (
+        commands_up,
+        commands_sql,
+        commands_store,
+        commands_upkeep,
+        commands_client,
+        commands_sample,
+        commands_backup,
+    ):
         module.register(program)
     try:
         program()
