@@ -15,6 +15,8 @@ from ledger.records import FAIL, INFO, OK, Outcome, Recorder
 
 __all__ = ["Load", "LoadPlan"]
 
+#: Pause before each single event that goes beyond what is released: the processes that start need the machine.
+_TRICKLE_S = 0.03
 _JSON = {"Content-Type": "application/x-ndjson"}
 
 
@@ -102,7 +104,7 @@ class _Producer:
             size = chance.choices(plan.sizes, plan.weights)[0]
             if self._load._frontier.given + size > load._released:
                 size = 1
-                time.sleep(0.01)
+                time.sleep(_TRICKLE_S)
             times_ms = load._frontier.take(self._number, size, load._stop)
             if chance.random() < plan.refused:
                 self._send(self._source.draw(times_ms[:1], never=True), None, token=False)

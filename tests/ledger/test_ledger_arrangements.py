@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ledger.arranged import arranged, missing
+from ledger.arranged import NAMES, arranged, missing
 from ledger.load import LoadPlan
 from ledger.nemesis import Mixture
 from ledger.run import APP, Run, run_ledger
@@ -22,7 +22,7 @@ CRASHES = 2  # of each server
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("name", ["sqlite", "postgres"])
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_and_nothing_doubled(name: str, tmp_path: Path, need):
     lacking = missing(name)
     need(lacking[0] if lacking else name, lacking is None, lacking[1] if lacking else "")

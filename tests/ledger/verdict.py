@@ -63,15 +63,20 @@ def kills_in_flight(records: Records) -> tuple[int, int]:
     """Kills during which a request was open; and how many of those cut one off, so that nobody answered it."""
     open_at = cut_at = 0
     for fault in _landed(records.faults, "kill"):
-        spans = [
-            (outcome.outcome if (outcome := records.outcomes.get(a.request)) else INFO)
-            for a in records.attempts.values()
-            if a.at_s <= fault.begin_s
-            and ((end := records.outcomes.get(a.request)) is None or end.at_s >= fault.begin_s)
-        ]
-        open_at += bool(spans)
-        cut_at += INFO in spans
+        met = _open_at(records, fault.begin_s)
+        open_at += bool(met)
+        cut_at += INFO in met
     return open_at, cut_at
+
+
+def _open_at(records: Records, at_s: float) -> list[str]:
+    """How the requests ended that were open at a moment."""
+    met = []
+    for attempt in records.attempts.values():
+        outcome = records.outcomes.get(attempt.request)
+        if attempt.at_s <= at_s and (outcome is None or outcome.at_s >= at_s):
+            met.append(outcome.outcome if outcome else INFO)
+    return met
 
 
 def _landed(faults: Sequence[Fault], kind: str) -> list[Fault]:
@@ -103,10 +108,12 @@ def _doubts(records: Records, findings: Findings, goal: Goal) -> list[str]:
 
 
 def _in_traffic(records: Records, faults: Sequence[Fault]) -> int:
-    """Faults that began while a request was open or within `_FLOW_S` after an answer."""
+    """Faults that began within `_FLOW_S` after an answer, or while a request was open (a kill during recovery)."""
     answers = sorted(outcome.at_s for outcome in records.outcomes.values() if outcome.outcome == OK)
     return sum(
-        bisect_right(answers, fault.begin_s) > bisect_left(answers, fault.begin_s - _FLOW_S) for fault in faults
+        bisect_right(answers, fault.begin_s) > bisect_left(answers, fault.begin_s - _FLOW_S)
+        or bool(_open_at(records, fault.begin_s))
+        for fault in faults
     )
 
 
