@@ -116,16 +116,15 @@ class Replica:
                 async with self.changing:
                     await self._run_assigned(await self._ports.log.catalog())
                     self.working = True
+                self._note_trouble(None)
+                for one in asked:
+                    if not one.done():
+                        one.set_result(None)
+                await self._wait_for_news()
             except PenstockError as error:
-                self._asked = asked + self._asked
+                self._asked = [one for one in asked if not one.done()] + self._asked
                 self._note_trouble(error)
                 await self._ports.clock.sleep(self._settings.retry_min_s)
-                continue
-            self._note_trouble(None)
-            for one in asked:
-                if not one.done():
-                    one.set_result(None)
-            await self._wait_for_news()
 
     async def _wait_for_news(self) -> None:
         """Until the catalog or the members change, or a task asks."""
@@ -133,7 +132,7 @@ class Replica:
         told = asyncio.create_task(self._news.wait())
         try:
             await asyncio.wait({changed, told}, return_when=asyncio.FIRST_COMPLETED)
-            if changed.done() and changed.exception() is None:
+            if changed.done():
                 self._tick = changed.result()
         finally:
             for task in (changed, told):

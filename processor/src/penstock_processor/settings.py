@@ -41,6 +41,9 @@ class ProcessorSettings(BaseModel, frozen=True):
     output_rows: int = Field(
         default=50_000, ge=1, description="Rows of one written batch; a larger output is divided."
     )
+    repartition_bytes: int = Field(
+        default=256 * 1024, ge=1024, description="Bytes of rows that one entry of a repartition stream holds."
+    )
     raw_max_bytes: int = Field(
         default=64 * 1024, ge=1024, description="Bytes of a rejected event's text that are kept."
     )

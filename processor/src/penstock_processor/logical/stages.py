@@ -15,6 +15,7 @@ from typing import Literal
 
 from penstock.expressions.nodes import ColumnRef, Expr
 from penstock.model.stream import Column, Relation, StreamSpec
+from penstock.model.types import BYTES
 from penstock_processor.logical.distribution import (
     ANYWHERE,
     Spread,
@@ -49,10 +50,12 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["specs_of", "stages_of", "task_plans", "watermarks_name"]
+__all__ = ["ROWS_COLUMN", "specs_of", "stages_of", "task_plans", "watermarks_name"]
 
 #: Rows are of use until the readers have committed; they are never deleted before.
 RETENTION_S = 600.0
+#: The only column of a repartition stream: many rows, encoded. Every log keeps bytes exactly as they are.
+ROWS_COLUMN = "rows"
 
 _Cut = tuple[Node, int, Spread]  # a node, the stage that it is in, and how its rows are spread
 
@@ -120,7 +123,7 @@ class _Cutter:
             if name in names or (number == 0 and source.spec.relation is Relation.SOURCE)
         }
         for name in [n for n in names if known[n].spec.relation is Relation.SOURCE and known[n].watermark]:
-            spec = self._internal(watermarks_name(self._plan.name, name), (), self._plan.parallelism, "watermarks")
+            spec = self._internal(watermarks_name(self._plan.name, name), self._plan.parallelism, "watermarks")
             sources[spec.name] = SourcePlan(spec)
         return replace(self._plan, sources=sources, statements=statements)
 
@@ -236,20 +239,18 @@ class _Cutter:
         mark = hashlib.sha256(f"{statement.identity}|{number}".encode()).hexdigest()[:8]
         # No table's name has a hyphen, and Kafka takes no name with much else.
         name = f"{self._plan.name}-{statement.name.replace('#', '.')}-repartition-{mark}"
-        columns = tuple(Column(field.name, field.type) for field in top.fields)
-        spec = self._internal(name, columns, self._plan.parallelism**2, "repartition")
-        self._streams[name] = SourcePlan(replace(spec, key=top.by))
+        spec = self._internal(name, self._plan.parallelism**2, "repartition")
+        self._streams[name] = SourcePlan(spec)
         part = replace(statement, name=f"{statement.name}~{number}", target=name, plan=top, of=statement.name)
         self._fragments.append((stage, part))
         return Scan(node.fields, name)
 
-    def _internal(self, name: str, columns: tuple[Column, ...], partitions: int,
-                  kind: Literal["repartition", "watermarks"]) -> StreamSpec:  # fmt: skip
+    def _internal(self, name: str, partitions: int, kind: Literal["repartition", "watermarks"]) -> StreamSpec:
         return StreamSpec(
             name,
             self._plan.name,
             Relation.STREAM,
-            columns,
+            (Column(ROWS_COLUMN, BYTES),),
             partitions=partitions,
             retention_s=RETENTION_S,
             internal=kind,

@@ -11,8 +11,9 @@ import polars as pl
 from penstock.codecs.arrow import decode_frame
 from penstock.codecs.ndjson import decode_lines
 from penstock.errors import PenstockError
-from penstock.model.batch import OP_COLUMN, Batch, Encoding
+from penstock.model.batch import Batch, Encoding
 from penstock.ports.log import Consumed
+from penstock_processor.runtime.packing import unpacked
 
 __all__ = ["Lines", "PartitionInput", "bounded", "rows_of"]
 
@@ -94,7 +95,7 @@ def rows_of(taken: PartitionInput) -> pl.DataFrame:
         if batch.encoding is not Encoding.ARROW:
             place = f"{batch.stream}/{batch.partition} at {batch.first}"
             raise PenstockError("internal", f"{place}: a repartition batch is ARROW, not {batch.encoding}")
-        frames.append(decode_frame(batch.payload).drop(OP_COLUMN)[max(0, taken.start - batch.base) :])
+        frames += unpacked(decode_frame(batch.payload)[max(0, taken.start - batch.base) :])
     return pl.concat(frames) if frames else pl.DataFrame()
 
 

@@ -14,6 +14,7 @@ from penstock.model.stream import StreamSpec
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import Output
 from penstock_processor.operators.repartition import READER_COLUMN
+from penstock_processor.runtime.packing import packed
 
 __all__ = ["OutputWriter"]
 
@@ -21,12 +22,13 @@ __all__ = ["OutputWriter"]
 class OutputWriter:
     """Makes batches of outputs. Remembers how far each statement has come: a target is as far as its least one."""
 
-    def __init__(self, plan: AppPlan, *, rows_max: int) -> None:
+    def __init__(self, plan: AppPlan, *, rows_max: int, packed_bytes: int = 256 * 1024) -> None:
         self._specs: Mapping[str, StreamSpec] = {name: source.spec for name, source in plan.sources.items()}
         self._writers: dict[str, list[str]] = {}
         for statement in plan.statements:
             self._writers.setdefault(statement.target, []).append(statement.name)
         self._part = plan.part
+        self._packed_bytes = packed_bytes
         self._through: dict[str, int | None] = {}
         self._written: dict[str, int] = {}
         self._rows_max = rows_max
@@ -53,7 +55,8 @@ class OutputWriter:
             return
         frame = parts[0] if len(parts) == 1 else pl.concat(parts)
         frame = frame.filter(pl.col(OP_COLUMN) != int(Op.UPDATE_BEFORE))
-        for partition, rows in self._partitioned(frame, spec):
+        for partition, found in self._partitioned(frame, spec):
+            rows = packed(found, rows_max=self._rows_max, size_bytes=self._packed_bytes) if spec.internal else found
             yield from self._of_partition(spec, partition, rows=rows, watermark_ms=watermark_ms)
 
     def _of_partition(
