@@ -464,9 +464,21 @@ async def test_a_database_of_another_encoding_is_refused_with_the_remedy(postgre
 async def test_tables_of_a_newer_version_are_refused_with_the_remedy(postgres_url: str):
     async with opened(postgres_url):
         pass
-    execute(postgres_url, "UPDATE penstock_log.meta SET value = '2' WHERE name = 'format'")
-    with pytest.raises(PenstockError, match="format 2, this version reads up to 1"):
+    execute(postgres_url, "UPDATE penstock_log.meta SET value = '3' WHERE name = 'format'")
+    with pytest.raises(PenstockError, match="format 3, this version reads up to 2"):
         await PostgresLog.open(postgres_url, clock=SystemClock())
+
+
+async def test_tables_of_the_format_before_traces_are_brought_up_to_date(postgres_url: str):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with opened(postgres_url) as log:
+        await log.append([new_batch("arrivals", 2)])
+    execute(postgres_url, "ALTER TABLE penstock_log.batches DROP COLUMN trace")
+    execute(postgres_url, "UPDATE penstock_log.meta SET value = '1' WHERE name = 'format'")
+    async with opened(postgres_url) as log:
+        await log.append([new_batch("arrivals", 1, trace=trace)])
+    async with opened(postgres_url) as log:
+        assert [batch.trace for batch in await log.read("arrivals", 0, 0, PLENTY_BYTES)] == ["", trace]
 
 
 async def test_a_database_that_does_not_exist_is_not_waited_for(postgres_server: PostgresServer):

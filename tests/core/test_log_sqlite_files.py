@@ -17,7 +17,16 @@ from penstock.logs.settings import LogSettings
 from penstock.logs.sqlite import ROLES, SqliteLog
 from penstock.ports.log import Consumed, DeltaKind, RejectedFilter, StateDelta, Transaction
 from penstock.testing.clock import ManualClock
-from penstock.testing.log_fixtures import A_WHILE_S, APP, PLENTY_BYTES, derived, new_batch, rejected_event, source
+from penstock.testing.log_fixtures import (
+    A_WHILE_S,
+    APP,
+    PLENTY_BYTES,
+    derived,
+    name_of,
+    new_batch,
+    rejected_event,
+    source,
+)
 
 STREAMS = [source(), source("wide", partitions=3), derived()]
 
@@ -101,11 +110,36 @@ async def test_a_second_instance_on_the_same_folder_is_told_which_folder_and_wha
 async def test_a_newer_on_disk_format_is_refused_with_the_remedy(clock: ManualClock, tmp_path: Path, role: str):
     await (await SqliteLog.open(tmp_path, clock=clock)).close()
     connection = apsw.Connection(str(tmp_path / f"{role}.db"))
-    connection.execute("UPDATE meta SET value = 2 WHERE name = 'format'")
+    connection.execute("UPDATE meta SET value = 3 WHERE name = 'format'")
     connection.close()
     for roles in (ROLES, frozenset[str]()):
-        with pytest.raises(PenstockError, match="format 2, this version reads up to 1"):
+        with pytest.raises(PenstockError, match="format 3, this version reads up to 2"):
             await SqliteLog.open(tmp_path, roles=roles, clock=clock)
+
+
+async def test_files_of_the_format_before_traces_are_read_and_brought_up_to_date(clock: ManualClock, tmp_path: Path):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    log = await SqliteLog.open(tmp_path, clock=clock)
+    await log.put_app(APP, "", STREAMS, 0)
+    await log.append([new_batch("arrivals", 2, name="old")])
+    await log.close()
+    for role in ROLES:
+        connection = apsw.Connection(str(tmp_path / f"{role}.db"))
+        connection.execute("ALTER TABLE batches DROP COLUMN trace; UPDATE meta SET value = 1 WHERE name = 'format'")
+        connection.close()
+    reader = await SqliteLog.open(tmp_path, roles=frozenset(), clock=clock)  # before any writer has come
+    assert [(name_of(b), b.trace) for b in await reader.read("arrivals", 0, 0, PLENTY_BYTES)] == [("old", "")]
+    log = await SqliteLog.open(tmp_path, clock=clock)
+    await log.append([new_batch("arrivals", 1, name="new", trace=trace)])
+    await log.close()
+    for role in ROLES:
+        assert rows(tmp_path / f"{role}.db", "SELECT value FROM meta WHERE name = 'format'") == [(2,)]
+    log = await SqliteLog.open(tmp_path, clock=clock)
+    for each in (log, reader):  # the reader is an older process no more: it was at work while the file changed
+        batches = await each.read("arrivals", 0, 0, PLENTY_BYTES)
+        assert [(name_of(b), b.trace) for b in batches] == [("old", ""), ("new", trace)]
+    await log.close()
+    await reader.close()
 
 
 async def test_a_file_that_is_no_database_is_named(clock: ManualClock, tmp_path: Path):

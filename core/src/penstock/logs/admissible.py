@@ -51,6 +51,7 @@ def follow(head: Head, batch: NewBatch, *, now_ms: int) -> tuple[Head, Batch | N
         max_time_ms=batch.max_time_ms,
         watermark_ms=batch.watermark_ms,
         appended_at_ms=now_ms,
+        trace=batch.trace,
     )
 
 

@@ -2,8 +2,9 @@
 
 Value: the event's JSON text, exactly as received (sources) or as Penstock writes JSON (derived streams). Key: the
 stream's key as text. Headers, all of them optional for whoever reads: `id` (hexadecimal, where the stream has dedupe
-columns), `op` and `pending` (tables), `nonfinite` (JSON, columns that JSON cannot say), and `penstock` on the last
-record of a batch. A record without value carries only a watermark; other clients skip it.
+columns), `op` and `pending` (tables), `nonfinite` (JSON, columns that JSON cannot say), `traceparent` (W3C, where the
+batch has a trace), and `penstock` on the last record of a batch. A record without value carries only a watermark;
+other clients skip it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from penstock.logs.admissible import raised
 from penstock.logs.kafka_rows import RowMarks, rows_from_texts, rows_to_texts
 from penstock.model.batch import Batch, Encoding, NewBatch
 from penstock.model.stream import Column, Relation, StreamSpec
+from penstock.model.traceparent import HEADER as _TRACE
+from penstock.model.traceparent import is_sampled, read_traceparent
 
 __all__ = ["BatchCutter", "Headers", "Outgoing", "Record", "newest_mark", "records_of"]
 
@@ -79,6 +82,9 @@ def records_of(
     keys, texts, headers = _source_records(batch, spec) if source else _derived_records(batch, spec)
     if len(texts) != batch.count:
         raise PenstockError("bad_request", f"batch for '{batch.stream}': {len(texts)} events, count {batch.count}")
+    if batch.trace:
+        followed: Headers = [(_TRACE, batch.trace.encode())]
+        headers = [[*(own or []), *followed] for own in headers]
     headers[-1] = [*(headers[-1] or []), *ending]
     return [Outgoing(*record) for record in zip(keys, texts, headers, strict=True)]
 
@@ -159,6 +165,7 @@ class BatchCutter:
             watermark_ms=mark.watermark_ms if mark else None,
             appended_at_ms=mark.appended_at_ms if mark else records[-1].timestamp_ms,
             events=len(records),
+            trace=_trace_of(records[:1] if mark else records),  # a batch of ours says it in every record
         )
 
     def _frame(self, records: Sequence[Record]) -> bytes:
@@ -252,3 +259,14 @@ def _mark_of(record: Record) -> _BatchMark | None:
             except msgspec.MsgspecError:
                 return None  # somebody else's header
     return None
+
+
+def _trace_of(records: Sequence[Record]) -> str:
+    """The first trace that is recorded, also of other producers' records; "" if there is none."""
+    for record in records:
+        for name, value in record.headers or ():
+            if name == _TRACE and value:
+                trace = read_traceparent(value.decode("ascii", "replace"))
+                if trace is not None and is_sampled(trace):
+                    return trace
+    return ""

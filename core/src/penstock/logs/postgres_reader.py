@@ -14,7 +14,8 @@ __all__ = ["beat", "list_rejected", "load_heads", "read_batches", "read_head", "
 StreamPartition = tuple[str, int]
 
 _BATCHES = (
-    "SELECT first, next, encoding, payload, min_time_ms, max_time_ms, watermark_ms, appended_at_ms FROM ("
+    "SELECT first, next, encoding, payload, min_time_ms, max_time_ms, watermark_ms, appended_at_ms, NULL, "
+    "coalesce(trace, '') FROM ("
     "SELECT *, sum(octet_length(payload)) OVER (ORDER BY next) AS upto FROM ("
     "SELECT * FROM batches WHERE stream = %s AND partition = %s AND epoch = %s AND next > %s "
     "ORDER BY next LIMIT %s) AS b) AS c WHERE upto <= %s OR upto = octet_length(payload) ORDER BY next"

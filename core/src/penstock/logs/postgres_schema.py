@@ -12,8 +12,9 @@ from penstock.logs.settings import LogSettings
 
 __all__ = ["CATALOG_LOCK", "FORMAT", "SCHEMA", "Connection", "check_server", "create_tables", "read_server"]
 
-#: Version of the tables; a database with a greater one is refused.
-FORMAT = 1
+#: Version of the tables; a database with a greater one is refused, one with a lesser brought up to date.
+#: 2: batches have a trace.
+FORMAT = 2
 SCHEMA = "penstock_log"
 #: Advisory locks (class, object). Writers share the second, a change of the catalog has it alone.
 _LOCK_CLASS = 0x70656E73
@@ -36,7 +37,7 @@ CREATE TABLE heads (
 CREATE TABLE batches (
   stream text COLLATE "C", partition integer, next bigint, first bigint NOT NULL, epoch bigint NOT NULL,
   encoding text NOT NULL, min_time_ms bigint, max_time_ms bigint, watermark_ms bigint,
-  appended_at_ms bigint NOT NULL, payload bytea NOT NULL, PRIMARY KEY (stream, partition, next)
+  appended_at_ms bigint NOT NULL, payload bytea NOT NULL, trace text, PRIMARY KEY (stream, partition, next)
 );
 ALTER TABLE batches ALTER COLUMN payload SET STORAGE EXTERNAL;
 CREATE TABLE marks (
@@ -75,6 +76,9 @@ CREATE TABLE members (
 ) WITH (fillfactor = 50);
 """
 
+#: Format -> what makes the next one of it. Only such changes as leave older processes able to work.
+_MIGRATIONS = {1: "ALTER TABLE batches ADD COLUMN trace text"}
+
 _SERVER_SETTINGS = (
     "server_version",
     "server_encoding",
@@ -89,7 +93,7 @@ _SERVER_SETTINGS = (
 
 
 async def create_tables(connection: Connection, place: str) -> str:
-    """Make the tables where there are none, one process at a time; the log's identity.
+    """Make the tables where there are none, or bring them up to date, one process at a time; the log's identity.
 
     `conflict` if a newer Penstock made them.
     """
@@ -104,6 +108,9 @@ async def create_tables(connection: Connection, place: str) -> str:
                 await connection.execute("INSERT INTO meta VALUES (%s, %s)", (name, str(value)))
         cursor = await connection.execute("SELECT name, value FROM meta WHERE name IN ('format', 'log_id')")
         meta = {str(name): str(value) for name, value in await cursor.fetchall()}
+        for version in range(int(meta["format"]), FORMAT):
+            await connection.execute(_MIGRATIONS[version], prepare=False)
+            await connection.execute("UPDATE meta SET value = %s WHERE name = 'format'", (str(version + 1),))
     if int(meta["format"]) > FORMAT:
         raise PenstockError(
             "conflict",

@@ -36,8 +36,8 @@ _SIZE = "SELECT coalesce(sum(size_bytes), 0)::bigint FROM heads"
 
 _INSERT_BATCHES = (
     "INSERT INTO batches (stream, partition, epoch, first, next, encoding, min_time_ms, max_time_ms, watermark_ms, "
-    "appended_at_ms, payload) SELECT * FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], "
-    "%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[])"
+    "appended_at_ms, payload, trace) SELECT * FROM unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[], "
+    "%s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[], %s::text[])"
 )
 _UPDATE_HEADS = (
     "UPDATE heads h SET next = n.next, watermark_ms = n.watermark_ms, size_bytes = h.size_bytes + n.size_bytes "
@@ -145,6 +145,7 @@ async def _store_batches(connection: Connection, changes: Changes) -> None:
             (
                 batch.stream, batch.partition, batch.epoch, batch.first, batch.next, batch.encoding.value,
                 batch.min_time_ms, batch.max_time_ms, batch.watermark_ms, batch.appended_at_ms, batch.payload,
+                batch.trace or None,
             )
             for batch in changes.batches
         )  # fmt: skip

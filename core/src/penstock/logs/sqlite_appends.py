@@ -18,12 +18,13 @@ __all__ = ["append_sources", "read_batches", "read_head", "read_ids", "write_bat
 
 _INSERT = (
     "INSERT INTO batches (stream, partition, epoch, first, next, encoding, min_time_ms, max_time_ms, watermark_ms, "
-    "appended_at_ms, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "appended_at_ms, payload, trace) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SELECT = (
-    "SELECT first, next, encoding, payload, min_time_ms, max_time_ms, watermark_ms, appended_at_ms FROM batches "
-    "WHERE stream = ? AND partition = ? AND epoch = ? AND next > ? ORDER BY next LIMIT ?"
+    "SELECT first, next, encoding, payload, min_time_ms, max_time_ms, watermark_ms, appended_at_ms, NULL, "
+    "coalesce(trace, '') FROM batches WHERE stream = ? AND partition = ? AND epoch = ? AND next > ? ORDER BY next LIMIT ?"
 )
+_SELECT_FORMAT_1 = _SELECT.replace("trace", "NULL")
 
 
 def append_sources(
@@ -79,13 +80,14 @@ def read_batches(
     """Batches of `epoch` that hold events at or after `offset`, in one short read transaction."""
     out: list[Batch] = []
     size_bytes = 0
-    cursor = connection.execute(_SELECT, (stream, partition, epoch, offset, max(1, max_batches)))
+    cursor = _select(connection, (stream, partition, epoch, offset, max(1, max_batches)))
     try:
         for first, next_offset, encoding, payload, *rest in cursor:
             size_bytes += len(payload)
             if out and size_bytes > max_bytes:
                 break
-            out.append(Batch(stream, partition, epoch, first, next_offset, Encoding(encoding), bytes(payload), *rest))
+            place = (stream, partition, epoch, first, next_offset)
+            out.append(Batch(*place, Encoding(encoding), bytes(payload), *rest))
     finally:
         cursor.close()  # ends the read transaction: a reader that stays open lets the write-ahead log grow
     return out
@@ -123,6 +125,16 @@ def read_ids(
     return newest_first[::-1]
 
 
+def _select(connection: apsw.Connection, place: tuple[str, int, int, int, int]) -> apsw.Cursor:
+    try:
+        return connection.execute(_SELECT, place)
+    except apsw.SQLError as error:
+        if "no such column: trace" not in str(error):
+            raise
+        # Of format 1: its writer, an older process or one that has yet to start, has not brought it up to date.
+        return connection.execute(_SELECT_FORMAT_1, place)
+
+
 def _insert(connection: apsw.Connection, batch: Batch) -> None:
     connection.execute(
         _INSERT,
@@ -138,5 +150,6 @@ def _insert(connection: apsw.Connection, batch: Batch) -> None:
             batch.watermark_ms,
             batch.appended_at_ms,
             batch.payload,
+            batch.trace or None,
         ),
     )

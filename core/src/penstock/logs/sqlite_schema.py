@@ -15,8 +15,9 @@ from penstock.logs.settings import LogSettings
 
 __all__ = ["FORMAT", "RoleLock", "file_of", "meta", "open_reader", "open_writer", "set_meta"]
 
-#: Version of the on-disk format; a file with a greater one is refused.
-FORMAT = 1
+#: Version of the on-disk format; a file with a greater one is refused, one with a lesser brought up to date by its
+#: writer. 2: batches have a trace.
+FORMAT = 2
 
 _COMMON = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -27,7 +28,7 @@ CREATE TABLE heads (
 CREATE TABLE batches (
   id INTEGER PRIMARY KEY, stream TEXT NOT NULL, partition INTEGER NOT NULL, epoch INTEGER NOT NULL,
   first INTEGER NOT NULL, next INTEGER NOT NULL, encoding TEXT NOT NULL, min_time_ms INTEGER, max_time_ms INTEGER,
-  watermark_ms INTEGER, appended_at_ms INTEGER NOT NULL, payload BLOB NOT NULL
+  watermark_ms INTEGER, appended_at_ms INTEGER NOT NULL, payload BLOB NOT NULL, trace TEXT
 );
 CREATE INDEX batches_by_offset ON batches (stream, partition, epoch, next);
 CREATE TABLE rejected (
@@ -37,6 +38,9 @@ CREATE TABLE rejected (
 );
 CREATE INDEX rejected_by_time ON rejected (at_ms, id);
 """
+
+#: Format -> what makes the next one of it. Only such changes as leave an older reader that is at work able to read.
+_MIGRATIONS = {1: "ALTER TABLE batches ADD COLUMN trace TEXT"}
 
 _OF_ROLE = {
     "ingest": """
@@ -94,7 +98,9 @@ class RoleLock:
 
 
 def open_writer(directory: Path, role: str, *, settings: LogSettings) -> apsw.Connection:
-    """The one connection that writes and checkpoints a role's file; creates the file when there is none."""
+    """The one connection that writes and checkpoints a role's file; creates the file when there is none, and brings
+    one of an older format up to date.
+    """
     path = file_of(directory, role)
     connection = apsw.Connection(str(path), statementcachesize=200)
     connection.set_busy_timeout(settings.busy_timeout_ms)
@@ -114,6 +120,9 @@ def open_writer(directory: Path, role: str, *, settings: LogSettings) -> apsw.Co
             set_meta(connection, "commits", 0)
             if role == "processor":
                 set_meta(connection, "catalog_version", 0)
+        for version in range(int(str(meta(connection, "format"))), FORMAT):
+            connection.execute(_MIGRATIONS[version])
+            set_meta(connection, "format", version + 1)
     return connection
 
 

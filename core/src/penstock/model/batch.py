@@ -49,6 +49,7 @@ class NewBatch:
     max_time_ms: int | None = None
     watermark_ms: int | None = None
     ids: bytes = b""  # 16-byte hashes of dedupe keys, concatenated in event order; empty: stream without dedupe
+    trace: str = ""  # W3C traceparent of what wrote the batch (`model.traceparent`); empty: nobody follows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Batch:
     watermark_ms: int | None
     appended_at_ms: int
     events: int | None = None  # None: every offset holds an event
+    trace: str = ""  # as it was written
 
     @property
     def count(self) -> int:

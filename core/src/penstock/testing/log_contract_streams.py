@@ -27,6 +27,13 @@ class StreamContract(LogFixtures):
         assert (read.min_time_ms, read.max_time_ms, read.watermark_ms) == (1, 9, 5)
         assert read.appended_at_ms == clock.now_ms()
 
+    async def test_a_trace_comes_back_with_its_batch_and_with_no_other(self, shop: Log) -> None:
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        await shop.append([new_batch("arrivals", 2)])
+        await shop.append([new_batch("arrivals", 2, trace=trace)])
+        await shop.append([new_batch("arrivals", 1)])
+        assert [batch.trace for batch in await shop.read("arrivals", 0, 0, PLENTY_BYTES)] == ["", trace, ""]
+
     async def test_a_reader_of_many_appends_misses_nothing_and_ends_at_the_head(self, shop: Log) -> None:
         sizes = [1, 5, 2, 7, 1, 1, 30]
         ends = [(await shop.append([new_batch("arrivals", size)]))[0].next for size in sizes]
