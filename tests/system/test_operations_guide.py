@@ -72,6 +72,7 @@ def test_a_backup_taken_while_events_come_is_whole_after_a_restore(tmp_path: Pat
         assert kept == [float(n) for n in range(len(kept))], "a prefix of what was sent, without a gap"
         eventually(lambda: len(tonnes(restored, "cheap_lots")) == len(kept))
         assert tonnes(restored, "cheap_lots") == kept
+        run(commands("verify"), tmp_path)
         again = restored.post_events("arrivals", lots(0, sent)).json()
         assert (again["duplicate"], again["accepted"]) == (len(kept), sent - len(kept))
 
