@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from uuid import uuid4
@@ -18,7 +18,7 @@ from penstock.codecs.ndjson import decode_lines
 from penstock.errors import Fenced, LogUnavailable, PenstockError
 from penstock.logs.kafka import KafkaLog
 from penstock.logs.kafka_names import parse_url
-from penstock.logs.kafka_producer import Portion, TransactionalWriter
+from penstock.logs.kafka_producer import Portion, TransactionalWriter, UnknownOutcome
 from penstock.logs.kafka_records import Outgoing
 from penstock.logs.metrics import NEAR_EXPIRY
 from penstock.logs.settings import KafkaLogSettings
@@ -114,7 +114,7 @@ async def test_a_second_ingest_gateway_takes_over_and_the_first_can_never_write_
 ) -> None:
     await first.append([new_batch("arrivals", 1, name="one")])
     (position,) = await second.append([new_batch("arrivals", 1, name="two")])
-    with pytest.raises(Fenced):
+    with pytest.raises(LogUnavailable, match="another ingest gateway"):
         await first.append([new_batch("arrivals", 1, name="lost")])
     assert "another ingest gateway" in str(first.failure())
     with pytest.raises(LogUnavailable, match="another ingest gateway"):
@@ -217,8 +217,43 @@ async def test_a_read_below_what_brokers_kept_begins_with_the_earliest_and_shows
     assert (await first.head("arrivals", 0)).first == 11
 
 
-async def test_a_writer_whose_outcome_is_unknown_is_opened_again(first: KafkaLog) -> None:
-    """The acknowledged part of a transaction is aborted by whoever takes the name next."""
+class CutOff(TransactionalWriter):
+    """A writer whose connection breaks around the commit; `after`: it had reached the brokers."""
+
+    after = True
+
+    async def write(self, portions: Sequence[Portion]) -> None:
+        if self.after:
+            await super().write(portions)
+        await self.close()
+        raise UnknownOutcome("cut off")
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_a_cycle_of_unknown_outcome_is_looked_up_and_neither_lost_nor_doubled(
+    first: KafkaLog, after: bool
+) -> None:
+    term = (await first.acquire(APP)).term
+    task = first._tasks._tasks[APP]
+    task.writer = CutOff(first._cluster, first._names.state(APP))
+    task.writer.after = after
+    await task.writer.open()
+    moved = [Consumed("arrivals", 0, None, 1)]
+    cycle = Transaction(APP, term, moved, [new_batch("cheap", 2)], deltas=[StateDelta("op", DeltaKind.UPSERT, b"1")])
+    if after:
+        (position,) = await first.commit(cycle)
+        assert position.next == (await first.head("cheap", 0)).next == 2
+    else:
+        with pytest.raises(LogUnavailable, match="not committed"):
+            await first.commit(cycle)
+        with pytest.raises(Fenced):
+            await first.commit(cycle)
+    restored = await first.acquire(APP)
+    assert dict(restored.positions) == ({("arrivals", 0): 1} if after else {})
+    assert sum(batch.count for batch in await first.read("cheap", 0, 0, PLENTY_BYTES)) == (2 if after else 0)
+
+
+async def test_a_writer_gives_the_offsets_of_what_it_wrote_until_it_is_closed(first: KafkaLog) -> None:
     part = (first._names.stream("cheap"), 0)
     writer = TransactionalWriter(first._cluster, "somebody")
     with pytest.raises(LogUnavailable, match="not open"):

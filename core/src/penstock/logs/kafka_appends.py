@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from penstock.errors import PenstockError
+from penstock.errors import LogUnavailable, PenstockError
 from penstock.logs.admissible import check_source, raised
 from penstock.logs.kafka_client import Cluster
 from penstock.logs.kafka_names import Names
@@ -123,6 +123,7 @@ class Appends:
             except PenstockError as error:
                 if error.code == "fenced":
                     self.failure = f"another ingest gateway writes to this log now: {error.detail}"
+                    error = LogUnavailable(self.failure)
                 for request in group:
                     if not request.answer.done():
                         request.answer.set_exception(error)

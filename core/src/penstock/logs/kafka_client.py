@@ -156,7 +156,7 @@ class Cluster:
 
     async def offsets_at(self, parts: Sequence[TopicPart], at_ms: int) -> list[int]:
         """The first offset that brokers wrote at or after a time; -1 if there is none."""
-        return await self._offsets(parts, OffsetSpec.for_timestamp(at_ms))  # type: ignore[no-untyped-call]  # as above
+        return await self._offsets(parts, OffsetSpec.for_timestamp(at_ms))
 
     async def delete_before(self, floors: Mapping[TopicPart, int]) -> None:
         """Delete the records below these offsets."""

@@ -84,22 +84,27 @@ class TransactionalWriter:
 
     def _open(self) -> None:
         self._drop()
-        producer = Producer(self._cluster.producer_config(self._id))
-        # Without a connection the library looks for the coordinator now and then again after 500 ms (measured).
-        with contextlib.suppress(KafkaException):
-            producer.list_topics(_ANY_TOPIC, timeout=self._timeout_s)
         deadline_s = time.perf_counter() + self._timeout_s
+        producer = self._connected()
         while True:
             try:
                 producer.init_transactions(self._timeout_s)
             except KafkaException as error:
-                cause = error.args[0]
-                if not cause.retriable() or time.perf_counter() > deadline_s:
+                if time.perf_counter() > deadline_s:
                     raise unavailable(error, f"beginning to write as '{self._id}'") from error
                 time.sleep(_RETRY_S)
+                if not error.args[0].retriable():  # such as a coordinator that is just moving or loading
+                    producer = self._connected()
             else:
                 self._producer = producer
                 return
+
+    def _connected(self) -> Producer:
+        """With a connection: without one the library asks for its coordinator only every 500 ms (measured)."""
+        producer = Producer(self._cluster.producer_config(self._id))
+        with contextlib.suppress(KafkaException):
+            producer.list_topics(_ANY_TOPIC, timeout=self._timeout_s)
+        return producer
 
     def _write(self, portions: Sequence[Portion]) -> None:
         producer = self._producer
