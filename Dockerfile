@@ -32,6 +32,6 @@ ENV PATH=/opt/penstock/bin:$PATH PYTHONUNBUFFERED=1 PENSTOCK_DATA=/data PENSTOCK
 USER 10001:10001
 WORKDIR /data
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["python3", "/opt/penstock/image/probe.py"]
+HEALTHCHECK --interval=5s --timeout=10s --start-period=180s CMD ["python3", "/opt/penstock/image/probe.py"]
 ENTRYPOINT ["penstock"]
 CMD ["up", "--host", "0.0.0.0", "--insecure-http"]

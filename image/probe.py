@@ -7,7 +7,7 @@ import urllib.request
 
 PORT = os.environ.get("PENSTOCK_HTTP__PORT") or "8080"
 SECURE = bool(os.environ.get("PENSTOCK_HTTP__TLS_CERT"))
-TIMEOUT_S = 2.0
+TIMEOUT_S = 8.0
 
 if __name__ == "__main__":
     # Itself, on its own loopback: there is nobody whose certificate would have to be checked.

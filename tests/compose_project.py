@@ -12,7 +12,7 @@ from penstock_process import PenstockProcess, eventually
 
 __all__ = ["ComposeProject"]
 
-HEALTHY_S = 120
+HEALTHY_S = 300
 
 
 class ComposeProject(PenstockProcess):
