@@ -30,10 +30,12 @@ def verify(
     *, data: Data = None, log: Log = None, store: Store = None, config: Config = None, json: AsJson = False
 ) -> None:
     """Compare log, archive and stored tables; exit 1 if they do not agree. Reads only: the system may run."""
+    from penstock.observe.logs import set_up_logs
     from penstock_app.settings import load_settings
     from penstock_app.upkeep import verify_all
 
     settings = load_settings(config, {"data": data, "log_url": log, "store_url": store})
+    set_up_logs(level="warning")
     screen = Console(stderr=True, highlight=False)
     with screen.status("looking") as status:
         report = asyncio.run(verify_all(settings, on_step=lambda step: status.update(f"looking at the {step}")))
@@ -70,10 +72,12 @@ def rebuild(
     config: Config = None,
 ) -> None:
     """Make stored tables again from the log, beside the old ones, and switch. The system may run, or be stopped."""
+    from penstock.observe.logs import set_up_logs
     from penstock_app.settings import load_settings
     from penstock_app.upkeep import fit_archive, rebuild_relations
 
     settings = load_settings(config, {"data": data, "log_url": log, "store_url": store})
+    set_up_logs(level="warning")
     screen = Console(highlight=False, soft_wrap=True)
 
     def say(line: str) -> None:

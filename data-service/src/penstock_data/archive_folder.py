@@ -74,8 +74,8 @@ class ArchiveFolder:
             return
         raise PenstockError(
             "conflict",
-            f"the archive in {self.root} belongs to another store, or to this one before it was made anew: name "
-            "another folder (data_service.archive.folder), or take its files over with `penstock rebuild --archive`",
+            f"the archive in {self.root} belongs to another store, or to this one before it was made anew: put the "
+            "store back from a backup, or name another folder (data_service.archive.folder)",
         )
 
     def mark(self) -> str | None:
