@@ -2,13 +2,14 @@
 
 Its jars come from Maven Central by `tests/kafka/pom.xml`, into a cache folder outside the repository
 (`PENSTOCK_TEST_CACHE`, else `penstock-tests` below the user's cache folder). It needs Java 17 or later and, the first
-time, `mvn`. As a program, `python tests/kafka_broker.py FOLDER` runs one until it is interrupted.
+time, `mvn`. As a program, `python tests/kafka_broker.py FOLDER` runs one until it is interrupted or ended.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -207,10 +208,11 @@ def main(folder: str) -> None:
     broker.start()
     sys.stdout.write(f"{broker.url}\n")
     sys.stdout.flush()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         assert broker.process is not None
         broker.process.wait()
-    except KeyboardInterrupt:
+    finally:
         broker.stop()
 
 
