@@ -21,7 +21,7 @@ PAUSES = 4  # beyond the lease
 CRASHES = 2  # of each server
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_and_nothing_doubled(name: str, tmp_path: Path, need):
     lacking = missing(name)
