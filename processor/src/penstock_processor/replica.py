@@ -39,7 +39,8 @@ class Replica:
         self.apps: dict[str, AppTasks] = {}
         self.changing = asyncio.Lock()
         self.working = False
-        self.shared = ports.log.capabilities.several_writers
+        capabilities = ports.log.capabilities  # a cluster's log fences tasks, whoever else may write sources there
+        self.shared = capabilities.several_writers or capabilities.scope == "cluster"
         self.member = member
         self._settings = settings
         self._ports = ports
@@ -215,4 +216,5 @@ class Replica:
             build_engine=self._build_engine,
             statistics=statistics,
             confirm=self.confirm if self.shared else None,
+            traces=self._ports.traces,
         )

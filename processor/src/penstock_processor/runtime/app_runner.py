@@ -14,6 +14,7 @@ import structlog
 
 from penstock.errors import Fenced, PenstockError
 from penstock.model.batch import RejectedEvent
+from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_processor.logical.plan import AppPlan
@@ -57,6 +58,7 @@ class AppRunner:
         build_engine: BuildEngine,
         statistics: AppStatistics | None = None,
         confirm: Callable[[], Awaitable[None]] | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.plan = plan
         self._confirm = confirm
@@ -67,6 +69,7 @@ class AppRunner:
         self._clock = clock
         self._settings = settings
         self._build_engine = build_engine
+        self._traces = traces or Traces()
         self._signals = Signals()
         self._retry_s = 0.0
         self._fenced_s = 0.0
@@ -115,6 +118,7 @@ class AppRunner:
             build_engine=self._build_engine,
             signals=self._signals,
             statistics=self.statistics,
+            traces=self._traces,
         )
         started_s = self._clock.monotonic_s()
         try:

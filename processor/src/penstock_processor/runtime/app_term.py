@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from penstock.model.batch import RejectedEvent
+from penstock.observe.traces import Span, Traces, within
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import Engine
 from penstock_processor.runtime.app_worker import AppWorker, CycleResult
+from penstock_processor.runtime.cycle_spans import begin_cycle, with_trace
 from penstock_processor.runtime.rejections import ReplayItem
 from penstock_processor.runtime.source_reader import SourceReader
 from penstock_processor.runtime.statistics import AppStatistics
@@ -57,6 +59,7 @@ class AppTerm:
         build_engine: BuildEngine,
         signals: Signals,
         statistics: AppStatistics,
+        traces: Traces,
     ) -> None:
         self._plan = plan
         self._log = log
@@ -65,6 +68,7 @@ class AppTerm:
         self._build_engine = build_engine
         self._signals = signals
         self._statistics = statistics
+        self._traces = traces
         self._commit: asyncio.Task[None] | None = None
         self._tick = 0
         self._rest_until_s = 0.0
@@ -109,13 +113,15 @@ class AppTerm:
             self._statistics.note_state(self._plan.task, worker.state_sizes())
             await self._news(reader)
             return
-        started_s = self._clock.monotonic_s()
-        result = await asyncio.to_thread(worker.cycle, inputs, now_ms=self._clock.now_ms())
-        seconds = self._clock.monotonic_s() - started_s
-        self._rest_until_s = started_s + seconds + self._rest_s(sum(result.counts.rows_in.values()), seconds)
-        await self._settle()
+        span = begin_cycle(self._traces, self._plan, inputs)
+        with within(span, end=False):
+            started_s = self._clock.monotonic_s()
+            result = await asyncio.to_thread(worker.cycle, inputs, now_ms=self._clock.now_ms())
+            seconds = self._clock.monotonic_s() - started_s
+            self._rest_until_s = started_s + seconds + self._rest_s(sum(result.counts.rows_in.values()), seconds)
+            await self._settle()
         if not result.empty:
-            self._commit = asyncio.create_task(self._write(result, seconds))
+            self._commit = asyncio.create_task(self._write(with_trace(result, span), seconds, span))
 
     def _rest_s(self, rows: int, seconds: float) -> float:
         """How long to rest after a cycle of `rows` events that took `seconds`."""
@@ -153,9 +159,10 @@ class AppTerm:
                 self._commit = commit  # let `run` put an end to it
                 raise
 
-    async def _write(self, result: CycleResult, seconds: float) -> None:
+    async def _write(self, result: CycleResult, seconds: float, span: Span | None = None) -> None:
         self._commit_from_s = self._clock.monotonic_s() + self._log.capabilities.commit_interval_s
-        await self._log.commit(result.transaction)
+        with within(span):
+            await self._log.commit(result.transaction)
         self._statistics.note_cycle(result.counts, seconds=seconds)
 
     async def _news(self, reader: SourceReader) -> None:
