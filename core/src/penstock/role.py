@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
 
 from penstock.http.access import Access
+from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.ports.store import Store
@@ -25,6 +26,7 @@ class Ports:
     store: Store
     clock: Clock
     access: Access
+    traces: Traces = field(default_factory=Traces)
 
 
 @dataclass(frozen=True, slots=True)

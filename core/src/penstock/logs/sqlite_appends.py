@@ -22,7 +22,8 @@ _INSERT = (
 )
 _SELECT = (
     "SELECT first, next, encoding, payload, min_time_ms, max_time_ms, watermark_ms, appended_at_ms, NULL, "
-    "coalesce(trace, '') FROM batches WHERE stream = ? AND partition = ? AND epoch = ? AND next > ? ORDER BY next LIMIT ?"
+    "coalesce(trace, '') FROM batches WHERE stream = ? AND partition = ? AND epoch = ? AND next > ? "
+    "ORDER BY next LIMIT ?"
 )
 _SELECT_FORMAT_1 = _SELECT.replace("trace", "NULL")
 

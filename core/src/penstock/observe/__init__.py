@@ -1,1 +1,1 @@
-"""Metrics and structured logs."""
+"""Metrics, traces and structured logs."""

@@ -8,6 +8,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+from opentelemetry import trace
 
 __all__ = ["set_up_logs"]
 
@@ -27,6 +28,7 @@ def set_up_logs(*, as_json: bool | None = None, level: str = "info") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_trace,
             hide_secrets,
             structlog.processors.format_exc_info,
             *rendering,
@@ -44,6 +46,14 @@ def leave_out_details(_logger: object, _name: str, event: MutableMapping[str, An
         key for key, value in event.items() if isinstance(value, dict | list) and len(str(value)) > DETAIL_CHARS
     ]:
         del event[key]
+    return event
+
+
+def add_trace(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """`trace_id` and `span_id` of the current span, if somebody follows it."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid and context.trace_flags.sampled:
+        event["trace_id"], event["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
     return event
 
 
