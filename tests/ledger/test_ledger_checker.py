@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
@@ -26,6 +27,7 @@ from ledger.records import (
     Sighting,
     load,
 )
+from ledger.soak import section
 from ledger.verdict import Goal, judge, kills_in_flight
 
 Rows = dict[str, list[Sighting]]
@@ -322,6 +324,18 @@ def test_too_few_events_are_unknown(world: World):
 
 def test_a_ledger_of_nothing_is_unknown_and_never_a_pass():
     assert judge(Records(), check(Records()), Goal(0, 0, 0)).word == "unknown"
+
+
+def test_a_long_run_writes_down_what_it_found_and_bounds_nothing_when_it_failed(world: World):
+    moment = dt.datetime(2026, 11, 21, 10, 30, tzinfo=dt.UTC)
+    passed = section(judge(world.records, check(world.exits()), GOAL), moment, "sqlite")
+    assert "## 2026-11-21 10:30 UTC, sqlite: pass\n" in passed
+    assert "lost 0" in passed
+    assert "below 3/1 " in passed
+    notice_a_gap(world)
+    failed = section(judge(world.records, check(world.exits()), GOAL), moment, "sqlite")
+    assert "sqlite: fail (gap 1)\n" in failed
+    assert "below" not in failed
 
 
 def test_a_kill_counts_as_in_flight_when_a_request_was_open_at_its_moment(world: World):
