@@ -138,7 +138,7 @@ async def test_more_than_may_wait_are_answered_429(make_edge: MakeEdge) -> None:
 
 
 async def test_a_fault_in_storing_reaches_every_caller() -> None:
-    async def broken(texts: object) -> list[int]:
+    async def broken(texts: object, traces: object) -> list[int]:
         raise ValueError("a fault")
 
     gatherer = Gatherer[int](broken, group_max=10, waiting_max=10, retry_after_s=1)
@@ -150,7 +150,7 @@ async def test_a_fault_in_storing_reaches_every_caller() -> None:
 async def test_groups_are_no_greater_than_allowed_and_keep_the_order() -> None:
     groups: list[list[bytes]] = []
 
-    async def store(texts: object) -> list[bytes]:
+    async def store(texts: object, traces: object) -> list[bytes]:
         groups.append(list(texts))  # type: ignore[call-overload]  # what the gatherer hands over
         return groups[-1]
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -44,6 +44,7 @@ class Accepted:
     rejected: int
     errors: list[dict[str, object]]
     positions: list[str]
+    trace: str = ""  # that the events travel under: of requests in one append, that of the first who has one
 
     def as_json(self) -> dict[str, object]:
         """`{"accepted", "duplicate", "rejected", "errors", "positions"}`."""
@@ -78,14 +79,17 @@ class Gateway:
             await self._clock.sleep(self.settings.dedupe.news_poll_s)
             await self.streams.learn_all()
 
-    async def accept(self, name: str, body: bytes, form: Form) -> Accepted:
-        """Append the good events of a body and keep the rejected ones. Errors: see `admit.read`, `Log.append`."""
+    async def accept(self, name: str, body: bytes, form: Form, *, trace: str = "") -> Accepted:
+        """Append the good events of a body and keep the rejected ones. Errors: see `admit.read`, `Log.append`.
+
+        `trace`: the `Batch.trace` under which they travel on.
+        """
         if form is Form.OBJECT and len(body) <= self.settings.gather_event_max_bytes:
             gatherer = self._gatherers.get(name)
             if gatherer is None:
                 gatherer = await self._open_gatherer(name)
-            return await gatherer.add(lines_of(body, form))
-        return await self._accept_alone(await self.streams.get(name), body, form)
+            return await gatherer.add(lines_of(body, form), trace)
+        return await self._accept_alone(await self.streams.get(name), body, form, trace=trace)
 
     async def complete(self, name: str, through_ms: int) -> list[str]:
         """Record that the stream is complete through that event time, in every partition; the cursors reached."""
@@ -140,7 +144,9 @@ class Gateway:
             ),
         )
 
-    async def _accept_group(self, name: str, texts: Sequence[bytes]) -> Sequence[Accepted | BaseException]:
+    async def _accept_group(
+        self, name: str, texts: Sequence[bytes], traces: Sequence[str]
+    ) -> Sequence[Accepted | BaseException]:
         """Append single events, one a text, together; where one of them is no good, each for itself."""
         try:
             stream = await self.streams.get(name)
@@ -152,25 +158,29 @@ class Gateway:
         if len(texts) > 1 and stream.spec.partitions == 1:
             reading = read_together(texts, stream.record, now_ms=now_ms, limits=self.settings)
         if reading is None:
-            alone = [self._accept_alone(stream, text, Form.OBJECT) for text in texts]
+            alone = [
+                self._accept_alone(stream, text, Form.OBJECT, trace=trace)
+                for text, trace in zip(texts, traces, strict=True)
+            ]
             return await asyncio.gather(*alone, return_exceptions=True)
-        admission, positions, fresh = await self._store(stream, reading, now_ms=now_ms)
+        trace = next(filter(None, traces), "")
+        admission, positions, fresh = await self._store(stream, reading, now_ms=now_ms, trace=trace)
         _count(stream, reading, admission, body_bytes=sum(map(len, texts)))
         duplicate = Accepted(0, 1, 0, [], [])
         cursors = iter(stream.cursors_within(positions[-1], admission.accepted) if positions else ())
         return [
-            Accepted(1, 0, 0, [], [next(cursors)]) if is_fresh else duplicate
+            Accepted(1, 0, 0, [], [next(cursors)], trace) if is_fresh else duplicate
             for is_fresh in fresh or [True] * len(texts)
         ]
 
-    async def _accept_alone(self, stream: OpenStream, body: bytes, form: Form) -> Accepted:
+    async def _accept_alone(self, stream: OpenStream, body: bytes, form: Form, *, trace: str = "") -> Accepted:
         now_ms = self._clock.now_ms()
         reading = await self._read(stream, body, form, now_ms=now_ms)
-        admission, positions, _ = await self._store(stream, reading, now_ms=now_ms)
+        admission, positions, _ = await self._store(stream, reading, now_ms=now_ms, trace=trace)
         _count(stream, reading, admission, body_bytes=len(body))
         rejected = len(reading.refusals)
         return Accepted(
-            admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions)
+            admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions), trace
         )
 
     async def _read(self, stream: OpenStream, body: bytes, form: Form, *, now_ms: int) -> Reading:
@@ -182,36 +192,36 @@ class Gateway:
         )
 
     async def _store(
-        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = ()
+        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = (), trace: str = ""
     ) -> Stored:
         """Claim, admit and append; again with what other gateways have appended, where one of them was faster.
 
         `outrun` once `dedupe.outrun_attempts_max` attempts were in vain.
         """
         if not stream.record.dedupe:
-            admission = await self._admit(stream, reading, None, now_ms=now_ms)
+            admission = await self._admit(stream, reading, None, now_ms=now_ms, trace=trace)
             return admission, await self._append(admission, replayed, known=None), None
         limits = self.settings.dedupe
         for attempt in range(1, limits.outrun_attempts_max):
             try:
-                return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed)
+                return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed, trace=trace)
             except Outrun:
                 metrics.OUTRUN_APPENDS.labels(stream.spec.name).inc()
                 await self._clock.sleep(
                     self._draw() * min(attempt, _PAUSES_MAX) / _PAUSES_MAX * limits.outrun_pause_s
                 )
                 await self.streams.learn(stream)
-        return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed)
+        return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed, trace=trace)
 
     async def _store_claimed(
-        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str]
+        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str], trace: str
     ) -> Stored:
         """One attempt; the claim is settled whatever happens."""
         claim, mark = await self._claim(stream, reading, now_ms=now_ms)
         is_confirmed = False
         is_unsure = True
         try:
-            admission = await self._admit(stream, reading, claim.fresh, now_ms=now_ms)
+            admission = await self._admit(stream, reading, claim.fresh, now_ms=now_ms, trace=trace)
             known = None if mark is None else {stream.spec.name: mark}
             positions = await self._append(admission, replayed, known=known)
             is_confirmed = True
@@ -243,15 +253,18 @@ class Gateway:
             await settled.wait()
 
     async def _admit(
-        self, stream: OpenStream, reading: Reading, fresh: Sequence[bool] | None, *, now_ms: int
+        self, stream: OpenStream, reading: Reading, fresh: Sequence[bool] | None, *, now_ms: int, trace: str
     ) -> Admission:
-        errors_max = self.settings.errors_max
-        if reading.size_bytes < self.settings.thread_min_bytes:
-            return admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, lambda: admit(reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=errors_max)
+        admitting = partial(
+            admit, reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=self.settings.errors_max
         )
+        if reading.size_bytes < self.settings.thread_min_bytes:
+            admission = admitting()
+        else:
+            admission = await asyncio.get_running_loop().run_in_executor(self._threads, admitting)
+        if not trace:
+            return admission
+        return replace(admission, batches=[replace(batch, trace=trace) for batch in admission.batches])
 
     async def _append(
         self, admission: Admission, replayed: Sequence[str], *, known: Mapping[str, int] | None

@@ -20,13 +20,13 @@ Reply = TypeVar("Reply")
 
 
 class Gatherer(Generic[Reply]):
-    """Gathers the single events of one stream. `store` gets the texts of a group and returns a reply, or the error,
-    for each; what it raises is the answer to all. For use in the event loop only.
+    """Gathers the single events of one stream. `store` gets the texts of a group, and the trace of each ("": none),
+    and returns a reply, or the error, for each; what it raises is the answer to all. For use in the event loop only.
     """
 
     def __init__(
         self,
-        store: Callable[[Sequence[bytes]], Awaitable[Sequence[Reply | BaseException]]],
+        store: Callable[[Sequence[bytes], Sequence[str]], Awaitable[Sequence[Reply | BaseException]]],
         *,
         group_max: int,
         waiting_max: int,
@@ -36,10 +36,10 @@ class Gatherer(Generic[Reply]):
         self._group_max = group_max
         self._waiting_max = waiting_max
         self._retry_after_s = retry_after_s
-        self._waiting: deque[tuple[bytes, asyncio.Future[Reply]]] = deque()
+        self._waiting: deque[tuple[bytes, str, asyncio.Future[Reply]]] = deque()
         self._work: asyncio.Task[None] | None = None
 
-    def add(self, text: bytes) -> asyncio.Future[Reply]:
+    def add(self, text: bytes, trace: str = "") -> asyncio.Future[Reply]:
         """The reply to this event, once its group is durable; `too_many_requests` where too many wait."""
         if len(self._waiting) >= self._waiting_max:
             raise PenstockError(
@@ -49,7 +49,7 @@ class Gatherer(Generic[Reply]):
             )
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
-        self._waiting.append((text, reply))
+        self._waiting.append((text, trace, reply))
         if self._work is None:
             # A task begins in the next turn of the loop: requests that arrived in this one are in its first group.
             self._work = loop.create_task(self._drain())
@@ -64,17 +64,17 @@ class Gatherer(Generic[Reply]):
         finally:
             self._work = None
 
-    async def _answer(self, group: Sequence[tuple[bytes, asyncio.Future[Reply]]]) -> None:
+    async def _answer(self, group: Sequence[tuple[bytes, str, asyncio.Future[Reply]]]) -> None:
         try:
-            replies = await self._store([text for text, _ in group])
+            replies = await self._store([text for text, _, _ in group], [trace for _, trace, _ in group])
         except BaseException as error:
-            for _, reply in group:
+            for _, _, reply in group:
                 if not reply.done():
                     reply.set_exception(error if isinstance(error, Exception) else asyncio.CancelledError())
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, reply), outcome in zip(group, replies, strict=True):
+        for (_, _, reply), outcome in zip(group, replies, strict=True):
             if reply.done():
                 continue  # its client has left; the event is stored
             if isinstance(outcome, BaseException):

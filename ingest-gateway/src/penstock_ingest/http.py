@@ -11,11 +11,14 @@ from penstock.codecs.json_values import read_timestamp_ms, write_timestamp
 from penstock.errors import PenstockError
 from penstock.http.access import Access
 from penstock.http.problem import Handler, guarded, problem
+from penstock.http.traced import traced
 from penstock.model.stream import Relation, StreamSpec
+from penstock.observe.traces import Traces, current_trace
 from penstock.ports.log import Log, RejectedFilter
 from penstock_ingest import metrics
 from penstock_ingest.body import decompress, form_of
 from penstock_ingest.gateway import Accepted, Gateway
+from penstock_ingest.spans import describe_accepted, name_of
 from penstock_ingest.streams import source_of
 
 __all__ = ["IngestHttp"]
@@ -41,11 +44,12 @@ class _Replay(msgspec.Struct, forbid_unknown_fields=True):
 class IngestHttp:
     """The routes, and the bytes of bodies that are in flight."""
 
-    def __init__(self, gateway: Gateway, *, log: Log, access: Access) -> None:
+    def __init__(self, gateway: Gateway, *, log: Log, access: Access, traces: Traces) -> None:
         self._gateway = gateway
         self._settings = gateway.settings
         self._log = log
         self._access = access
+        self._traces = traces
         self._in_flight_bytes = 0
         self.requests = 0  # being answered
         self.draining = False
@@ -54,7 +58,7 @@ class IngestHttp:
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """As in the table of the HTTP interface."""
         return [
-            web.post("/v1/streams/{stream}/events", self._counted(self._events)),
+            web.post("/v1/streams/{stream}/events", traced(self._counted(self._events), self._traces, name_of)),
             web.post("/v1/streams/{stream}/watermark", self._counted(self._watermark)),
             web.post("/internal/replays", self._counted(self._replay)),
             web.get("/v1/streams", guarded(self._streams)),
@@ -88,7 +92,10 @@ class IngestHttp:
             if len(body) != held_bytes:
                 held_bytes = self._hold(len(body), held_bytes)
             form = form_of(body, headers.get("Content-Type", ""))
-            accepted = await self._gateway.accept(request.match_info["stream"], body, form)
+            stream, trace = request.match_info["stream"], current_trace()
+            accepted = await self._gateway.accept(stream, body, form, trace=trace)
+            if trace:
+                describe_accepted(accepted, stream=stream, trace=trace)
         finally:
             self._in_flight_bytes -= held_bytes
         return _reply(accepted)

@@ -30,7 +30,7 @@ class IngestRole:
     def __init__(self, settings: IngestSettings, ports: Ports) -> None:
         self._ports = ports
         self._gateway = Gateway(settings, ports)
-        self._http = IngestHttp(self._gateway, log=ports.log, access=ports.access)
+        self._http = IngestHttp(self._gateway, log=ports.log, access=ports.access, traces=ports.traces)
         self._is_open = False
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
