@@ -121,6 +121,7 @@ class AppTerm:
             self._rest_until_s = started_s + seconds + self._rest_s(sum(result.counts.rows_in.values()), seconds)
             await self._settle()
         if not result.empty:
+            self._commit_from_s = self._clock.monotonic_s() + self._log.capabilities.commit_interval_s
             self._commit = asyncio.create_task(self._write(with_trace(result, span), seconds, span))
 
     def _rest_s(self, rows: int, seconds: float) -> float:
@@ -160,7 +161,6 @@ class AppTerm:
                 raise
 
     async def _write(self, result: CycleResult, seconds: float, span: Span | None = None) -> None:
-        self._commit_from_s = self._clock.monotonic_s() + self._log.capabilities.commit_interval_s
         with within(span):
             await self._log.commit(result.transaction)
         self._statistics.note_cycle(result.counts, seconds=seconds)
