@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,7 +27,10 @@ from penstock_app.samples import feed_samples
 from penstock_app.settings import PenstockSettings
 from penstock_app.starting import open_when_possible
 
-__all__ = ["Launch", "serve"]
+if TYPE_CHECKING:
+    from penstock_processor.service import ProcessorRole
+
+__all__ = ["Launch", "deploy_when_possible", "serve"]
 
 LOG_WATCH_S = 0.2
 SAY_WAITING_EVERY_S = 5.0
@@ -97,7 +100,7 @@ async def _run(
             ]
         )
         if opened.processor is not None and launch.apps:
-            await deploy_files(opened.processor, launch.apps, launch.settings.data)
+            await deploy_when_possible(opened.processor, launch, stop=stop, log_failure=opened.log_failure)
         if await _until_ready(opened.roles, launch.clock, running=list(running.values()), stop=stop):
             await on_ready(listener.url)
         if launch.watch and opened.processor is not None:
@@ -118,6 +121,25 @@ async def _run(
             raise error
     if not stop.is_set():
         raise PenstockError("internal", "a role stopped by itself, so this process ends; see the log above")
+
+
+async def deploy_when_possible(
+    processor: ProcessorRole, launch: Launch, *, stop: asyncio.Event, log_failure: Callable[[], str | None]
+) -> None:
+    """Deploy the app files; again while the log cannot take them, as a broker that has just started cannot."""
+    said_at_s: float | None = None
+    while not stop.is_set():
+        try:
+            await deploy_files(processor, launch.apps, launch.settings.data)
+        except LogUnavailable as error:
+            if log_failure() is not None:  # for good: a sync that failed
+                raise
+            if said_at_s is None or launch.clock.monotonic_s() - said_at_s >= SAY_WAITING_EVERY_S:
+                said_at_s = launch.clock.monotonic_s()
+                log.warning("cannot_deploy_yet", code=error.code, detail=error.detail)
+        else:
+            return
+        await launch.clock.sleep(launch.settings.services.open_retry_s)
 
 
 def ready_checks(roles: Sequence[Role]) -> list[Check]:
