@@ -7,6 +7,7 @@ Services are imported when their role is asked for: a process pays for its own r
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from penstock.http.access import Access
 from penstock.http.followed_issuer import FollowedIssuer
 from penstock.logs.open import open_log
 from penstock.observe.lag import Consumer, LagGauges, LagMeter
+from penstock.observe.traces import open_traces
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.role import Ports, Role
@@ -90,6 +92,10 @@ async def open_roles(
     tokens. Errors: those of the adapters; `bad_request` for a log that cannot be shared by several processes.
     """
     named = frozenset(names)
+    traces = await asyncio.to_thread(
+        open_traces, settings.traces, service=_service_name(named), environment=os.environ
+    )
+    stack.push_async_callback(traces.close)
     await asyncio.to_thread(make_data_folder, settings, named)
     stack.callback(await asyncio.to_thread(lock_folders, settings, named))
     log = await open_log(settings.log_address, roles=named & WRITING_ROLES, clock=clock, settings=settings.log)
@@ -102,7 +108,7 @@ async def open_roles(
     followed = followed_issuer(settings, named, clock=clock)
     authority = await _authority(settings, named, public_url=public_url, clock=clock, followed=followed, stack=stack)
     access = authority.access if authority else remote_access(settings, followed, public_url=public_url, clock=clock)
-    ports = Ports(log=log, store=store, clock=clock, access=access)
+    ports = Ports(log=log, store=store, clock=clock, access=access, traces=traces)
     wiring = _Wiring(settings, named, ports, authority, stack)
     for role in ROLES:
         if role in named:
@@ -181,6 +187,11 @@ async def _authority(
     )
     stack.push_async_callback(authority.close)
     return authority
+
+
+def _service_name(names: frozenset[str]) -> str:
+    """What traces call this process: `penstock-ingest`, or `penstock` where all roles are in it."""
+    return "-".join(["penstock", *(role for role in ROLES if role in names and len(names) < len(ROLES))])
 
 
 def _check_scope(log: Log, url: str, names: frozenset[str]) -> None:

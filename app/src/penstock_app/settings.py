@@ -19,6 +19,7 @@ from pydantic_settings.exceptions import SettingsError
 from penstock.errors import PenstockError
 from penstock.http.listener import HttpSettings
 from penstock.logs.settings import LogSettings
+from penstock.observe.settings import TracesSettings
 from penstock.stores.settings import StoreSettings
 from penstock_app.sample_settings import SampleSettings
 from penstock_app.secret_files import read_secret_files
@@ -61,6 +62,7 @@ class PenstockSettings(BaseSettings):
     auth: AuthSettings = Field(default_factory=AuthSettings)
     data_service: DataSettings = Field(default_factory=DataSettings)
     services: ServicesSettings = Field(default_factory=ServicesSettings)
+    traces: TracesSettings = Field(default_factory=TracesSettings)
     sample: SampleSettings = Field(default_factory=SampleSettings)
 
     @property

@@ -11,12 +11,14 @@ import structlog
 
 from penstock.errors import Fenced, PenstockError
 from penstock.model.stream import StreamSpec
+from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
 from penstock.ports.log import Head, Log
 from penstock.ports.store import Apply, Store
 from penstock_data.apply import Place, Reading, change_of, is_stored, keyless_rows, place_after, skipped_events
 from penstock_data.metrics import APPLIED_ROWS, APPLY_SECONDS, KEYLESS_ROWS, LAG_EVENTS, RETRIES, SKIPPED_EVENTS
 from penstock_data.settings import ApplierSettings
+from penstock_data.spans import applying
 
 __all__ = ["Applier"]
 
@@ -35,8 +37,11 @@ _log = structlog.get_logger(__name__)
 class Applier:
     """One per process with the role data. Two of them on one store do no harm: the slower is fenced each time."""
 
-    def __init__(self, log: Log, store: Store, *, clock: Clock, settings: ApplierSettings) -> None:
+    def __init__(
+        self, log: Log, store: Store, *, clock: Clock, settings: ApplierSettings, traces: Traces | None = None
+    ) -> None:
         self._log, self._store, self._clock, self._settings = log, store, clock, settings
+        self._traces = traces or Traces()
         self._version: int | None = None  # of the catalog that the store was prepared for
         self._specs: list[StreamSpec] = []
         self._places: dict[StreamPartition, Place] = {}
@@ -75,11 +80,12 @@ class Applier:
             self.caught_up = True
             return False
         started_s = self._clock.monotonic_s()
-        changes = await asyncio.to_thread(lambda: [change_of(reading) for reading in readings])
-        if self._settings.unsafe_position_before_rows:
-            await self._apply_apart(changes)
-        else:
-            await self._store.apply(changes)
+        with applying(self._traces, readings):
+            changes = await asyncio.to_thread(lambda: [change_of(reading) for reading in readings])
+            if self._settings.unsafe_position_before_rows:
+                await self._apply_apart(changes)
+            else:
+                await self._store.apply(changes)
         APPLY_SECONDS.observe(self._clock.monotonic_s() - started_s)
         for reading, change in zip(readings, changes, strict=True):
             self._places[change.relation, change.partition] = place_after(change, reading.place)

@@ -11,8 +11,10 @@ from aiohttp import web
 
 from penstock.codecs.json_values import write_timestamp
 from penstock.http.access import Access
-from penstock.http.problem import guarded
+from penstock.http.problem import Handler, guarded
+from penstock.http.traced import traced
 from penstock.model.stream import Column, Relation, StreamSpec
+from penstock.observe.traces import Traces
 from penstock_data.metrics import QUERY_SECONDS
 from penstock_data.reader import DataReader, Rows
 from penstock_data.replies import entity_tag, format_of, not_modified, rows_body, rows_reply, unchanged
@@ -29,16 +31,20 @@ _INLINE_ROWS_MAX = 500  # more rows are rendered in a thread: they would hold up
 class DataHttp:
     """Handlers: check the caller, answer 304 where nothing changed, read, render."""
 
-    def __init__(self, reader: DataReader, access: Access, turns: Turns) -> None:
+    def __init__(self, reader: DataReader, access: Access, turns: Turns, traces: Traces | None = None) -> None:
         self._reader, self._access, self._turns = reader, access, turns
+        self._traces = traces or Traces()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Routes for one listener."""
         return [
-            web.get("/v1/data", guarded(self._list)),
-            web.get("/v1/data/{relation}", guarded(self._data)),
-            web.get("/v1/summaries/{relation}", guarded(self._summary)),
+            self._get("/v1/data", self._list),
+            self._get("/v1/data/{relation}", self._data),
+            self._get("/v1/summaries/{relation}", self._summary),
         ]
+
+    def _get(self, path: str, handler: Handler) -> web.RouteDef:
+        return web.get(path, traced(guarded(handler), self._traces, lambda _: f"GET {path}"))
 
     async def _list(self, request: web.Request) -> web.Response:
         await self._access.require(request, SCOPE)

@@ -42,9 +42,11 @@ class DataRole:
         self.archiver: Archiver | None = None
         if archive is not None and settings.archive.enabled:
             self.archiver = Archiver(ports.log, archive, clock=ports.clock, settings=settings.archive)
-        self.applier = Applier(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
+        self.applier = Applier(
+            ports.log, ports.store, clock=ports.clock, settings=settings.applier, traces=ports.traces
+        )
         reader = DataReader(ports.log, ports.store, settings.query, clock=ports.clock, archive=archive)
-        self._http = DataHttp(reader, ports.access, Turns(settings.query))
+        self._http = DataHttp(reader, ports.access, Turns(settings.query), ports.traces)
         rebuilder = Rebuilder(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
         self._rebuilds = RebuildHttp(rebuilder, ports.access, on_switched=self.applier.look_again)
 

@@ -41,10 +41,10 @@ class PublishRole:
     def __init__(
         self, settings: PublishSettings, ports: Ports, authority: Authority, elsewhere: Mapping[str, str]
     ) -> None:
-        self._hub = Hub(ports.log, ports.clock, settings)
+        self._hub = Hub(ports.log, ports.clock, settings, traces=ports.traces)
         subscriber = Subscriber(self._hub, ports.log, ports.store, clock=ports.clock, settings=settings)
         self._topics = TopicRoutes(authority, ports.log, subscriber, clock=ports.clock, settings=settings)
-        self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door)
+        self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door, traces=ports.traces)
         self._authority = authority
         self._log = ports.log
         self._running = False

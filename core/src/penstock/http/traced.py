@@ -17,11 +17,14 @@ _SERVER_ERROR = 500
 
 
 def traced(handler: Handler, traces: Traces, name: Callable[[web.Request], str]) -> Handler:
-    """Wrap a handler that turns errors into replies. Paths only, never the query: it may hold what is secret."""
+    """Wrap a handler that turns errors into replies. Paths only, never the query: it may hold what is secret.
+
+    A WebSocket gets no span: it would end with the connection.
+    """
 
     async def reply(request: web.Request) -> web.StreamResponse:
         parent = traces.of_request(request.headers)
-        if parent is None:
+        if parent is None or "Upgrade" in request.headers:
             return await handler(request)
         resource = request.match_info.route.resource
         attributes = {

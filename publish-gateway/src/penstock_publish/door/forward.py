@@ -9,6 +9,7 @@ from aiohttp import web
 from yarl import URL
 
 from penstock.errors import PenstockError
+from penstock.observe.traces import current_trace
 from penstock_publish.door.headers import headers_back, headers_on
 from penstock_publish.door.service_link import ServiceLink
 from penstock_publish.settings import DoorSettings
@@ -31,7 +32,7 @@ async def forward(
         reply = await link.session.request(
             request.method,
             target_of(link, request),
-            headers=headers_on(request.headers, bearer=bearer),
+            headers=headers_on(request.headers, bearer=bearer, trace=current_trace()),
             data=body.chunks() if request.body_exists else None,
             allow_redirects=False,
             skip_auto_headers=_AUTOMATIC,

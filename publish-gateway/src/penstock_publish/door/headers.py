@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from penstock.model.traceparent import HEADER
+
 __all__ = ["headers_back", "headers_on"]
 
 #: They belong to one connection, not to the message (RFC 9110, 7.6.1).
@@ -21,11 +23,17 @@ _NOT_BACK = frozenset({"date", "server", "set-cookie"})
 _OF_WEBSOCKET = "sec-websocket-"
 
 
-def headers_on(headers: CIMultiDictProxy[str] | Mapping[str, str], *, bearer: str | None) -> CIMultiDict[str]:
-    """Headers of a request as the service gets them; `bearer` is the token that stood in a cookie."""
+def headers_on(
+    headers: CIMultiDictProxy[str] | Mapping[str, str], *, bearer: str | None, trace: str = ""
+) -> CIMultiDict[str]:
+    """Headers of a request as the service gets them; `bearer` is the token that stood in a cookie, `trace` is the
+    door's own span, if it has one.
+    """
     kept = _kept(headers, _NOT_ON)
     if bearer is not None:
         kept["Authorization"] = f"Bearer {bearer}"
+    if trace:
+        kept[HEADER] = trace
     return kept
 
 

@@ -12,6 +12,8 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.credentials import SESSION_COOKIE
 from penstock.http.problem import Handler, problem
+from penstock.http.traced import traced
+from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
 from penstock.role import Check
 from penstock_publish.authority import Authority
@@ -37,10 +39,17 @@ class Door:
     """Forwards to the services of `elsewhere` (role -> address)."""
 
     def __init__(
-        self, elsewhere: Mapping[str, str], authority: Authority, *, clock: Clock, settings: DoorSettings
+        self,
+        elsewhere: Mapping[str, str],
+        authority: Authority,
+        *,
+        clock: Clock,
+        settings: DoorSettings,
+        traces: Traces | None = None,
     ) -> None:
         self._links = [ServiceLink(role, url, settings) for role, url in elsewhere.items() if role in FORWARDED]
         self._authority, self._clock, self._settings = authority, clock, settings
+        self._traces = traces or Traces()
         self._tunnels: set[Tunnel] = set()
         self._requests = 0  # under way, tunnels included
         self._draining = False
@@ -85,7 +94,7 @@ class Door:
             await self._clock.sleep(_DRAIN_POLL_S)
 
     def _counted(self, link: ServiceLink) -> Handler:
-        return partial(self._answer, link)
+        return traced(partial(self._answer, link), self._traces, lambda request: f"door {link.role}")
 
     async def _answer(self, link: ServiceLink, request: web.Request) -> web.StreamResponse:
         started_s = self._clock.monotonic_s()

@@ -19,6 +19,7 @@ from penstock.errors import LogUnavailable, PenstockError
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
+from penstock.observe.traces import Traces, within
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_publish.metrics import CONNECTIONS
@@ -28,6 +29,7 @@ from penstock_publish.topics.history import heads_of
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter, Kind
 from penstock_publish.topics.session import Close
+from penstock_publish.topics.spans import begin_fan_out
 
 __all__ = ["Hub", "Subscription"]
 
@@ -66,10 +68,12 @@ class Hub:
         settings: PublishSettings,
         *,
         spread: Callable[[], float] = _one_to_two,
+        traces: Traces | None = None,
     ) -> None:
         self._log = log
         self._clock = clock
         self._settings = settings
+        self._traces = traces or Traces()
         self._spread = spread  # of the hints when to come back: not all subscribers at once
         self._topics: dict[str, LiveTopic] = {}
         self._feeds: dict[str, asyncio.Task[None]] = {}
@@ -223,11 +227,12 @@ class Hub:
         batches = await self._read(topic)
         if not batches:
             return False
-        if sum(len(batch.payload) for batch in batches) > self._settings.inline_bytes_max:
-            rendered, rings = await asyncio.to_thread(topic.render, batches)
-        else:
-            rendered, rings = topic.render(batches)
-        topic.publish(batches, rendered, rings)
+        with within(begin_fan_out(self._traces, topic, batches)):
+            if sum(len(batch.payload) for batch in batches) > self._settings.inline_bytes_max:
+                rendered, rings = await asyncio.to_thread(topic.render, batches)
+            else:
+                rendered, rings = topic.render(batches)
+            topic.publish(batches, rendered, rings)
         return True
 
     async def _read(self, topic: LiveTopic) -> list[Batch]:
