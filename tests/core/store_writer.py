@@ -21,7 +21,7 @@ async def write(url: str) -> None:
     """From where the store is, on and on."""
     store = open_store(url, clock=SystemClock())
     stream, table = stream_spec(), table_spec()
-    await store.prepare([stream, table])
+    await store.prepare([stream, table], 1)
     applied = await store.applied(stream.name)
     position = None if applied is None else applied.next[0]
     while True:

@@ -37,7 +37,7 @@ async def test_the_documented_roles_read_the_views_and_nothing_else(need, reposi
             done = psql(server.admin_url("penstock"), statement)
             assert done.returncode == 0, done.stderr
         spec = table_spec("daily_arrivals", emit="early")  # made after the grants, as every later deploy
-        await store.prepare([spec])
+        await store.prepare([spec], 1)
         frame = changes_frame(spec, [("Goa", 7, Op.INSERT, True)])
         await store.apply([Apply(spec.name, 0, 1, None, 0, 1, frame, None)])
         url = line[0].replace("localhost:5432", f"127.0.0.1:{server.port}")

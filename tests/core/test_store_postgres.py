@@ -67,7 +67,7 @@ async def test_a_database_that_may_lose_commits_is_refused(postgres_url: str) ->
 
 async def test_a_crash_of_the_server_is_store_unavailable_and_passes(own_server: PostgresServer) -> None:
     store = open_store(own_server.database("crash"), clock=SystemClock())
-    await store.prepare([stream_spec()])
+    await store.prepare([stream_spec()], 1)
     await store.apply([lots(0, 10)])
     own_server.kill()
     for _ in range(2):
@@ -91,7 +91,7 @@ async def test_a_crash_of_the_server_is_store_unavailable_and_passes(own_server:
 
 async def test_a_read_stops_at_its_deadline_and_when_its_caller_leaves(postgres_url: str) -> None:
     store = open_store(postgres_url, clock=SystemClock(), settings=StoreSettings(readers=1))
-    await store.prepare([stream_spec()])
+    await store.prepare([stream_spec()], 1)
     await store.apply([lots(0, 10)])
     asleep = sa.select(sa.func.pg_sleep(60), table_of(stream_spec()).c.v)
     columns = [Column("s", BIGINT), Column("v", BIGINT)]
@@ -110,7 +110,7 @@ async def test_several_that_open_and_prepare_at_once_make_one_store(postgres_url
         return open_store(postgres_url, clock=SystemClock())
 
     stores = await asyncio.gather(*(asyncio.to_thread(opened) for _ in range(4)))
-    await asyncio.gather(*(store.prepare([stream_spec(), table_spec()]) for store in stores))
+    await asyncio.gather(*(store.prepare([stream_spec(), table_spec()], 1) for store in stores))
     await stores[0].apply([lots(0, 3)])
     for store in stores:
         assert sorted(await store.relations()) == ["lots", "totals"]
@@ -138,7 +138,7 @@ async def test_a_reader_waits_for_the_format_and_refuses_a_newer_one(postgres_ur
 async def test_a_writer_stopped_in_the_middle_holds_up_nobody_for_long(postgres_url: str) -> None:
     limits = StoreSettings(idle_transaction_s=1)
     store = open_store(postgres_url, clock=SystemClock(), settings=limits)
-    await store.prepare([stream_spec()])
+    await store.prepare([stream_spec()], 1)
     await store.apply([lots(0, 1)])
     with psycopg.connect(postgres_url, options="-c idle_in_transaction_session_timeout=1s") as stopped:
         stopped.execute("UPDATE penstock_store.penstock_applied SET next = 99 WHERE relation = 'lots'")
@@ -152,7 +152,7 @@ async def test_a_writer_stopped_in_the_middle_holds_up_nobody_for_long(postgres_
 async def test_a_key_that_no_index_takes_is_left_out_and_counted(postgres_url: str) -> None:
     store = open_store(postgres_url, clock=SystemClock())
     spec = table_spec()
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     rows = [("short", 1, Op.INSERT), ("x" * 100_000, 2, Op.INSERT), ("y" * 2400, 3, Op.INSERT)]
     before = LONG_KEYS.labels("r_totals")._value.get()
     await store.apply([Apply("totals", 0, 1, None, 0, 3, changes_frame(spec, rows), None)])
@@ -164,7 +164,7 @@ async def test_a_key_that_no_index_takes_is_left_out_and_counted(postgres_url: s
 async def test_more_rows_than_are_fetched_at_once_come_whole(postgres_url: str) -> None:
     store = open_store(postgres_url, clock=SystemClock(), settings=StoreSettings(fetch_rows=100))
     spec = table_spec()
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     rows = [(f"{i:05d}", i, Op.INSERT) for i in range(1050)]
     await store.apply([Apply("totals", 0, 1, None, 0, 1050, changes_frame(spec, rows), None)])
     assert (await store.snapshot("totals")).frame["v"].to_list() == list(range(1050))

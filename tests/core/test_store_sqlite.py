@@ -76,7 +76,7 @@ def test_a_url_of_another_kind_is_refused_with_what_to_write(bad: str) -> None:
 async def test_a_read_stops_at_its_deadline_and_the_store_goes_on(url: str) -> None:
     spec = stream_spec()
     store = open_store(url, clock=SystemClock(), settings=StoreSettings(progress_steps=1000))
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     frame = changes_frame(spec, [(str(i), i, Op.INSERT) for i in range(300)])
     await store.apply([Apply("lots", 0, 1, None, 0, 300, frame, None)])
     tables = [table_of(spec).alias(f"t{i}") for i in range(4)]
@@ -92,7 +92,7 @@ async def test_a_read_stops_at_its_deadline_and_the_store_goes_on(url: str) -> N
 
 async def test_a_statement_that_writes_is_refused_by_a_reader(url: str) -> None:
     store = open_store(url, clock=SystemClock())
-    await store.prepare([table_spec()])
+    await store.prepare([table_spec()], 1)
     with pytest.raises(TypeError):
         await store.select("totals", sa.text("DROP TABLE r_totals"), [], row_limit=1, timeout_s=1)
     sneaky = sa.select(sa.literal_column("1 FROM r_totals; DROP TABLE r_totals"))
@@ -105,7 +105,7 @@ async def test_a_statement_that_writes_is_refused_by_a_reader(url: str) -> None:
 async def test_rows_without_a_key_are_left_out(url: str) -> None:
     spec = table_spec()
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     frame = changes_frame(spec, [(None, 1, Op.INSERT), ("a", 2, Op.INSERT)])
     await store.apply([Apply("totals", 0, 1, None, 0, 2, frame, None)])
     assert (await store.snapshot("totals")).frame.rows() == [("a", 2)]
@@ -115,7 +115,7 @@ async def test_rows_without_a_key_are_left_out(url: str) -> None:
 async def test_a_table_of_key_columns_only_is_kept(url: str) -> None:
     spec = StreamSpec("seen", "demo", Relation.TABLE, (Column("k", STRING),), primary_key=("k",), store=True)
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     for expected in (None, 2):
         frame = changes_frame(spec, [("b", Op.INSERT), ("a", Op.INSERT)])
         await store.apply([Apply("seen", 0, 1, expected, expected or 0, (expected or 0) + 2, frame, None)])
@@ -126,7 +126,7 @@ async def test_a_table_of_key_columns_only_is_kept(url: str) -> None:
 async def test_pages_in_key_order_need_no_sort(url: str, tmp_path: Path) -> None:
     spec = table_spec()
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     await store.close()
     table = table_of(spec)
     page = sa.select(table).where(sa.tuple_(table.c.k) > sa.tuple_(sa.literal("m"))).order_by(table.c.k).limit(10)
@@ -166,7 +166,7 @@ async def test_decimals_filter_as_numbers_in_sql(url: str) -> None:
     column = Column("price", decimal(5, 2))
     spec = StreamSpec("prices", "demo", Relation.STREAM, (column,), store=True)
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     values = [Decimal(text) for text in ("-10.50", "-9.00", "0.00", "2.00", "10.01")]
     await store.apply(
         [Apply("prices", 0, 1, None, 0, 5, changes_frame(spec, [(v, Op.INSERT) for v in values]), None)]

@@ -65,7 +65,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Query
 
 async def test_postgres_shows_natural_types(postgres_url: str, query_postgres: Query) -> None:
     store = open_store(postgres_url, clock=SystemClock())
-    await store.prepare([EVERY])
+    await store.prepare([EVERY], 1)
     values = tuple(value for _, value in EVERY_TYPE)
     await fill(store, EVERY, [(*values, Op.INSERT), ("none", *[None] * (len(values) - 1), Op.INSERT)])
     assert query_postgres('SELECT * FROM "Every type" ORDER BY k') == [values, ("none", *[None] * (len(values) - 1))]
@@ -84,7 +84,7 @@ async def test_postgres_shows_natural_types(postgres_url: str, query_postgres: Q
 
 async def test_sqlite_shows_times_as_iso_text_and_decimals_as_numbers(tmp_path: Path, query_sqlite: Query) -> None:
     store = open_store(f"sqlite:///{tmp_path}", clock=SystemClock())
-    await store.prepare([EVERY])
+    await store.prepare([EVERY], 1)
     await fill(store, EVERY, [(*(value for _, value in EVERY_TYPE), Op.INSERT)])
     found = query_sqlite('SELECT day, at, ts, ltz, small, large, flag, raw FROM "Every type"')
     assert found == [
@@ -102,7 +102,7 @@ async def test_decimals_are_numbers_in_both(database: tuple[str, Query], precisi
     values = [Decimal(n).scaleb(-scale, Context(prec=60)) for n in sorted(n for n in texts if abs(n) < 10**precision)]
     spec = StreamSpec("prices", "demo", Relation.STREAM, (Column("p", decimal(precision, scale)),), store=True)
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     await fill(store, spec, [(value, Op.INSERT) for value in (*values, None)])
     found = [row[0] for row in query("SELECT p FROM prices WHERE p IS NOT NULL ORDER BY p")]
     assert [float(number) for number in found] == pytest.approx([float(value) for value in values], rel=1e-15)
@@ -114,7 +114,7 @@ async def test_early_tables_say_whether_a_row_is_complete(database: tuple[str, Q
     url, query = database
     spec = table_spec(emit="early")
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     await fill(store, spec, [("a", 1, Op.INSERT, True), ("b", 2, Op.INSERT, False)])
     assert query("SELECT * FROM totals ORDER BY k") == [("a", 1, False), ("b", 2, True)]
     await store.close()
@@ -125,12 +125,12 @@ async def test_views_follow_when_an_app_is_deployed_again(database: tuple[str, Q
     old, kept = table_spec(), stream_spec()
     wider = replace(old, columns=(Column("w", INT), *old.columns))
     store = open_store(url, clock=SystemClock())
-    await store.prepare([old, kept])
+    await store.prepare([old, kept], 1)
     await fill(store, kept, [("x", 1, Op.INSERT)])
-    await store.prepare([wider, kept])
+    await store.prepare([wider, kept], 1)
     await fill(store, wider, [(7, "a", 1, Op.INSERT)])
     assert query("SELECT * FROM totals") == [(7, "a", 1)]
-    await store.prepare([kept])
+    await store.prepare([kept], 1)
     assert query("SELECT * FROM lots") == [("x", 1)]
     with pytest.raises((sqlite3.OperationalError, psycopg.errors.UndefinedTable)):
         query("SELECT * FROM totals")
@@ -141,7 +141,7 @@ async def test_a_view_follows_a_table_that_was_made_again(database: tuple[str, Q
     url, query = database
     spec = table_spec()
     store = open_store(url, clock=SystemClock())
-    await store.prepare([spec])
+    await store.prepare([spec], 1)
     await fill(store, spec, [("a", 1, Op.INSERT)])
     beside = await store.begin_rebuild("totals")
     await store.apply_beside(
@@ -160,7 +160,7 @@ async def test_any_name_has_a_view(database: tuple[str, Query]) -> None:
     specs = [StreamSpec(name, "demo", Relation.STREAM, columns, store=True) for name in names]
     store = open_store(url, clock=SystemClock())
     for _ in range(2):
-        await store.prepare(specs)
+        await store.prepare(specs, 1)
     for i, spec in enumerate(specs):
         await fill(store, spec, [(i, "t", dt.datetime(2018, 1, 1), Op.INSERT)])
     if url.startswith("sqlite"):

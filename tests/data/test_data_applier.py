@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from penstock.errors import Fenced, PenstockError
+from penstock.errors import Fenced, LogUnavailable, PenstockError
 from penstock.logs.memory import MemoryLog
 from penstock.logs.settings import LogSettings
 from penstock.model.batch import Op
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT, STRING
 from penstock.ports.clock import SystemClock
+from penstock.ports.log import Catalog
+from penstock.stores.open import open_store
 from penstock.testing.clock import ManualClock
 from penstock.testing.store_contract import refused
 from penstock_data.applier import Applier
-from penstock_data.metrics import KEYLESS_ROWS
+from penstock_data.metrics import AHEAD, KEYLESS_ROWS
+from penstock_data.rebuilder import Rebuilder
 from penstock_data.settings import ApplierSettings
 
 DAY = dt.datetime(2018, 1, 1)
+FAST = ApplierSettings(pause_s=0, wait_s=0.05, retry_s=0.01)
 TOTALS = StreamSpec(
     "totals",
     "markets",
@@ -47,6 +51,20 @@ async def next_of(harness: Any, relation: str) -> dict[int, int] | None:
 
 async def settled(role: Any) -> bool:
     return role.applier.trouble is None and bool(role.applier.caught_up)
+
+
+async def state(role: Any) -> tuple[bool, bool, float]:
+    """Whether the store is ready, whether it is ahead of the log, and the metric that says so."""
+    return role.ready()[0].ok, role.applier.ahead, AHEAD._value.get()
+
+
+@contextlib.asynccontextmanager
+async def running(role: Any) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(role.run(stop))
+    yield
+    stop.set()
+    await task
 
 
 async def until(look: Callable[[], Awaitable[Any]], wanted: Any) -> None:
@@ -155,14 +173,79 @@ async def test_an_empty_table_can_be_read_once_the_applier_has_looked(harness: A
     assert await rows(harness) == []
 
 
-async def test_a_store_ahead_of_its_log_is_refused(harness: Any) -> None:
+async def test_a_store_ahead_of_its_log_is_a_state_that_names_the_way_out(harness: Any) -> None:
     await harness.deploy(TOTALS)
     await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
     await harness.catch_up(harness.role())
     restored = type(harness)(harness.store, harness.url)
     await restored.deploy(TOTALS)
+    role = restored.role()
     with refused("store_ahead"):
-        await restored.role().run(asyncio.Event())
+        await role.applier.round()
+    async with running(role):
+        await until(lambda: state(role), (False, True, 1.0))
+        assert "`penstock rebuild`" in role.ready()[0].detail
+        await Rebuilder(restored.log, restored.store, clock=SystemClock(), settings=FAST).rebuild("totals")
+        await until(lambda: state(role), (True, False, 0.0))
+    assert await rows(restored) == []
+
+
+class Sleeper(MemoryLog):
+    """A log whose user has slept: it remembers the catalog of before until it wakes."""
+
+    remembered: Catalog | None = None
+    answers = True
+
+    async def catalog(self) -> Catalog:
+        return self.remembered or await super().catalog()
+
+    async def probe(self) -> None:
+        if not self.answers:
+            raise LogUnavailable("the log does not answer")
+
+
+async def test_a_replica_with_an_old_catalog_drops_nothing_and_learns_the_new_one(harness: Any) -> None:
+    harness.log = log = Sleeper(clock=SystemClock())
+    await harness.deploy(TOTALS)
+    log.remembered = await log.catalog()
+    await log.put_app("markets", "", [TOTALS, EVENTS], None)
+    harness.term = (await log.acquire("markets")).term
+    await harness.derive(EVENTS, [("a", 1, Op.INSERT)])
+    other = type(harness)(open_store(harness.url, clock=SystemClock()), harness.url)
+    try:
+        await other.store.prepare([TOTALS, EVENTS], 2)
+        late = harness.role()
+        with refused("fenced"):
+            await late.applier.round()
+        assert sorted(await other.store.relations()) == ["events", "totals"]
+        assert not late.applier.ahead
+        log.remembered = None
+        async with running(late):
+            await until(lambda: next_of(harness, "events"), {0: 1, 1: 0})
+    finally:
+        await other.store.close()
+
+
+async def test_a_log_that_stays_behind_the_stores_catalog_was_restored_and_one_that_is_away_was_not(
+    harness: Any,
+) -> None:
+    harness.log = log = Sleeper(clock=SystemClock())
+    await harness.deploy(TOTALS)
+    await harness.store.prepare([TOTALS, EVENTS], 9)
+    applier = Applier(log, harness.store, clock=(clock := ManualClock()), settings=ApplierSettings(old_catalog_s=5))
+    log.answers = False
+    for _ in range(3):
+        with refused("log_unavailable"):
+            await applier.round()
+        await clock.advance(60)
+    log.answers = True
+    for _ in range(5):
+        with refused("fenced"):
+            await applier.round()
+        await clock.advance(1)
+    with refused("store_ahead"):
+        await applier.round()
+    assert sorted(await harness.store.relations()) == ["events", "totals"]
 
 
 async def test_events_that_the_log_has_deleted_leave_a_gap_and_the_rest_is_applied(harness: Any) -> None:

@@ -121,7 +121,7 @@ def selected(
     store = open_store(url, clock=SystemClock())
 
     async def fill() -> None:
-        await store.prepare([SPEC])
+        await store.prepare([SPEC], 1)
         frame = changes_frame(SPEC, [(*row, Op.INSERT) for row in _rows()])
         await store.apply([Apply("every", 0, 1, None, 0, ROW_COUNT, frame, None)])
 

@@ -183,7 +183,7 @@ async def running_gateway(data_dir: Path, clock: ManualClock, **settings: object
     authority = await open_authority(data_dir, AuthSettings(), clock=clock, public_url=url_of(sock))
     log = MemoryLog(clock=clock)
     store = await asyncio.to_thread(open_store, f"sqlite:///{data_dir}", clock=clock)
-    await store.prepare([TOTALS])
+    await store.prepare([TOTALS], 1)
     gateway = Gateway(data_dir, authority, log=log, store=store, clock=clock)
     await log.put_app("shop", "-- shop", SPECS, None)
     gateway.term = (await log.acquire("shop")).term

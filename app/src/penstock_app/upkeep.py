@@ -16,7 +16,6 @@ from penstock.stores.open import open_store
 from penstock_app.api import Api, read_credentials
 from penstock_app.folders import lock_folders
 from penstock_app.settings import PenstockSettings
-from penstock_data.apply import is_stored
 from penstock_data.archive_folder import ArchiveFolder
 from penstock_data.rebuilder import Progress, Rebuilder
 from penstock_data.verify import Report, Verifier
@@ -43,7 +42,12 @@ async def rebuild_relations(
         async with Api.open(credentials) as api:
             known = [one["name"] for one in (await api.call("GET", "/v1/data"))["relations"] if one["kind"] != "raw"]
             for relation in relations or known:
-                await _rebuild_there(api, relation, partial=partial, say=say)
+                try:
+                    await _rebuild_there(api, relation, partial=partial, say=say)
+                except PenstockError as error:
+                    if relations or error.code != "unknown_relation":
+                        raise
+                    say(f"{relation}: dropped, the log does not have it (any more)")
             return
     except PenstockError as error:
         if error.code not in _NOBODY:
@@ -88,10 +92,9 @@ async def _rebuild_here(
     settings: PenstockSettings, relations: Sequence[str], *, partial: bool, say: Callable[[str], None]
 ) -> None:
     async with _alone(settings) as (log, store):
-        specs = [spec for spec in (await log.catalog()).streams.values() if is_stored(spec)]
-        await store.prepare(specs)
         rebuilder = Rebuilder(log, store, clock=SystemClock(), settings=settings.data_service.applier)
-        wanted = list(relations) or [spec.name for spec in specs]
+        await rebuilder.adopt()
+        wanted = list(relations) or list(await store.relations())
         if not partial:
             missing = [found for relation in wanted if (found := await rebuilder.missing(relation)) is not None]
             if missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -13,10 +13,18 @@ from penstock.errors import Fenced, PenstockError
 from penstock.model.stream import StreamSpec
 from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
-from penstock.ports.log import Head, Log
+from penstock.ports.log import Catalog, Head, Log
 from penstock.ports.store import Apply, Store
 from penstock_data.apply import Place, Reading, change_of, is_stored, keyless_rows, place_after, skipped_events
-from penstock_data.metrics import APPLIED_ROWS, APPLY_SECONDS, KEYLESS_ROWS, LAG_EVENTS, RETRIES, SKIPPED_EVENTS
+from penstock_data.metrics import (
+    AHEAD,
+    APPLIED_ROWS,
+    APPLY_SECONDS,
+    KEYLESS_ROWS,
+    LAG_EVENTS,
+    RETRIES,
+    SKIPPED_EVENTS,
+)
 from penstock_data.settings import ApplierSettings
 from penstock_data.spans import applying
 
@@ -27,8 +35,13 @@ _UNSAFE_HOLD_S = 0.25
 _CATALOG = ""  # the catalog's name among the streams to wait for
 #: The world may heal by itself: positions are read again and the round is repeated.
 _REPEATED = (
-    "fenced", "log_unavailable", "not_ready", "store_unavailable", "unknown_stream", "unknown_relation"
+    "fenced", "log_unavailable", "not_ready", "store_ahead", "store_unavailable", "unknown_stream", "unknown_relation"
 )  # fmt: skip
+
+#: The reason and the way out, for people.
+_RESTORED = (
+    "the log was restored from an older backup; run `penstock rebuild`, it makes the tables again from the log"
+)
 
 StreamPartition = tuple[str, int]
 _log = structlog.get_logger(__name__)
@@ -47,7 +60,9 @@ class Applier:
         self._places: dict[StreamPartition, Place] = {}
         self._tick = 0  # of the log, taken before the round that follows it
         self._turn = 0  # where the next round starts: no relation starves another
-        self.trouble: str | None = None  # why the last round failed
+        self._older_since_s: float | None = None  # since when the log has answered with a catalog that is too old
+        self.trouble: str | None = None  # why the last round failed: code and detail
+        self.ahead = False  # the store is ahead of the log: only a rebuild leads on
         self.caught_up = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -73,7 +88,7 @@ class Applier:
         """Read what is new in every stored relation and apply it in one transaction; False if nothing was."""
         catalog = await self._log.catalog()
         if catalog.version != self._version:
-            await self._follow(catalog.streams)
+            await self._follow(catalog)
             self._version = catalog.version
         readings = await self._read()
         if not readings:
@@ -109,14 +124,17 @@ class Applier:
             if error.code not in _REPEATED:
                 raise
             RETRIES.labels(error.code).inc()
-            if self.trouble is None:
+            ahead = error.code == "store_ahead"
+            if self.trouble is None or ahead > self.ahead:
                 _log.warning("applying stopped for now", code=error.code, detail=error.detail)
-            self.trouble, self.caught_up = error.detail, False
+            self.trouble, self.caught_up, self.ahead = str(error), False, ahead
+            AHEAD.set(ahead)
             self._version = None  # prepare again and read the positions again
             return False
         if self.trouble is not None:
             _log.info("applying goes on")
-            self.trouble = None
+            self.trouble, self.ahead = None, False
+            AHEAD.set(False)
         return moved
 
     async def _news(self) -> bool:
@@ -133,10 +151,10 @@ class Applier:
         else:
             task.cancel()
 
-    async def _follow(self, streams: Mapping[str, StreamSpec]) -> None:
+    async def _follow(self, catalog: Catalog) -> None:
         """Make the store's tables follow the catalog and read its positions."""
-        specs = [spec for spec in streams.values() if is_stored(spec)]
-        await self._store.prepare(specs)
+        specs = [spec for spec in catalog.streams.values() if is_stored(spec)]
+        await self._prepare(specs, catalog.version)
         places: dict[StreamPartition, Place] = {}
         for spec in specs:
             applied = await self._store.applied(spec.name)
@@ -148,6 +166,23 @@ class Applier:
                 _check_behind(spec.name, place, head)
                 places[spec.name, partition] = place
         self._specs, self._places = specs, places
+
+    async def _prepare(self, specs: Sequence[StreamSpec], version: int) -> None:
+        """Fenced while this process may only be behind; `store_ahead` once the log itself stays behind the store."""
+        try:
+            await self._store.prepare(specs, version)
+        except Fenced as fence:
+            await self._log.probe()  # else an old catalog is what we remember, and says nothing about the log
+            now_s = self._clock.monotonic_s()
+            if self._older_since_s is None:
+                self._older_since_s = now_s
+            if now_s - self._older_since_s < self._settings.old_catalog_s:
+                raise
+            raise PenstockError(
+                "store_ahead",
+                f"the store was made for a newer catalog than the log has (version {version}): {_RESTORED}",
+            ) from fence
+        self._older_since_s = None
 
     async def _read(self) -> Sequence[Reading]:
         partitions = [(spec, partition) for spec in self._specs for partition in range(spec.partitions)]
@@ -188,8 +223,7 @@ def _check_behind(relation: str, place: Place, head: Head) -> None:
         raise PenstockError(
             "store_ahead",
             f"the store holds '{relation}' up to {place.next} of epoch {place.epoch}, its log ends at {head.next} of "
-            f"epoch {head.epoch}: the log was restored from an older backup; with the role data stopped run "
-            "`penstock rebuild`: it makes the tables again from the log",
+            f"epoch {head.epoch}: {_RESTORED}",
         )
 
 

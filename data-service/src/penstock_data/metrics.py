@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPLIED_ROWS", "APPLY_SECONDS", "ARCHIVED_BYTES", "ARCHIVED_EVENTS", "ARCHIVED_FILES", "ARCHIVE_ERRORS",
-           "ARCHIVE_LAG_EVENTS", "ARCHIVE_LAG_SECONDS", "ARCHIVE_LEFTOVERS", "ARCHIVE_SKIPPED_EVENTS",
-           "ARCHIVE_WRITE_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS", "REFUSED_QUERIES",
-           "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
+__all__ = ["AHEAD", "APPLIED_ROWS", "APPLY_SECONDS", "ARCHIVED_BYTES", "ARCHIVED_EVENTS", "ARCHIVED_FILES",
+           "ARCHIVE_ERRORS", "ARCHIVE_LAG_EVENTS", "ARCHIVE_LAG_SECONDS", "ARCHIVE_LEFTOVERS",
+           "ARCHIVE_SKIPPED_EVENTS", "ARCHIVE_WRITE_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "LAG_SECONDS",
+           "QUERY_SECONDS", "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
+AHEAD = Gauge(
+    "penstock_store_ahead",
+    "1 while the store holds more than the log, which was restored from an older backup: run `penstock rebuild`.",
+)
 SKIPPED_EVENTS = Counter(
     "penstock_store_skipped_events_total", "Events that the log had deleted before they were applied.", ["relation"]
 )

@@ -21,8 +21,16 @@ _SCOPE = "apps:admin"
 class RebuildHttp:
     """Keeps what became of the last rebuild of each relation for as long as the process runs."""
 
-    def __init__(self, rebuilder: Rebuilder, access: Access, *, on_switched: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        rebuilder: Rebuilder,
+        access: Access,
+        *,
+        on_switched: Callable[[], None],
+        is_ahead: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._rebuilder, self._access, self._on_switched = rebuilder, access, on_switched
+        self._is_ahead = is_ahead
         self._states: dict[str, dict[str, object]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -45,6 +53,8 @@ class RebuildHttp:
         await self._access.require(request, _SCOPE)
         relation, partial = request.match_info["relation"], request.query.get("partial") == "true"
         if relation not in self._running:
+            if self._is_ahead():  # the log was restored, and somebody has decided that it counts
+                await self._rebuilder.adopt()
             missing = await self._rebuilder.missing(relation)
             if missing is not None and not partial:
                 raise PenstockError("conflict", f"{missing}; say ?partial=true if that is what you want")

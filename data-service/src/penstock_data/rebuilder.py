@@ -18,7 +18,7 @@ from penstock.ports.clock import Clock
 from penstock.ports.log import Head, Log
 from penstock.ports.store import Apply, Store
 from penstock.stores.tables import structure
-from penstock_data.apply import Place, Reading, change_of, place_after
+from penstock_data.apply import Place, Reading, change_of, is_stored, place_after
 from penstock_data.settings import ApplierSettings
 
 __all__ = ["Progress", "Rebuilder"]
@@ -39,6 +39,12 @@ class Rebuilder:
 
     def __init__(self, log: Log, store: Store, *, clock: Clock, settings: ApplierSettings) -> None:
         self._log, self._store, self._clock, self._settings = log, store, clock, settings
+
+    async def adopt(self) -> None:
+        """Have the store's relations follow the catalog of the log, also that of a log that was restored."""
+        catalog = await self._log.catalog()
+        specs = [spec for spec in catalog.streams.values() if is_stored(spec)]
+        await self._store.prepare(specs, catalog.version, older=True)
 
     async def missing(self, relation: str) -> str | None:
         """What the log no longer has of the relation, for people; None if it begins at offset 0."""

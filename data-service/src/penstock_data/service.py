@@ -48,7 +48,9 @@ class DataRole:
         reader = DataReader(ports.log, ports.store, settings.query, clock=ports.clock, archive=archive)
         self._http = DataHttp(reader, ports.access, Turns(settings.query), ports.traces)
         rebuilder = Rebuilder(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
-        self._rebuilds = RebuildHttp(rebuilder, ports.access, on_switched=self.applier.look_again)
+        self._rebuilds = RebuildHttp(
+            rebuilder, ports.access, on_switched=self.applier.look_again, is_ahead=lambda: self.applier.ahead
+        )
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """`/v1/data`, `/v1/summaries` and rebuilds."""

@@ -35,6 +35,13 @@ class ApplierSettings(BaseModel, frozen=True):
     retry_s: float = Field(
         default=1.0, description="Pause before another attempt when the store or the log cannot be used.", gt=0, le=60
     )
+    old_catalog_s: float = Field(
+        default=5.0,
+        description="How long a log that answers may show an older catalog than the store was made for, before it is "
+        "taken for one that was restored.",
+        ge=0,
+        le=600,
+    )
     unsafe_position_before_rows: bool = Field(
         default=False,
         description="For tests of the tests only: commits positions before rows and waits between, so that a kill "

@@ -123,6 +123,11 @@ class KafkaLog:
             "adapter": "kafka",
             "bootstrap": self._cluster.bootstrap,
             "prefix": self._names.prefix,
+    async def probe(self) -> None:
+        """See `Log.probe`: the end of the catalog's topic can be asked for, so its leader answers."""
+        self._check_open()
+        await self._cluster.ends([(self._names.catalog, 0)])
+
             "client": f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}",
             "acks": "all",
         }

@@ -69,6 +69,10 @@ class MemoryLog:
         self._size_bytes = 0
         self._closed = False
 
+    async def probe(self) -> None:
+        """See `Log.probe`."""
+        self._check_open()
+
     def failure(self) -> str | None:
         """Always None: there is no disk that could fail."""
         return None

@@ -82,6 +82,12 @@ class PostgresLog:
             raise
         return log
 
+    async def probe(self) -> None:
+        """See `Log.probe`."""
+        if self._failure is not None:
+            raise LogUnavailable(self._failure)
+        await self._run(postgres_reader.answer)
+
     def failure(self) -> str | None:
         """Only what cannot heal: the database is another one, or of an earlier time, than the one that was opened."""
         return self._failure

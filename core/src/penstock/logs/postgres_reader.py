@@ -9,7 +9,7 @@ from penstock.logs.postgres_schema import Connection
 from penstock.model.batch import Batch, Encoding, RejectedEvent
 from penstock.ports.log import Head, RejectedFilter
 
-__all__ = ["beat", "list_rejected", "load_heads", "read_batches", "read_head", "read_ids", "read_ids_after"]
+__all__ = ["answer", "beat", "list_rejected", "load_heads", "read_batches", "read_head", "read_ids", "read_ids_after"]
 
 StreamPartition = tuple[str, int]
 
@@ -30,6 +30,11 @@ _IDS_AFTER = (
     "AND i.epoch = %s AND i.writer <> %s WHERE m.stream = %s ORDER BY i.mark"
 )
 _COLUMNS = 'id, at_ms, stream, app, statement, code, detail, raw, partition, "offset", replayed_at_ms'
+
+
+async def answer(connection: Connection) -> None:
+    """Have the server say something."""
+    await connection.execute("SELECT 1")
 
 
 async def load_heads(connection: Connection) -> dict[StreamPartition, Head]:

@@ -29,7 +29,7 @@ from penstock.logs.sqlite_appends import append_sources, read_batches, read_head
 from penstock.logs.sqlite_books import load_catalog, load_heads
 from penstock.logs.sqlite_housekeeping import Housekeeping, role_of
 from penstock.logs.sqlite_reader import ForeignFile, ForeignNews, Readers
-from penstock.logs.sqlite_schema import RoleLock, file_of, open_writer
+from penstock.logs.sqlite_schema import RoleLock, file_of, meta, open_writer
 from penstock.logs.sqlite_writer import Effects, Writer
 from penstock.logs.tail import TailCache
 from penstock.logs.ticks import CATALOG, Ticks
@@ -87,6 +87,14 @@ class SqliteLog:
             await log.close()
             raise
         return log
+
+    async def probe(self) -> None:
+        """See `Log.probe`: both files can be read, or have not been made by their owners yet."""
+        self._check_open()
+        if self.failure():
+            raise LogUnavailable(str(self.failure()))
+        for role in sorted(ROLES):
+            await self._readers.run(role, bind(meta, name="commits"), absent=None)
 
     def failure(self) -> str | None:
         """Why the log has stopped acknowledging for good (the process must exit); None while it works."""

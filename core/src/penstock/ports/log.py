@@ -247,6 +247,14 @@ class Log(Protocol):
         """
         ...
 
+    async def probe(self) -> None:
+        """Ask the place where the log lives whether it answers this process. Cheap; writes nothing.
+
+        LogUnavailable, with the place and the reason, if it does not. How long that may take is for the caller to
+        bound: the call may be cancelled.
+        """
+        ...
+
     def failure(self) -> str | None:
         """Why this log can never be written again by this process (a sync that failed), or None. The process ends."""
         ...

@@ -78,8 +78,13 @@ class Store(ArchiveCatalogue, Protocol):
     Errors: Fenced (positions moved), `store_unavailable` (disk, locks), `unknown_relation`, `query_timeout`.
     """
 
-    async def prepare(self, specs: Sequence[StreamSpec]) -> None:
-        """Create the tables of these relations; recreate those whose columns or keys changed; drop the others."""
+    async def prepare(self, specs: Sequence[StreamSpec], version: int, *, older: bool = False) -> None:
+        """Create the tables of these relations; recreate those whose columns or keys changed; drop the others.
+
+        `version` is that of the log's catalog that the specs are from. The store keeps it: Fenced, and nothing is
+        changed, if another process has prepared a newer one. `older`: also go back, to the catalog of a log that was
+        restored; only who was asked to (a rebuild) says so.
+        """
         ...
 
     async def relations(self) -> Mapping[str, StreamSpec]:

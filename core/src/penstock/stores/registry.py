@@ -8,9 +8,10 @@ from itertools import groupby
 import msgspec
 import sqlalchemy as sa
 
+from penstock.errors import Fenced
 from penstock.model.stream import StreamSpec
 from penstock.ports.store import Applied
-from penstock.stores.tables import APPLIED, RELATION, structure, table_of
+from penstock.stores.tables import APPLIED, PREPARED, RELATION, structure, table_of
 from penstock.stores.views import drop_view, replace_views
 
 __all__ = ["prepare_relations", "read_applied", "read_applied_all", "read_relations"]
@@ -48,8 +49,11 @@ def _applied(connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[s
     return found
 
 
-def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) -> dict[str, StreamSpec]:
+def prepare_relations(
+    connection: sa.Connection, specs: Sequence[StreamSpec], version: int, *, older: bool
+) -> dict[str, StreamSpec]:
     """Make tables and views follow the specs, within the caller's transaction. Returns the relations now prepared."""
+    _move_version(connection, version, older=older)
     wanted = {spec.name: spec for spec in specs}
     known = read_relations(connection)
     for name, old in known.items():
@@ -72,3 +76,16 @@ def prepare_relations(connection: sa.Connection, specs: Sequence[StreamSpec]) ->
         connection.execute(sa.insert(RELATION).values(relation=name, spec=text))
     replace_views(connection, wanted.values())
     return wanted
+
+
+def _move_version(connection: sa.Connection, version: int, *, older: bool) -> None:
+    known = connection.execute(sa.select(PREPARED.c.catalog_version)).scalar()
+    if known is None:
+        connection.execute(sa.insert(PREPARED).values(one=1, catalog_version=version))
+    elif version < known and not older:
+        raise Fenced(
+            f"the store's tables are those of version {known} of the catalog, this process knows version {version}: "
+            "it must read the catalog again"
+        )
+    elif version != known:
+        connection.execute(sa.update(PREPARED).values(catalog_version=version))

@@ -46,12 +46,12 @@ class SqlStore(ArchiveTables, RebuildTables):
         if writable:
             self._write_thread.submit(self._open).result()
 
-    async def prepare(self, specs: Sequence[StreamSpec]) -> None:
+    async def prepare(self, specs: Sequence[StreamSpec], version: int, *, older: bool = False) -> None:
         """Create the tables of these relations; recreate those whose columns or keys changed; drop the others."""
 
         def write(connection: sa.Connection) -> Mapping[str, StreamSpec]:
             self._database.lock_format(connection)
-            return prepare_relations(connection, specs)
+            return prepare_relations(connection, specs, version, older=older)
 
         self._relations = await self._write("preparing tables", write)
 

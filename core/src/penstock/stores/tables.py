@@ -27,7 +27,7 @@ from penstock.model.stream import Relation, StreamSpec
 from penstock.model.types import DataType, Kind
 
 __all__ = ["APPLIED", "EPOCH", "ESCAPE", "ESCAPED_ESCAPE", "ESCAPED_NUL", "NUL", "OFFSET", "PARTITION", "PENDING",
-           "RELATION", "SYSTEM", "ExactDecimal", "ExactText", "column_type", "decimal_text", "is_early",
+           "PREPARED", "RELATION", "SYSTEM", "ExactDecimal", "ExactText", "column_type", "decimal_text", "is_early",
            "read_decimal_text", "stored_name", "structure", "table_of"]  # fmt: skip
 
 #: Columns of our own. No stored name of a user's column begins with an underscore.
@@ -51,6 +51,14 @@ RELATION = sa.Table(
     SYSTEM,
     sa.Column("relation", sa.Text, primary_key=True),
     sa.Column("spec", sa.Text, nullable=False),
+)
+
+#: The version of the log's catalog that the relations were prepared for: one row, none before the first time.
+PREPARED = sa.Table(
+    "penstock_prepared",
+    SYSTEM,
+    sa.Column("one", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("catalog_version", sa.BigInteger, nullable=False),
 )
 
 #: How far each partition of a relation has been applied.

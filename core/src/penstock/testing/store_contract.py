@@ -114,7 +114,7 @@ class StoreContract:
         """A store with these relations prepared; closed at the end."""
         store = self.open_store()
         try:
-            await store.prepare(specs)
+            await store.prepare(specs, 1)
             yield store
         finally:
             await store.close()
@@ -221,12 +221,32 @@ class StoreContract:
         async with self.opened(old, kept) as store:
             frame = changes_frame(old, [("a", 1, Op.INSERT)])
             await store.apply([_change(old, frame), _change(kept, frame)])
-            await store.prepare([wider, kept])
+            await store.prepare([wider, kept], 1)
             assert await store.applied("totals") is None
             assert await _rows(store, kept) == [("a", 1)]
-            await store.prepare([kept])
+            await store.prepare([kept], 1)
             with refused("unknown_relation"):
                 await store.snapshot("totals")
+
+    async def test_who_knows_an_older_catalog_changes_nothing_unless_it_says_so(self) -> None:
+        old, new = table_spec(), table_spec("newer")
+        async with self.opened(old) as store:
+            others = self.other_writers()
+            try:
+                await store.prepare([old, new], 5)
+                await store.apply([_change(new, changes_frame(new, [("a", 1, Op.INSERT)]))])
+                for late in [store, *others]:
+                    with refused("fenced"):
+                        await late.prepare([old], 4)
+                    assert await _rows(late, new) == [("a", 1)]
+                await store.prepare([old, new], 5)
+                await store.prepare([old], 4, older=True)
+                assert sorted(await store.relations()) == ["totals"]
+                await store.prepare([old, new], 5)
+                assert await store.applied("newer") is None
+            finally:
+                for other in others:
+                    await other.close()
 
     async def test_a_snapshot_says_which_rows_are_pending(self) -> None:
         spec = table_spec(emit="early")
@@ -263,7 +283,7 @@ class StoreContract:
             assert found["lots"] == await store.applied("lots")
             assert (found["lots"].epoch, dict(found["lots"].next)) == (3, {0: 2, 2: 2})
             assert found["totals"] == await store.applied("totals")
-            await store.prepare([stream])
+            await store.prepare([stream], 1)
             assert sorted(await store.applied_all()) == ["lots"]
 
     async def test_text_is_kept_whole_whatever_characters_it_has(self) -> None:
@@ -327,7 +347,7 @@ class StoreContract:
             others = [first, *self.other_writers()]
             try:
                 for store in others[1:]:
-                    await store.prepare([spec])
+                    await store.prepare([spec], 1)
 
                 async def follow(store: Store) -> int:
                     fenced = 0
@@ -362,7 +382,7 @@ class StoreContract:
             try:
                 assert await _rows(reader, spec) == [("a", 1)]
                 with refused("store_unavailable"):
-                    await reader.prepare([])
+                    await reader.prepare([], 1)
             finally:
                 await reader.close()
 
