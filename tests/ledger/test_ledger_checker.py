@@ -328,10 +328,13 @@ def test_a_ledger_of_nothing_is_unknown_and_never_a_pass():
 
 def test_a_long_run_writes_down_what_it_found_and_bounds_nothing_when_it_failed(world: World):
     moment = dt.datetime(2026, 11, 21, 10, 30, tzinfo=dt.UTC)
-    passed = section(judge(world.records, check(world.exits()), GOAL), moment, "sqlite")
+    verdict = judge(world.records, check(world.exits()), GOAL)
+    assert "too few kills" in section(verdict, moment, "sqlite")
+    verdict.figures["kills"] = 300
+    passed = section(verdict, moment, "sqlite")
     assert "## 2026-11-21 10:30 UTC, sqlite: pass\n" in passed
     assert "lost 0" in passed
-    assert "below 3/1 " in passed
+    assert "below 3/300 " in passed
     notice_a_gap(world)
     failed = section(judge(world.records, check(world.exits()), GOAL), moment, "sqlite")
     assert "sqlite: fail (gap 1)\n" in failed
