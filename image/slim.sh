@@ -9,9 +9,8 @@ rm -rf numpy/f2py numpy/_core/include numpy/_core/lib
 # Not the libraries in *.libs: they were patched when their wheel was made, and stripping can break such files.
 find . -type f -name '*.so' -not -path './*.libs/*' -exec strip --strip-unneeded {} +
 "$1"/bin/python -c '
-import aiohttp, aiokafka, apsw, confluent_kafka, cryptography, msgspec, numpy, opentelemetry.sdk.trace, polars, psycopg
+import aiohttp, apsw, confluent_kafka, cryptography, msgspec, numpy, opentelemetry.sdk.trace, polars, psycopg
 import pydantic, sqlalchemy, sqlglot, uvloop, xxhash, zstandard
-from aiokafka.record._crecords import memory_records
 from opentelemetry.exporter.otlp.proto.http import trace_exporter
 polars.DataFrame({"a": [1, 2]}).group_by("a").len()
 '
