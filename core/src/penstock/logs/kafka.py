@@ -113,6 +113,11 @@ class KafkaLog:
         await log._tail.reach(part, await log._streams.settled_end(part))
         return log
 
+    async def probe(self) -> None:
+        """See `Log.probe`: the end of the catalog's topic can be asked for, so its leader answers."""
+        self._check_open()
+        await self._cluster.ends([(self._names.catalog, 0)])
+
     def failure(self) -> str | None:
         """See `Log.failure`: another ingest gateway has taken over."""
         return self._appends.failure
@@ -123,11 +128,6 @@ class KafkaLog:
             "adapter": "kafka",
             "bootstrap": self._cluster.bootstrap,
             "prefix": self._names.prefix,
-    async def probe(self) -> None:
-        """See `Log.probe`: the end of the catalog's topic can be asked for, so its leader answers."""
-        self._check_open()
-        await self._cluster.ends([(self._names.catalog, 0)])
-
             "client": f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}",
             "acks": "all",
         }
