@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench soak docs golden clean
+.PHONY: help setup up test test-compose check format bench bench-kafka soak docs golden clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ golden: $(STAMP) ## write the plan goldens again; read the diff
 
 bench: $(STAMP) ## measure section by section, with the spread of a run against itself
 	$(BIN)/python -m loadtests.bench
+
+bench-kafka: $(STAMP) ## a full topic to store and sockets over a real broker, and each part's share
+	$(BIN)/python -m loadtests.kafka_bench
 
 ARRANGEMENT ?= sqlite
 EVENTS ?= 1000000

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtests import sections
+from loadtests import sections, whole_rows
 from loadtests.machine import describe_machine, measure_fsync
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
@@ -29,16 +29,18 @@ SECTIONS: dict[str, Callable[[sections.Bench], Sequence[sections.Figure]]] = {
     "latency": sections.post_to_socket,
     "start": sections.start_and_memory,
     "whole": sections.whole_system,
+    "arrangements": whole_rows.arrangements,
 }
+ONLY_IF_NAMED = {"arrangements"}  # starts a database and a broker
 
 
 def main() -> int:
     """Run the sections asked for and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all")
+    parser.add_argument("section", nargs="*", choices=[*SECTIONS, []], help="default: all but arrangements")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--whole-minutes", type=float, default=1.0)
+    parser.add_argument("--whole-minutes", type=float, default=1.0, help="of the whole system, of each arrangement")
     chosen = parser.parse_args()
     figures: list[sections.Figure] = []
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
@@ -46,7 +48,7 @@ def main() -> int:
         fsync = measure_fsync(bench.folder)
         print(f"machine: {json.dumps(describe_machine())}")
         print(f"fsync of 4 KiB: p50 {fsync.p50_ms} ms, p99 {fsync.p99_ms} ms")
-        for name in chosen.section or SECTIONS:
+        for name in chosen.section or [name for name in SECTIONS if name not in ONLY_IF_NAMED]:
             found = SECTIONS[name](bench)
             for figure in found:
                 print(row(figure), flush=True)

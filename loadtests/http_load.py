@@ -42,12 +42,23 @@ class Poster(asyncio.Protocol):
     def __init__(self, job: dict[str, Any], number: int, figures: Figures, done: asyncio.Future[None]) -> None:
         self.job, self.number, self.figures, self.done = job, number, figures, done
         self.sent = 0
+        self.next_at = 0.0
         self.buffer = b""
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # uvloop has transports of its own
+        self.next_at = time.perf_counter()
         self.send()
+
+    def send_in_turn(self) -> None:
+        """At once, or at the job's `requests_per_s`; what is late is not made up for."""
+        if rate := self.job.get("requests_per_s"):
+            now = time.perf_counter()
+            self.next_at = max(self.next_at + self.job["connections"] / rate, now)
+            asyncio.get_running_loop().call_later(self.next_at - now, self.send)
+        else:
+            self.send()
 
     def send(self) -> None:
         now = time.perf_counter()
@@ -73,7 +84,7 @@ class Poster(asyncio.Protocol):
         self.figures.requests += 1
         self.figures.errors += not head.startswith((b"http/1.1 200", b"http/1.1 202"))
         self.buffer = b""
-        self.send()
+        self.send_in_turn()
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():

@@ -12,11 +12,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from loadtests.machine import pinned
 
-__all__ = ["Subscribers", "System", "post_load", "running"]
+__all__ = ["Door", "Subscribers", "System", "post_load", "running"]
 
 PROGRAM = Path(sys.executable).with_name("penstock")
 SERVER_LOG = "server.log"
@@ -119,10 +119,20 @@ def post_load(job: dict[str, Any], *, core: int | None) -> dict[str, Any]:
     return figures
 
 
+class Door(Protocol):
+    """Where events go in and out."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def token(self) -> str: ...
+
+
 class Subscribers:
     """A crowd of sockets in a process of its own."""
 
-    def __init__(self, system: System, topic: str, sockets: int, *, core: int | None) -> None:
+    def __init__(self, system: Door, topic: str, sockets: int, *, core: int | None) -> None:
         self._process = subprocess.Popen(
             [*pinned(core), sys.executable, str(HERE / "socket_load.py")],
             stdin=subprocess.PIPE,
