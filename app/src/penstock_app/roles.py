@@ -20,7 +20,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.access import Access
 from penstock.http.followed_issuer import FollowedIssuer
-from penstock.logs.open import open_log
+from penstock.logs.open import inlet_of, open_log
 from penstock.observe.lag import Consumer, LagGauges, LagMeter
 from penstock.observe.traces import open_traces
 from penstock.ports.clock import Clock
@@ -108,7 +108,7 @@ async def open_roles(
     followed = followed_issuer(settings, named, clock=clock)
     authority = await _authority(settings, named, public_url=public_url, clock=clock, followed=followed, stack=stack)
     access = authority.access if authority else remote_access(settings, followed, public_url=public_url, clock=clock)
-    ports = Ports(log=log, store=store, clock=clock, access=access, traces=traces)
+    ports = Ports(log=log, store=store, clock=clock, access=access, traces=traces, inlet=inlet_of(log))
     wiring = _Wiring(settings, named, ports, authority, stack)
     for role in ROLES:
         if role in named:

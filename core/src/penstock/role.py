@@ -12,6 +12,7 @@ from aiohttp import web
 from penstock.http.access import Access
 from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
+from penstock.ports.inlet import Inlet
 from penstock.ports.log import Log
 from penstock.ports.store import Store
 
@@ -27,6 +28,7 @@ class Ports:
     clock: Clock
     access: Access
     traces: Traces = field(default_factory=Traces)
+    inlet: Inlet | None = None  # where the log has one
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,15 @@ def admit(
         batches = _selected(reading.blocks, spec, fresh=fresh)
     rejected = [
         RejectedEvent(
-            "", now_ms, spec.name, spec.app, None, refusal.code, refusal.detail, refusal.raw[:RAW_MAX_BYTES]
+            "",
+            now_ms,
+            spec.name,
+            spec.app,
+            None,
+            refusal.code,
+            refusal.detail,
+            refusal.raw[:RAW_MAX_BYTES],
+            refusal.place,
         )
         for refusal in reading.refusals
     ]

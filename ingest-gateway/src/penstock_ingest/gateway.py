@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-import structlog
-
-from penstock.errors import LogUnavailable, Outrun, PenstockError
+from penstock.errors import PenstockError
 from penstock.model.batch import Encoding, NewBatch, RejectedEvent
-from penstock.model.position import Position
 from penstock.role import Ports
-from penstock_ingest import metrics
-from penstock_ingest.admit import Admission, admit, read, read_together
+from penstock_ingest.admit import admit, read_together
 from penstock_ingest.body import Form, lines_of
-from penstock_ingest.dedupe import Claim
 from penstock_ingest.gather import Gatherer
-from penstock_ingest.reading import Reading
+from penstock_ingest.handover import Handover
 from penstock_ingest.settings import IngestSettings
+from penstock_ingest.standing import Standing
+from penstock_ingest.storing import Storing, count
 from penstock_ingest.streams import OpenStream, Streams
 
 __all__ = ["Accepted", "Gateway"]
-
-_logger = structlog.get_logger("penstock.ingest")
-
-#: An admission, the positions after its batches, and `Claim.fresh` (None: all events are).
-Stored = tuple[Admission, list[Position], Sequence[bool] | None]
-#: Attempts after which the pause before the next has its full length.
-_PAUSES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +53,15 @@ class Gateway:
         self.streams = Streams(ports.log, ports.clock, settings.dedupe)
         self._log = ports.log
         self._clock = ports.clock
-        self._draw = draw
+        self.storing = Storing(settings, ports, streams=self.streams, draw=draw)
+        #: Where the log has an inlet: whether this gateway is the one that admits, and what the others do.
+        self.standing = Standing.among(settings.inlet, ports)
+        self.handover = None if self.standing is None else Handover(self.standing)
         self._gatherers: dict[str, Gatherer[Accepted]] = {}
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="penstock-admit")
 
     def close(self) -> None:
         """Release the thread; nothing may be in flight."""
-        self._threads.shutdown(wait=False)
+        self.storing.close()
 
     async def learn_always(self) -> None:
         """Where several gateways share the log: learn the others' ids now and then. Until cancelled."""
@@ -82,8 +72,11 @@ class Gateway:
     async def accept(self, name: str, body: bytes, form: Form, *, trace: str = "") -> Accepted:
         """Append the good events of a body and keep the rejected ones. Errors: see `admit.read`, `Log.append`.
 
-        `trace`: the `Batch.trace` under which they travel on.
+        `trace`: the `Batch.trace` under which they travel on. Where another gateway admits, they are handed over to
+        it: `accepted` counts what it has durably, duplicates are settled there, and there are no positions yet.
         """
+        if self.handover is not None and not await self.handover.is_direct(name):
+            return await self._hand_over(name, body, form, trace=trace)
         if form is Form.OBJECT and len(body) <= self.settings.gather_event_max_bytes:
             gatherer = self._gatherers.get(name)
             if gatherer is None:
@@ -102,6 +95,9 @@ class Gateway:
                 "time_out_of_range",
                 f"a stream cannot be complete so far ahead; at most {spec.max_ahead_s:g} s from now",
             )
+        if self.handover is not None and not await self.handover.is_direct(name):
+            await self.handover.complete(name, through_ms)
+            return []
         marks = [
             NewBatch(name, partition, Encoding.NDJSON_ZSTD, b"", 0, watermark_ms=through_ms)
             for partition in range(spec.partitions)
@@ -122,11 +118,14 @@ class Gateway:
             raise PenstockError("conflict", f"{event.id} has been replayed already")
         stream = await self.streams.get(event.stream)
         now_ms = self._clock.now_ms()
-        reading = await self._read(stream, raw, Form.OBJECT, now_ms=now_ms)
+        reading = await self.storing.read(stream, raw, Form.OBJECT, now_ms=now_ms)
         if reading.refusals:
             refused = admit(reading, stream.spec, fresh=None, now_ms=now_ms, errors_max=self.settings.errors_max)
             return Accepted(0, 0, len(reading.refusals), refused.errors, []).as_json()
-        admission, positions, _ = await self._store(stream, reading, now_ms=now_ms, replayed=[event.id])
+        if self.handover is not None and not await self.handover.is_direct(event.stream):
+            await self.handover.replay(event.stream, reading, event.id)
+            return Accepted(reading.count, 0, 0, [], []).as_json()
+        admission, positions, _ = await self.storing.store(stream, reading, now_ms=now_ms, replayed=[event.id])
         stream.accepted.inc(admission.accepted)
         stream.duplicate.inc(admission.duplicate)
         return Accepted(admission.accepted, admission.duplicate, 0, [], stream.cursors(positions)).as_json()
@@ -164,8 +163,8 @@ class Gateway:
             ]
             return await asyncio.gather(*alone, return_exceptions=True)
         trace = next(filter(None, traces), "")
-        admission, positions, fresh = await self._store(stream, reading, now_ms=now_ms, trace=trace)
-        _count(stream, reading, admission, body_bytes=sum(map(len, texts)))
+        admission, positions, fresh = await self.storing.store(stream, reading, now_ms=now_ms, trace=trace)
+        count(stream, reading, admission, body_bytes=sum(map(len, texts)))
         duplicate = Accepted(0, 1, 0, [], [])
         cursors = iter(stream.cursors_within(positions[-1], admission.accepted) if positions else ())
         return [
@@ -173,122 +172,22 @@ class Gateway:
             for is_fresh in fresh or [True] * len(texts)
         ]
 
+    async def _hand_over(self, name: str, body: bytes, form: Form, *, trace: str) -> Accepted:
+        assert self.handover is not None
+        stream = await self.streams.get(name)
+        now_ms = self._clock.now_ms()
+        reading = await self.storing.read(stream, body, form, now_ms=now_ms)
+        await self.handover.leave(name, reading, trace=trace)
+        stream.handed_over.inc(reading.count)
+        refused = admit(reading, stream.spec, fresh=None, now_ms=now_ms, errors_max=self.settings.errors_max)
+        return Accepted(reading.count, 0, len(reading.refusals), refused.errors, [], trace)
+
     async def _accept_alone(self, stream: OpenStream, body: bytes, form: Form, *, trace: str = "") -> Accepted:
         now_ms = self._clock.now_ms()
-        reading = await self._read(stream, body, form, now_ms=now_ms)
-        admission, positions, _ = await self._store(stream, reading, now_ms=now_ms, trace=trace)
-        _count(stream, reading, admission, body_bytes=len(body))
+        reading = await self.storing.read(stream, body, form, now_ms=now_ms)
+        admission, positions, _ = await self.storing.store(stream, reading, now_ms=now_ms, trace=trace)
+        count(stream, reading, admission, body_bytes=len(body))
         rejected = len(reading.refusals)
         return Accepted(
             admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions), trace
         )
-
-    async def _read(self, stream: OpenStream, body: bytes, form: Form, *, now_ms: int) -> Reading:
-        if len(body) < self.settings.thread_min_bytes:
-            return read(body, form, stream.record, now_ms=now_ms, limits=self.settings)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._threads, lambda: read(body, form, stream.record, now_ms=now_ms, limits=self.settings)
-        )
-
-    async def _store(
-        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str] = (), trace: str = ""
-    ) -> Stored:
-        """Claim, admit and append; again with what other gateways have appended, where one of them was faster.
-
-        `outrun` once `dedupe.outrun_attempts_max` attempts were in vain.
-        """
-        if not stream.record.dedupe:
-            admission = await self._admit(stream, reading, None, now_ms=now_ms, trace=trace)
-            return admission, await self._append(admission, replayed, known=None), None
-        limits = self.settings.dedupe
-        for attempt in range(1, limits.outrun_attempts_max):
-            try:
-                return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed, trace=trace)
-            except Outrun:
-                metrics.OUTRUN_APPENDS.labels(stream.spec.name).inc()
-                await self._clock.sleep(
-                    self._draw() * min(attempt, _PAUSES_MAX) / _PAUSES_MAX * limits.outrun_pause_s
-                )
-                await self.streams.learn(stream)
-        return await self._store_claimed(stream, reading, now_ms=now_ms, replayed=replayed, trace=trace)
-
-    async def _store_claimed(
-        self, stream: OpenStream, reading: Reading, *, now_ms: int, replayed: Sequence[str], trace: str
-    ) -> Stored:
-        """One attempt; the claim is settled whatever happens."""
-        claim, mark = await self._claim(stream, reading, now_ms=now_ms)
-        is_confirmed = False
-        is_unsure = True
-        try:
-            admission = await self._admit(stream, reading, claim.fresh, now_ms=now_ms, trace=trace)
-            known = None if mark is None else {stream.spec.name: mark}
-            positions = await self._append(admission, replayed, known=known)
-            is_confirmed = True
-        except PenstockError as error:
-            is_unsure = isinstance(error, LogUnavailable)  # any other says that nothing was written
-            raise
-        finally:
-            if is_confirmed:
-                stream.index.confirm(claim, now_ms)
-            else:  # also when cancelled
-                stream.unsure |= is_unsure
-                stream.index.give_up(claim)
-        return admission, positions, claim.fresh
-
-    async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> tuple[Claim, int | None]:
-        """Ids of this request, and the mark up to which those of other gateways were known when it claimed them.
-
-        Waits while one of them is in a request whose append is not durable yet.
-        """
-        ids = reading.ids
-        while True:
-            while stream.unsure:  # another request's append ended without a known outcome: ask the log first
-                await self.streams.get(stream.spec.name)
-            outcome = stream.index.claim(ids, now_ms)
-            if isinstance(outcome, Claim):
-                return outcome, stream.mark
-            settled = asyncio.Event()
-            outcome[0].on_settled(settled.set)
-            await settled.wait()
-
-    async def _admit(
-        self, stream: OpenStream, reading: Reading, fresh: Sequence[bool] | None, *, now_ms: int, trace: str
-    ) -> Admission:
-        admitting = partial(
-            admit, reading, stream.spec, fresh=fresh, now_ms=now_ms, errors_max=self.settings.errors_max
-        )
-        if reading.size_bytes < self.settings.thread_min_bytes:
-            admission = admitting()
-        else:
-            admission = await asyncio.get_running_loop().run_in_executor(self._threads, admitting)
-        if not trace:
-            return admission
-        return replace(admission, batches=[replace(batch, trace=trace) for batch in admission.batches])
-
-    async def _append(
-        self, admission: Admission, replayed: Sequence[str], *, known: Mapping[str, int] | None
-    ) -> list[Position]:
-        if not (admission.batches or admission.rejected or replayed):
-            return []
-        started_s = self._clock.monotonic_s()
-        if known is None:
-            positions = await self._log.append(admission.batches, admission.rejected, replayed)
-        else:
-            positions = await self._log.append(admission.batches, admission.rejected, replayed, known=known)
-        metrics.APPEND_SECONDS.observe(self._clock.monotonic_s() - started_s)
-        metrics.APPEND_EVENTS.observe(admission.accepted)
-        return positions
-
-
-def _count(stream: OpenStream, reading: Reading, admission: Admission, *, body_bytes: int) -> None:
-    stream.accepted.inc(admission.accepted)
-    stream.body_bytes.inc(body_bytes)
-    if admission.duplicate:
-        stream.duplicate.inc(admission.duplicate)
-    if reading.refusals:
-        stream.rejected.inc(len(reading.refusals))
-        for code, count in Counter(refusal.code for refusal in reading.refusals).items():
-            metrics.REJECTED_EVENTS.labels(stream.spec.name, code).inc(count)
-    if reading.unknown_fields:
-        metrics.UNKNOWN_FIELD_REQUESTS.labels(stream.spec.name).inc()

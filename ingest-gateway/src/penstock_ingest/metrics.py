@@ -5,7 +5,8 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APPEND_EVENTS", "APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS",
-           "IN_FLIGHT_BYTES", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS",
+           "INLET_LAG_EVENTS", "INLET_LAG_SECONDS", "INLET_RECORDS",
+           "IN_FLIGHT_BYTES", "IS_ADMITTER", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS",
            "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
 
 EVENTS = Counter("penstock_ingest_events_total", "Events by outcome.", ["stream", "outcome"])
@@ -43,3 +44,16 @@ DEDUPE_WINDOW_SECONDS = Gauge(
     "How far back a repetition is recognised; less than the setting once dedupe.max_ids was reached.",
     ["stream"],
 )
+INLET_RECORDS = Counter(
+    "penstock_ingest_inlet_records_total", "Records taken from the inlet and dealt with, by outcome.",
+    ["stream", "outcome"],
+)  # fmt: skip
+INLET_LAG_EVENTS = Gauge(
+    "penstock_ingest_inlet_lag_events", "Offsets of the inlet that wait for admission; at the admitter.", ["stream"]
+)
+INLET_LAG_SECONDS = Gauge(
+    "penstock_ingest_inlet_lag_seconds",
+    "Age of the newest record admitted while others wait, else 0; at the admitter.",
+    ["stream"],
+)
+IS_ADMITTER = Gauge("penstock_ingest_is_admitter", "1 where this gateway takes the inlet and appends.")

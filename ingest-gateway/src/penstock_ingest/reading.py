@@ -33,13 +33,17 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An event that is not accepted: its index in the request, its `id` if it has one, why, and its bytes."""
+    """An event that is not accepted: its index in the request, its `id` if it has one, why, and its bytes.
+
+    `place`: partition and offset in the inlet, for what came from there.
+    """
 
     index: int
     id: str | None
     code: str
     detail: str
     raw: bytes
+    place: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from penstock.model.batch import RejectedEvent
 from penstock.role import Check, Ports
 from penstock_ingest.gateway import Gateway
 from penstock_ingest.http import IngestHttp
+from penstock_ingest.inlet_pump import InletPump
 from penstock_ingest.settings import IngestSettings
 
 __all__ = ["IngestRole", "build"]
@@ -32,6 +33,11 @@ class IngestRole:
         self._gateway = Gateway(settings, ports)
         self._http = IngestHttp(self._gateway, log=ports.log, access=ports.access, traces=ports.traces)
         self._is_open = False
+        inlet = ports.inlet
+        self._pump = (
+            None if inlet is None
+            else InletPump(self._gateway.storing, log=ports.log, inlet=inlet, clock=ports.clock)
+        )  # fmt: skip
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """See `IngestHttp.routes`."""
@@ -52,16 +58,25 @@ class IngestRole:
         _logger.info("ingest started")
         stopped = asyncio.ensure_future(stop.wait())
         learning = asyncio.ensure_future(self._gateway.learn_always())
+        standing, pump = self._gateway.standing, self._pump
+        work = [asyncio.ensure_future(each.run()) for each in (pump, standing) if each is not None]
         try:
             while not stopped.done():
                 self._gateway.streams.report()
-                await asyncio.wait({stopped}, timeout=_REPORT_S)
+                if pump is not None:
+                    await pump.measure()
+                done, _ = await asyncio.wait({stopped, *work}, timeout=_REPORT_S)
+                for ended in done - {stopped}:
+                    ended.result()  # raises what ended it
         finally:
             stopped.cancel()
             learning.cancel()
             self._http.draining = True
             while self._http.requests:
                 await self._ports.clock.sleep(_DRAIN_POLL_S)
+            for each in work:  # the pump first: who takes over begins where it ended
+                each.cancel()
+                await asyncio.gather(each, return_exceptions=True)
             self._gateway.close()
         _logger.info("ingest stopped")
 
@@ -69,6 +84,9 @@ class IngestRole:
         """Ready once the dedupe indexes are filled."""
         if self._http.draining:
             return [Check("ingest", False, "stopping")]
+        standing = self._gateway.standing
+        if self._is_open and standing is not None and not standing.is_known:
+            return [Check("ingest", False, "looking who else admits events")]
         return [Check("ingest", self._is_open, "accepting" if self._is_open else "filling the dedupe indexes")]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-__all__ = ["DedupeSettings", "IngestSettings"]
+__all__ = ["DedupeSettings", "IngestSettings", "InletSettings"]
 
 
 class DedupeSettings(BaseModel, frozen=True):
@@ -32,6 +32,24 @@ class DedupeSettings(BaseModel, frozen=True):
     )
     outrun_pause_s: float = Field(
         default=0.005, ge=0, description="Longest pause before such an attempt; it grows with each and is drawn."
+    )
+
+
+class InletSettings(BaseModel, frozen=True):
+    """Events that other producers or other gateways leave in the log's inlet; and who of several gateways admits.
+
+    Bytes fetched ahead: log.kafka.inlet_queue_max_kib.
+    """
+
+    records_max: int = Field(default=2000, ge=1, description="Records admitted in one append.")
+    poll_s: float = Field(default=0.2, gt=0, description="How long to wait for records before looking around.")
+    retry_s: float = Field(default=0.3, gt=0, description="Pause after records could not be admitted.")
+    beat_s: float = Field(default=0.5, gt=0, description="How often a gateway says that it is alive.")
+    ttl_s: float = Field(
+        default=2.0, gt=0, description="Without such a word for this long a gateway is taken for gone by the others."
+    )
+    decide_max_s: float = Field(
+        default=10.0, gt=0, description="How long a request waits at start for who admits; then 503."
     )
 
 
@@ -65,3 +83,4 @@ class IngestSettings(BaseModel, frozen=True):
         default=10_000, ge=1, description="Single events of a stream that wait for an append; beyond it 429."
     )
     dedupe: DedupeSettings = Field(default=DedupeSettings(), description="What counts as a duplicate.")
+    inlet: InletSettings = Field(default=InletSettings(), description="Events from the log's inlet.")

@@ -42,6 +42,7 @@ class OpenStream:
         self.accepted = metrics.EVENTS.labels(spec.name, "accepted")
         self.duplicate = metrics.EVENTS.labels(spec.name, "duplicate")
         self.rejected = metrics.EVENTS.labels(spec.name, "rejected")
+        self.handed_over = metrics.EVENTS.labels(spec.name, "handed_over")
         self.body_bytes = metrics.BODY_BYTES.labels(spec.name)
 
     async def read_heads(self, log: Log) -> None:

@@ -26,6 +26,8 @@ from penstock.logs.kafka_catalog import (
     topics_of,
 )
 from penstock.logs.kafka_client import Cluster, TopicPart
+from penstock.logs.kafka_ids import KafkaIds
+from penstock.logs.kafka_inlet import KafkaInlet
 from penstock.logs.kafka_members import KafkaMembers
 from penstock.logs.kafka_names import Names, parse_url
 from penstock.logs.kafka_producer import Portion, TransactionalWriter
@@ -46,6 +48,7 @@ from penstock.ports.log import (
     AppRecord,
     Capabilities,
     Catalog,
+    Consumed,
     Head,
     RejectedFilter,
     Restored,
@@ -70,7 +73,7 @@ class KafkaLog:
             scope="cluster",
             durable=True,
             retention_holds=False,
-            several_writers=False,
+            several_writers=True,
             commit_interval_s=settings.kafka.commit_interval_s,
         )
         self._ticks = Ticks()
@@ -79,7 +82,13 @@ class KafkaLog:
         self._streams = KafkaStreams(
             cluster, names, tail=self._tail, reader=self._reader, ticks=self._ticks, settings=settings
         )
-        self._appends = Appends(cluster, names, streams=self._streams, clock=clock, settings=settings)
+        streams, reader = self._streams, self._reader
+        self._ids = KafkaIds(cluster, names, streams=streams, reader=reader, settings=settings)
+        self._appends = Appends(
+            cluster, names, streams=streams, reader=reader, ids=self._ids, clock=clock, settings=settings
+        )
+        self.inlet = KafkaInlet(cluster, names, streams=self._streams, settings=settings, append=self._append,
+                                appends=self._appends)  # fmt: skip
         self._tasks = Tasks(cluster, names, streams=self._streams, reader=self._reader, clock=clock)
         self._members = KafkaMembers(cluster, names.members, tail=self._tail, now_s=clock.monotonic_s)
         self._rejected = RejectedFold(settings.kafka.rejected_max_events)
@@ -103,6 +112,7 @@ class KafkaLog:
                 names.rejected: (
                     1, stamped | {"retention.ms": str(round(settings.rejected_retention_s * 1000))},
                 ),
+                names.inlets: (1, {"cleanup.policy": "delete", "retention.ms": "-1"}),
                 names.members: (1, stamped | {"retention.ms": str(_MEMBERS_RETENTION_MS)}),
             }
         )  # fmt: skip
@@ -119,8 +129,8 @@ class KafkaLog:
         await self._cluster.ends([(self._names.catalog, 0)])
 
     def failure(self) -> str | None:
-        """See `Log.failure`: another ingest gateway has taken over."""
-        return self._appends.failure
+        """Always None: what brokers refuse now they may take later."""
+        return None
 
     def describe(self) -> dict[str, object]:
         """See `Log.describe`."""
@@ -140,11 +150,8 @@ class KafkaLog:
         *,
         known: Mapping[str, int] | None = None,
     ) -> list[Position]:
-        """See `Log.append`."""
-        self._check_open()
-        if self._appends.failure is not None:
-            raise LogUnavailable(self._appends.failure)
-        return await self._appends.append(batches, self._with_ids(rejected), replayed)
+        """See `Log.append`: LogUnavailable where another gateway has become the admitter (`ports.inlet`)."""
+        return await self._append(batches, rejected, replayed, known=known, consumed=())
 
     async def read(
         self, stream: str, partition: int, offset: int, max_bytes: int, max_batches: int = 1000
@@ -225,25 +232,12 @@ class KafkaLog:
     async def ids(self, stream: str, since_ms: int) -> list[tuple[int, bytes]]:
         """See `Log.ids`."""
         self._check_open()
-        self._streams.catalog.state.stream(stream)
-        part = (self._names.ids(stream), 0)
-        if part[0] not in await self._cluster.topics():
-            return []
-        epoch = b"%d" % self._streams.catalog.state.epochs[stream]
-        (first,), end = await asyncio.gather(self._cluster.starts([part]), self._streams.settled_end(part))
-        entries: list[tuple[int, bytes]] = []
-        for record in await self._reader.all_of(part, first, end):
-            stamp = dict(record.headers or ())
-            at_ms = int(stamp.get("at_ms") or 0)
-            if stamp.get("epoch") == epoch and at_ms >= since_ms and record.value:
-                entries.append((at_ms, record.value))
-        return _newest(entries, self._settings.ids_read_max_bytes)
+        return await self._ids.since(stream, since_ms)
 
     async def ids_after(self, stream: str, mark: int | None) -> tuple[list[tuple[int, bytes]], int]:
-        """See `Log.ids_after`: a second ingest gateway fences the first, so there are no other writers."""
+        """See `Log.ids_after`."""
         self._check_open()
-        self._streams.catalog.state.stream(stream)
-        return [], 0
+        return await self._appends.ids_after(stream, mark)
 
     async def beat(self, group: str, member: str, ttl_s: float) -> list[str]:
         """See `Log.beat`."""
@@ -254,6 +248,7 @@ class KafkaLog:
         """See `Log.trim`. Events expire by the topics' own retention; here goes the state that nobody needs."""
         self._check_open()
         await self._tasks.trim(self._settings.retention_s)
+        await self._appends.trim()
         return 0
 
     async def close(self) -> None:
@@ -262,12 +257,25 @@ class KafkaLog:
             return
         self._closed = True
         self._ticks.wake_all()
+        await self.inlet.close()
         await self._appends.close()
         await self._tasks.close()
         await self._catalog_writer.close()
         await self._members.close()
         await self._tail.close()
         await self._reader.close()
+
+    async def _append(
+        self,
+        batches: Sequence[NewBatch],
+        rejected: Sequence[RejectedEvent],
+        replayed: Sequence[str],
+        *,
+        known: Mapping[str, int] | None,
+        consumed: Sequence[Consumed],
+    ) -> list[Position]:
+        self._check_open()
+        return await self._appends.append(batches, self._with_ids(rejected), replayed, known=known, consumed=consumed)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -350,12 +358,3 @@ class _CatalogFold:
 
     def lost(self, first: int) -> None:
         """Compaction keeps the newest: nothing to do."""
-
-
-def _newest(entries: list[tuple[int, bytes]], limit_bytes: int) -> list[tuple[int, bytes]]:
-    size_bytes = 0
-    for i in range(len(entries) - 1, -1, -1):
-        size_bytes += len(entries[i][1])
-        if size_bytes > limit_bytes:
-            return entries[i + 1 :]
-    return entries

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from penstock.errors import LogUnavailable, PenstockError
+from penstock.errors import Fenced, LogUnavailable, Outrun, PenstockError
 from penstock.logs.admissible import check_source, raised
 from penstock.logs.kafka_client import Cluster
+from penstock.logs.kafka_ids import KafkaIds
+from penstock.logs.kafka_inlet_positions import InletPositions
 from penstock.logs.kafka_names import Names
 from penstock.logs.kafka_producer import Portion, TransactionalWriter
+from penstock.logs.kafka_reader import RangeReader
 from penstock.logs.kafka_records import Headers, Outgoing, records_of
 from penstock.logs.kafka_rejected import rejected_records
 from penstock.logs.kafka_streams import KafkaStreams
@@ -19,10 +22,12 @@ from penstock.logs.settings import LogSettings
 from penstock.model.batch import NewBatch, RejectedEvent
 from penstock.model.position import Position
 from penstock.ports.clock import Clock
+from penstock.ports.log import Consumed
 
 __all__ = ["Appends", "Marks", "check_sizes"]
 
 _LABEL = "kafka"
+_FENCED = "another ingest gateway appends to this log now; send again"
 _IDS_CONFIG = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 
 StreamPartition = tuple[str, int]
@@ -34,6 +39,10 @@ class Marks:
     def __init__(self, streams: KafkaStreams) -> None:
         self._streams = streams
         self._known: dict[StreamPartition, tuple[int, int | None, int]] = {}  # (epoch, watermark, next)
+
+    def forget(self) -> None:
+        """Somebody else may have written: ask again."""
+        self._known.clear()
 
     async def learn(self, batches: Sequence[NewBatch]) -> None:
         """Ask for what is not known yet of the partitions of these batches."""
@@ -69,6 +78,8 @@ class _Request:
     rejected: Sequence[Outgoing]
     size_bytes: int
     answer: asyncio.Future[list[Position]]
+    known: Mapping[str, int]
+    consumed: Sequence[Consumed]
     portions: list[Portion] = field(default_factory=list)
     more: list[Portion] = field(default_factory=list)
 
@@ -77,7 +88,15 @@ class Appends:
     """The one transactional writer of ingest and the calls that wait for it."""
 
     def __init__(
-        self, cluster: Cluster, names: Names, *, streams: KafkaStreams, clock: Clock, settings: LogSettings
+        self,
+        cluster: Cluster,
+        names: Names,
+        *,
+        streams: KafkaStreams,
+        reader: RangeReader,
+        ids: KafkaIds,
+        clock: Clock,
+        settings: LogSettings,
     ) -> None:
         self._cluster, self._names, self._streams = cluster, names, streams
         self._clock, self._settings = clock, settings
@@ -87,12 +106,58 @@ class Appends:
         self._waiting_bytes = 0
         self._running: asyncio.Task[None] | None = None
         self._id_topics: set[str] = set()
-        self.failure: str | None = None
+        self._ids = ids
+        self._floors: dict[str, int] = {}  # where each stream's ids ended when the writer's name was taken last
+        self._inlets = InletPositions(cluster, names, streams=streams, reader=reader)
+        self.is_fenced = False  # another gateway has the name, or it was let go: only `take_over` takes it
+
+    @property
+    def inlet_positions(self) -> Mapping[StreamPartition, int]:
+        """How far inlets are taken, as this process has read and written it."""
+        return self._inlets.positions
+
+    @property
+    def is_admitter(self) -> bool:
+        """See `Inlet.is_admitter`."""
+        return self._writer.is_open and not self.is_fenced
+
+    async def take_over(self) -> None:
+        """See `Inlet.take_over`."""
+        await self.cease()
+        await self._open()
+        self.is_fenced = False
+
+    async def cease(self) -> None:
+        """See `Inlet.cease`."""
+        self.is_fenced = True
+        while self._running is not None and not self._running.done():
+            await asyncio.wait([self._running])
+        await self._writer.close()
+
+    async def trim(self) -> None:
+        """Delete positions that newer ones have replaced."""
+        if self.is_admitter:
+            await self._inlets.trim()
+
+    async def ids_after(self, stream: str, mark: int | None) -> tuple[list[tuple[int, bytes]], int]:
+        """See `Log.ids_after`: once this process is the only writer, it knows what it writes."""
+        floor = self._floors.get(stream)
+        if mark is not None and floor is not None and mark >= floor and self.is_admitter:
+            return [], mark
+        return await self._ids.after(stream, mark)
 
     async def append(
-        self, batches: Sequence[NewBatch], rejected: Sequence[RejectedEvent], replayed: Sequence[str]
+        self,
+        batches: Sequence[NewBatch],
+        rejected: Sequence[RejectedEvent],
+        replayed: Sequence[str],
+        *,
+        known: Mapping[str, int] | None = None,
+        consumed: Sequence[Consumed] = (),
     ) -> list[Position]:
-        """See `Log.append`."""
+        """See `Log.append` and `Inlet.append`."""
+        if self.is_fenced:
+            raise LogUnavailable(_FENCED)
         for batch in batches:
             check_source(self._streams.catalog.state, batch)
         size_bytes = sum(len(batch.payload) for batch in batches)
@@ -103,7 +168,7 @@ class Appends:
             raise PenstockError("too_many_requests", "more is waiting to be written than may wait", retry_after_s=1.0)
         answer: asyncio.Future[list[Position]] = asyncio.get_running_loop().create_future()
         records = rejected_records(rejected, replayed, self._clock.now_ms())
-        self._waiting.append(_Request(batches, records, size_bytes, answer))
+        self._waiting.append(_Request(batches, records, size_bytes, answer, known or {}, consumed))
         self._waiting_bytes += size_bytes
         if self._running is None or self._running.done():
             self._running = asyncio.get_running_loop().create_task(self._run())
@@ -122,8 +187,8 @@ class Appends:
                 await self._write(group)
             except PenstockError as error:
                 if error.code == "fenced":
-                    self.failure = f"another ingest gateway writes to this log now: {error.detail}"
-                    error = LogUnavailable(self.failure)
+                    self.is_fenced = True
+                    error = LogUnavailable(_FENCED)
                 for request in group:
                     if not request.answer.done():
                         request.answer.set_exception(error)
@@ -144,8 +209,11 @@ class Appends:
         return group
 
     async def _write(self, group: list[_Request]) -> None:
+        if self.is_fenced:
+            raise LogUnavailable(_FENCED)
         if not self._writer.is_open:
-            await self._writer.open()
+            await self._open()
+        group = [request for request in group if await self._knows_enough(request)]
         await self._marks.learn([batch for request in group for batch in request.batches])
         await self._make_id_topics(group)
         now_ms = self._clock.now_ms()
@@ -160,11 +228,52 @@ class Appends:
                 mine.append((epoch, running[key]))
             watermarks.append(mine)
         good = await asyncio.to_thread(self._fill, group, watermarks, now_ms)
+        good, moved = self._compared(good)
         portions = [portion for request in good for portion in (*request.portions, *request.more)]
+        if moved is not None:
+            portions.append(self._inlets.portion(moved))
         if portions:
             with COMMIT_SECONDS.labels(_LABEL).time():
                 await self._writer.write(portions)
+        if moved is not None:
+            self._inlets.moved(moved, portions[-1].offsets[-1])
         self._answer(good, portions)
+
+    async def _open(self) -> None:
+        """Take the name, and read what another writer may have changed."""
+        await self._writer.open()
+        self._marks.forget()
+        self._floors.clear()
+        try:
+            await self._inlets.read()
+        except BaseException:
+            await self._writer.close()
+            raise
+
+    async def _knows_enough(self, request: _Request) -> bool:
+        """False, and the request is answered, if other writers appended ids after those that it knew."""
+        for stream, mark in request.known.items():
+            if stream not in self._floors:
+                self._floors[stream] = await self._ids.end(stream)
+            if mark < self._floors[stream]:
+                _refuse(request.answer, Outrun(stream))
+                return False
+        return True
+
+    def _compared(self, group: list[_Request]) -> tuple[list[_Request], dict[StreamPartition, int] | None]:
+        """The requests whose inlet positions are where they expect them, and the positions after them if any move."""
+        positions = dict(self._inlets.positions)
+        good = []
+        for request in group:
+            stale = next((c for c in request.consumed if positions.get((c.stream, c.partition)) != c.expected), None)
+            if stale is not None:
+                at = positions.get((stale.stream, stale.partition))
+                place = f"{self._names.inlet(stale.stream)}/{stale.partition}"
+                _refuse(request.answer, Fenced(f"{place} was taken up to {at}, not to {stale.expected}"))
+                continue
+            positions.update({(c.stream, c.partition): c.next for c in request.consumed})
+            good.append(request)
+        return good, positions if any(request.consumed for request in good) else None
 
     def _answer(self, good: list[_Request], portions: list[Portion]) -> None:
         for portion in portions:

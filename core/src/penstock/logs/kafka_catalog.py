@@ -16,7 +16,7 @@ from penstock.logs.kafka_client import TopicPart
 from penstock.logs.kafka_names import Names
 from penstock.logs.kafka_records import Record
 from penstock.logs.settings import LogSettings
-from penstock.model.stream import StreamSpec
+from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.log import AppRecord, Catalog
 
 __all__ = ["CATALOG_KEY", "ClusterCatalog", "after_change", "catalog_text", "newest_catalog", "topics_of"]
@@ -103,4 +103,6 @@ def topics_of(
             "message.timestamp.type": "LogAppendTime",
         }
         topics[names.stream(spec.name)] = (spec.partitions, config)
+        if spec.relation is Relation.SOURCE:
+            topics[names.inlet(spec.name)] = (spec.partitions, config)
     return topics

@@ -47,7 +47,7 @@ class Cluster:
         self.settings = settings
         self._admin = AdminClient(self._config())
 
-    def consumer(self, *, fetch_wait_ms: int) -> Consumer:
+    def consumer(self, *, fetch_wait_ms: int, queue_max_kib: int | None = None) -> Consumer:
         """Reads committed records where it is told to, never where it thinks it should; announces ends."""
         return Consumer(
             self._config()
@@ -62,7 +62,7 @@ class Cluster:
                 "fetch.wait.max.ms": fetch_wait_ms,
                 "fetch.error.backoff.ms": 50,
                 "fetch.queue.backoff.ms": 20,
-                "queued.max.messages.kbytes": self.settings.queue_max_kib,
+                "queued.max.messages.kbytes": queue_max_kib or self.settings.queue_max_kib,
                 "check.crcs": True,
             }
         )

@@ -13,6 +13,7 @@ __all__ = ["Names", "parse_url"]
 _LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,200}")  # Kafka allows 249 characters; ours need room for what is put before
 _ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[a-zA-Z0-9._-]+):[0-9]{1,5}")
 _OWN = "penstock."
+_INLET = ".in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,24 @@ class Names:
 
     @property
     def ingest(self) -> str:
-        """Transactional id of the ingest gateway."""
+        """Transactional id of the ingest gateway that appends."""
         return f"{self.prefix}{_OWN}ingest"
 
+    @property
+    def inlets(self) -> str:
+        """Topic of how far the inlets of all sources have been taken."""
+        return f"{self.prefix}{_OWN}inlets"
+
+    def inlet(self, stream: str) -> str:
+        """Topic of what other producers leave for a source."""
+        return self.stream(stream) + _INLET
+
     def stream(self, name: str) -> str:
-        """Topic of a stream's events; `bad_request` if Kafka cannot have a topic of that name."""
+        """Topic of a stream's events; `bad_request` if Kafka can have no such topic, or it is an inlet's."""
+        if name.endswith(_INLET):
+            raise PenstockError(
+                "bad_request", f"stream '{name[:50]}': topics that end with '{_INLET}' are inlets; name it otherwise"
+            )
         return self.prefix + _legal(name, "stream")
 
     def ids(self, stream: str) -> str:

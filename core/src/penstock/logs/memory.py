@@ -90,6 +90,12 @@ class MemoryLog:
         known: Mapping[str, int] | None = None,
     ) -> list[Position]:
         """See `Log.append`."""
+        return self.append_now(batches, rejected, replayed)
+
+    def append_now(
+        self, batches: Sequence[NewBatch], rejected: Sequence[RejectedEvent], replayed: Sequence[str]
+    ) -> list[Position]:
+        """`append` without an `await`, for what must be atomic with it (`logs.memory_inlet`)."""
         self._check_open()
         epochs = [check_source(self._state, batch) for batch in batches]
         size_bytes = sum(len(batch.payload) for batch in batches)

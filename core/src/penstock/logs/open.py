@@ -7,9 +7,10 @@ from pathlib import Path
 from penstock.errors import PenstockError
 from penstock.logs.settings import LogSettings
 from penstock.ports.clock import Clock
+from penstock.ports.inlet import Inlet
 from penstock.ports.log import Log
 
-__all__ = ["open_log"]
+__all__ = ["inlet_of", "open_log"]
 
 
 async def open_log(url: str, *, roles: frozenset[str], clock: Clock, settings: LogSettings | None = None) -> Log:
@@ -48,3 +49,9 @@ async def open_log(url: str, *, roles: frozenset[str], clock: Clock, settings: L
         "bad_request",
         f"'{url}' is no log; use sqlite:///folder, postgresql://user@host/database, kafka://host:port, or memory:",
     )
+
+
+def inlet_of(log: Log) -> Inlet | None:
+    """Where other producers leave events for this log, if it has such a place: only Kafka has."""
+    inlet: Inlet | None = getattr(log, "inlet", None)
+    return inlet

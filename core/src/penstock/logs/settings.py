@@ -87,6 +87,9 @@ class KafkaLogSettings(BaseModel, frozen=True):
     queue_max_kib: int = Field(
         default=32 * 1024, ge=1024, description="records fetched ahead by one reader, and records waiting to be sent"
     )
+    inlet_queue_max_kib: int = Field(
+        default=16 * 1024, ge=1024, description="records of other producers fetched ahead of admission"
+    )
     fetch_wait_ms: int = Field(
         default=20, ge=1, le=500, description="how long brokers hold a fetch back at the end of a topic"
     )
