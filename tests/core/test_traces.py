@@ -9,44 +9,21 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased
+from span_memory import SpanMemory, context
 from trace_collector import TraceCollector
 
 from penstock.errors import PenstockError
 from penstock.observe.logs import add_trace
 from penstock.observe.settings import TracesSettings
-from penstock.observe.trace_export import LinkedOrRatio, TraceExport
+from penstock.observe.trace_export import TraceExport
 from penstock.observe.traces import SpanKind, Traces, current_trace, link_current, open_traces, trace_of, within
 
 SERVER = SpanKind.SERVER
 
 
-def context(trace: int, span: int = 1, *, sampled: bool = True) -> str:
-    return f"00-{trace:032x}-{span:016x}-{sampled:02x}"
-
-
-class Memory:
-    """An export that keeps the spans here."""
-
-    def __init__(self, ratio: float = 0.0) -> None:
-        self._exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=ParentBased(LinkedOrRatio(ratio)), shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-
-    @property
-    def spans(self):
-        return self._exporter.get_finished_spans()
-
-    def close(self) -> None:
-        self.provider.shutdown()
-
-
 @pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory()
+def memory() -> Iterator[SpanMemory]:
+    memory = SpanMemory()
     yield memory
     memory.close()
 
@@ -60,7 +37,7 @@ def test_a_request_is_followed_only_if_its_caller_records_the_trace():
 
 
 def test_with_a_ratio_a_request_without_a_trace_may_begin_one_but_not_against_its_caller():
-    traces = Traces(Memory(1.0), roots=True)
+    traces = Traces(SpanMemory(1.0), roots=True)
     assert traces.of_request({}) == ""
     assert traces.of_request({"traceparent": context(1, sampled=False)}) is None
     span = traces.begin("ingest s", "", kind=SERVER)
@@ -68,13 +45,13 @@ def test_with_a_ratio_a_request_without_a_trace_may_begin_one_but_not_against_it
     span.end()
 
 
-def test_batches_that_nobody_follows_get_no_span(memory: Memory):
+def test_batches_that_nobody_follows_get_no_span(memory: SpanMemory):
     assert Traces(memory).follow("process a", ["", "", ""], kind=SERVER) is None
     assert Traces(memory).follow("process a", [], kind=SERVER) is None
     assert memory.spans == ()
 
 
-def test_batches_of_one_trace_are_followed_by_a_child(memory: Memory):
+def test_batches_of_one_trace_are_followed_by_a_child(memory: SpanMemory):
     span = Traces(memory).follow("process a", ["", context(7, 1), context(7, 2), context(7, 1)], kind=SERVER)
     assert span is not None
     span.end()
@@ -84,7 +61,7 @@ def test_batches_of_one_trace_are_followed_by_a_child(memory: Memory):
     assert trace_of(span) == context(7, found.context.span_id)
 
 
-def test_batches_of_several_traces_begin_one_that_is_recorded_and_linked_to_all(memory: Memory):
+def test_batches_of_several_traces_begin_one_that_is_recorded_and_linked_to_all(memory: SpanMemory):
     span = Traces(memory).follow("process a", [context(7), context(8), ""], kind=SERVER)
     assert span is not None
     span.end()
@@ -94,7 +71,7 @@ def test_batches_of_several_traces_begin_one_that_is_recorded_and_linked_to_all(
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["one trace", "many traces"])
-def test_links_are_bounded_and_the_span_says_how_many_were_dropped(memory: Memory, same: bool):
+def test_links_are_bounded_and_the_span_says_how_many_were_dropped(memory: SpanMemory, same: bool):
     many = [context(7 if same else n, n) for n in range(1, 102)]
     span = Traces(memory, links_max=5).follow("process a", many, kind=SERVER)
     assert span is not None
@@ -104,7 +81,7 @@ def test_links_are_bounded_and_the_span_says_how_many_were_dropped(memory: Memor
     assert found.attributes["penstock.links_dropped"] == (95 if same else 96)
 
 
-def test_what_fails_within_a_span_fails_it_with_the_code_and_not_the_message(memory: Memory):
+def test_what_fails_within_a_span_fails_it_with_the_code_and_not_the_message(memory: SpanMemory):
     span = Traces(memory).begin("x", context(7), kind=SERVER)
     with pytest.raises(PenstockError), within(span, end=False):
         raise PenstockError("log_full", "a detail that may quote what was sent")

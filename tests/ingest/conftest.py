@@ -14,6 +14,7 @@ from penstock.http.access import Access
 from penstock.http.listener import HttpSettings, Listener
 from penstock.logs.memory import MemoryLog
 from penstock.model.stream import StreamSpec
+from penstock.observe.traces import Traces
 from penstock.ports.store import Store
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
@@ -33,12 +34,13 @@ async def make_edge() -> AsyncIterator[MakeEdge]:
             access: Access | None = None,
             log: Any = None,
             clock: ManualClock | None = None,
+            traces: Traces | None = None,
         ) -> Edge:
             clock = clock or ManualClock()
             log = log or MemoryLog(clock=clock)
             await log.put_app("app", "", specs or (ARRIVALS,), None)
             # The gateway has no use for a store.
-            ports = Ports(log, cast(Store, None), clock, access or OpenAccess())
+            ports = Ports(log, cast(Store, None), clock, access or OpenAccess(), traces or Traces())
             role = build(settings or IngestSettings(), ports)
             listener = Listener(HttpSettings(port=0, drain_s=1))
             await listener.serve(role.routes())
