@@ -14,11 +14,13 @@ from penstock.codecs.arrow import decode_frame
 from penstock.errors import Fenced, PenstockError
 from penstock.logs.memory import MemoryLog
 from penstock.model.position import Position
-from penstock.ports.log import RejectedFilter, Transaction
+from penstock.ports.log import Catalog, RejectedFilter, Transaction
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
 from penstock.testing.clock import ManualClock
 from penstock_processor.compile.build import build_engine
+from penstock_processor.logical.plan_app import plan_app
+from penstock_processor.logical.stages import specs_of
 from penstock_processor.replays import ReplayEvent, replay_events
 from penstock_processor.runtime.app_runner import AppState
 from penstock_processor.service import ProcessorRole
@@ -49,6 +51,10 @@ class SharedLog(MemoryLog):
         super().__init__(clock=clock)
         self.held: dict[int, asyncio.Event] = {}  # term -> until when its commits wait
         self.fenced = 0
+        self.behind: Catalog | None = None  # what replicas see, while news does not reach them
+
+    async def catalog(self) -> Catalog:
+        return self.behind or await super().catalog()
 
     async def commit(self, transaction: Transaction) -> list[Position]:
         if transaction.term in self.held:
@@ -269,6 +275,27 @@ async def test_deploying_and_removing_through_one_replica_reaches_the_other(clus
     await cluster.exactly_once()
     await cluster.roles["a"].remove("produce")
     await cluster.until(lambda: all(role.runner("produce") is None for role in cluster.roles.values()))
+
+
+async def test_a_plan_that_is_older_than_its_term_commits_nothing(cluster: Cluster) -> None:
+    await two_replicas(cluster, ONE)
+    await cluster.until(lambda: sorted(map(len, cluster.running().values())) == [0, 1])
+    [active] = [name for name, tasks in cluster.running().items() if tasks]
+    through = next(name for name in cluster.roles if name != active)
+    old = await cluster.log.catalog()
+    cluster.log.behind = old  # the replica that runs it has not heard of what the other one deploys now
+    await cluster.kill(through)
+    plan = plan_app("produce", ONE.replace("100 / tonnes", "200 / tonnes"))
+    terms = cluster.log._terms["produce"]
+    await cluster.log.acquire("produce")
+    await cluster.log.put_app(plan.name, plan.sql, specs_of(plan), None)
+    await cluster.log.acquire("produce")
+    await cluster.send(10)
+    await cluster.until(lambda: cluster.log._terms["produce"] > terms + 3)  # it takes the task over, and gives it up
+    assert await cluster.rows("copies") == []
+    cluster.log.behind = None
+    await cluster.exactly_once()
+    assert {row["share"] for row in await cluster.rows("copies")} == {200}
 
 
 async def test_the_number_of_tasks_of_a_deployed_app_stays(cluster: Cluster) -> None:

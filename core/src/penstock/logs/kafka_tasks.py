@@ -23,7 +23,7 @@ from penstock.logs.metrics import COMMIT_SECONDS, NEAR_EXPIRY
 from penstock.model.position import Position
 from penstock.model.task import app_of
 from penstock.ports.clock import Clock
-from penstock.ports.log import DeltaKind, Restored, StateDelta, Transaction
+from penstock.ports.log import AppRecord, DeltaKind, Restored, StateDelta, Transaction
 
 __all__ = ["Tasks"]
 
@@ -75,12 +75,16 @@ class Tasks:
             await self._cluster.make_topics({topic: (1, _STATE_CONFIG)})
             writer = TransactionalWriter(self._cluster, topic)
             await writer.open()  # fences who ran the task before, and ends what it had begun
+            await self._streams.follow_catalog()
+            if (record := self._streams.catalog.state.catalog.apps.get(app)) is None:
+                await writer.close()
+                raise PenstockError("unknown_app", f"the app '{app}' has been removed")
             fold = StateFold()
             (first,), end = await asyncio.gather(
                 self._cluster.starts([(topic, 0)]), self._streams.settled_end((topic, 0))
             )
             fold.feed(await self._reader.all_of((topic, 0), first, end))
-            return await self._begin_term(name, writer, fold)
+            return await self._begin_term(name, writer, fold, record)
 
     async def commit(self, transaction: Transaction) -> list[Position]:
         """See `Log.commit`."""
@@ -150,7 +154,9 @@ class Tasks:
                     _logger.warning("unread events near expiry", task=name, stream=stream, partition=partition,
                                     offset=position, remedy="raise the stream's retention")  # fmt: skip
 
-    async def _begin_term(self, name: str, writer: TransactionalWriter, fold: StateFold) -> Restored:
+    async def _begin_term(
+        self, name: str, writer: TransactionalWriter, fold: StateFold, record: AppRecord
+    ) -> Restored:
         app = app_of(name)
         born = self._streams.catalog.born.get(app, 0)
         positions = self._in_force(app, fold.manifest)
@@ -163,7 +169,7 @@ class Tasks:
         self._streams.wrote(portion.part, portion.offsets[-1] + 1)
         first_offsets = fold.first_offsets() if current else {}
         self._tasks[name] = _Task(writer, manifest, positions, first_offsets, portion.offsets[-1])
-        return Restored(term, dict(positions), deltas)
+        return Restored(term, dict(positions), deltas, record)
 
     def _in_force(self, app: str, manifest: Manifest | None) -> dict[StreamPartition, int]:
         """Positions of a manifest in streams and partitions that are still there."""

@@ -175,7 +175,7 @@ class MemoryLog:
         deltas: dict[str, list[StateDelta]] = {}
         for delta in self._deltas.get(app, ()):
             deltas.setdefault(delta.operator, []).append(delta)
-        return Restored(term, dict(self._positions.get(app, {})), deltas)
+        return Restored(term, dict(self._positions.get(app, {})), deltas, self._state.catalog.apps[app_of(app)])
 
     async def commit(self, transaction: Transaction) -> list[Position]:
         """See `Log.commit`."""

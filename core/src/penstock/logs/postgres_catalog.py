@@ -75,8 +75,11 @@ async def acquire(connection: Connection, task: str) -> Restored:
     """A new term. Its row is locked first, so that no older term commits while positions and state are read."""
     async with connection.transaction():
         await connection.execute(f"SELECT pg_advisory_xact_lock_shared{CATALOG_LOCK}")
-        deployed = await connection.execute("SELECT 1 FROM apps WHERE name = %s", (app_of(task),))
-        if await deployed.fetchone() is None:
+        found = await connection.execute(
+            "SELECT name, version, sql, deployed_at_ms FROM apps WHERE name = %s", (app_of(task),)
+        )
+        deployed = await found.fetchone()
+        if deployed is None:
             raise PenstockError("unknown_app", f"there is no app '{app_of(task)}'; deploy it first")
         cursor = await connection.execute(
             "INSERT INTO terms VALUES (%s, 1) ON CONFLICT (app) DO UPDATE SET term = terms.term + 1 RETURNING term",
@@ -90,7 +93,8 @@ async def acquire(connection: Connection, task: str) -> Restored:
         deltas: dict[str, list[StateDelta]] = {}
         async for operator, kind, payload in rows:
             deltas.setdefault(operator, []).append(StateDelta(operator, DeltaKind(kind), payload))
-    return Restored(int(term), positions, deltas)
+    name, version, sql, at_ms = deployed
+    return Restored(int(term), positions, deltas, AppRecord(name, int(version), sql, int(at_ms)))
 
 
 async def read_positions(connection: Connection, task: str) -> dict[StreamPartition, int]:

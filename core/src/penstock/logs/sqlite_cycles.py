@@ -12,7 +12,7 @@ from penstock.logs.sqlite_appends import write_batches
 from penstock.logs.sqlite_rejected import keep_rejected, mark_replayed
 from penstock.logs.sqlite_writer import Effects, Tx
 from penstock.model.task import app_of
-from penstock.ports.log import Consumed, DeltaKind, Restored, StateDelta, Transaction
+from penstock.ports.log import AppRecord, Consumed, DeltaKind, Restored, StateDelta, Transaction
 
 __all__ = ["acquire", "commit", "least_positions", "read_positions"]
 
@@ -22,7 +22,8 @@ StreamPartition = tuple[str, int]
 def acquire(tx: Tx, app: str) -> Effects:
     """A new term, with positions and state as of the same transaction."""
     connection = tx.connection
-    if connection.execute("SELECT 1 FROM apps WHERE name = ?", (app_of(app),)).get is None:
+    deployed = connection.execute("SELECT * FROM apps WHERE name = ?", (app_of(app),)).fetchone()
+    if deployed is None:
         raise PenstockError("unknown_app", f"there is no app '{app_of(app)}'; deploy it first")
     term = connection.execute(
         "INSERT INTO terms VALUES (?, 1) ON CONFLICT DO UPDATE SET term = term + 1 RETURNING term", (app,)
@@ -31,7 +32,9 @@ def acquire(tx: Tx, app: str) -> Effects:
     rows = connection.execute("SELECT operator, kind, payload FROM deltas WHERE app = ? ORDER BY id", (app,))
     for operator, kind, payload in rows:
         deltas.setdefault(operator, []).append(StateDelta(operator, DeltaKind(kind), payload))
-    return Effects(value=Restored(int(str(term)), read_positions(connection, app), deltas))
+    name, version, sql, at_ms = deployed
+    record = AppRecord(str(name), int(str(version)), str(sql), int(str(at_ms)))
+    return Effects(value=Restored(int(str(term)), read_positions(connection, app), deltas, record))
 
 
 def commit(tx: Tx, transaction: Transaction) -> Effects:

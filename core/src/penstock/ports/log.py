@@ -110,11 +110,15 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What an instance needs to go on: its term, positions and, per operator, deltas in commit order."""
+    """What an instance needs to go on: its term, positions and, per operator, deltas in commit order.
+
+    `app`: the app in force once the term had begun, never an older one; the catalog may lag behind it.
+    """
 
     term: int
     positions: Mapping[StreamPartition, int]
     deltas: Mapping[str, Sequence[StateDelta]]
+    app: AppRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,13 @@ class CycleContract(LogFixtures):
             await shop.commit(transaction)
         await self._assert_no_trace(shop)
 
+    async def test_a_term_begins_with_the_app_in_force(self, shop: Log) -> None:
+        specs = list((await shop.catalog()).streams.values())
+        first = (await shop.acquire(APP)).app
+        record = await shop.put_app(APP, "CREATE ... -- replaced", specs, first.version)
+        assert (first.name, record.version) == (APP, first.version + 1)
+        assert (await shop.acquire(APP)).app == record
+
     async def test_a_term_that_was_never_given_cannot_commit(self, shop: Log) -> None:
         term = (await shop.acquire(APP)).term
         with pytest.raises(Fenced):

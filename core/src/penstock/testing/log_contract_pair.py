@@ -106,6 +106,12 @@ class PairContract(PairFixtures):
         assert restored.term > term
         assert [batch.count for batch in await until_events(other, "cheap", 1)] == [1]
 
+    async def test_a_term_begins_with_the_app_that_another_has_just_deployed(self, pair: tuple[Log, Log]) -> None:
+        log, other = pair
+        for turn in range(3):
+            record = await log.put_app(APP, f"CREATE ... -- {turn}", STREAMS, None)
+            assert (await other.acquire(APP)).app == record  # whether its catalog knows it yet or not
+
     async def test_a_zombie_cannot_commit_and_its_successor_can(self, pair: tuple[Log, Log]) -> None:
         log, other = pair
         await log.append([new_batch("arrivals", 4)])

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from penstock.errors import Fenced
 from penstock.model.batch import RejectedEvent
 from penstock.observe.traces import Span, Traces, within
 from penstock.ports.clock import Clock
@@ -89,6 +90,8 @@ class AppTerm:
 
     async def _restore(self) -> tuple[AppWorker, SourceReader]:
         found = await self._log.acquire(self._plan.task)
+        if found.app.sql != self._plan.sql:  # deployed before the term began, unknown to who made the plan
+            raise Fenced(f"version {found.app.version} of app '{self._plan.name}' is in force, with another text")
 
         def build() -> AppWorker:
             engine = self._build_engine(self._plan)
