@@ -75,7 +75,6 @@ class KafkaStreams:
         self._settings = settings
         self._cache = TailCache(settings.tail_cache_bytes)
         self._folds: dict[TopicPart, _StreamFold] = {}
-        self._held: dict[TopicPart, list[Batch]] = {}  # what the last range gave, for who takes only some of it
         self._following = asyncio.Lock()
         self._written: dict[TopicPart, int] = {}
         self._seen: dict[TopicPart, tuple[int, int, Head]] = {}  # (epoch, end) -> the head that was found there
@@ -96,7 +95,6 @@ class KafkaStreams:
         for part in [part for part in self._folds if part[0] in topics]:
             del self._folds[part]
             self._tail.leave(part)
-        self._held.clear()
         self._ticks.bump({CATALOG, *changed})
 
     async def follow_catalog(self) -> None:
@@ -165,28 +163,6 @@ class KafkaStreams:
         self, spec: StreamSpec, partition: int, offset: int, end: int, *, max_bytes: int, max_batches: int
     ) -> list[Batch]:
         part = self._part(spec, partition)
-        batches = self._held.pop(part, [])
-        at = next((i for i, batch in enumerate(batches) if batch.first == offset), None)
-        if at is None:
-            limits = {"max_bytes": max_bytes, "max_batches": max_batches}
-            batches = await self._read_range(spec, partition, offset, end, **limits)
-        else:
-            batches = batches[at:]
-        out: list[Batch] = []
-        size_bytes = 0
-        for batch in batches:
-            size_bytes += len(batch.payload)
-            if out and (size_bytes > max_bytes or len(out) >= max_batches):
-                break
-            out.append(batch)
-        if out and out[-1].next < end:
-            self._held[part] = batches
-        return out
-
-    async def _read_range(
-        self, spec: StreamSpec, partition: int, offset: int, end: int, *, max_bytes: int, max_batches: int
-    ) -> list[Batch]:
-        part = self._part(spec, partition)
         (kept,) = await self._cluster.starts([part])
         epoch_start = self.catalog.start(spec.name, partition)
         first = max(offset, kept, epoch_start)
@@ -194,17 +170,21 @@ class KafkaStreams:
             LOST_TO_RETENTION.labels(spec.name).inc(first - offset)
         cutter = self._cutter(spec, partition, first)
         batches: list[Batch] = []
-        size_bytes = 0
 
         def enough(records: list[Record]) -> bool:
-            nonlocal size_bytes
-            found = cutter.feed(records)
-            size_bytes += sum(len(batch.payload) for batch in found)
-            batches.extend(found)
-            return len(batches) > max_batches or size_bytes > max_bytes
+            batches.extend(cutter.feed(records))
+            return len(batches) > max_batches or sum(len(b.payload) for b in batches) > max_bytes
 
         await self._reader.read(part, first, end, enough)
-        return batches + cutter.flush()
+        batches += cutter.flush()
+        out: list[Batch] = []
+        size_bytes = 0
+        for batch in batches:
+            size_bytes += len(batch.payload)
+            if out and (size_bytes > max_bytes or len(out) >= max_batches):
+                break
+            out.append(batch)
+        return out
 
     async def _follow(self, spec: StreamSpec, partition: int) -> None:
         part = self._part(spec, partition)
