@@ -28,6 +28,7 @@ from penstock.ports.log import Log
 from penstock.role import Ports, Role
 from penstock.stores.open import open_store
 from penstock_app.folders import lock_folders, make_data_folder
+from penstock_app.log_watch import LogWatch
 from penstock_app.replay_link import ReplayLink
 from penstock_app.settings import PenstockSettings
 from penstock_app.trimming import Trimming
@@ -115,6 +116,8 @@ async def open_roles(
             await _WIRED_BY[role](wiring)
     if followed is not None:
         wiring.made.append(followed)
+    watch = {"interval_s": settings.log_watch_interval_s, "timeout_s": settings.log_watch_timeout_s}
+    wiring.made.append(LogWatch(log, clock=clock, **watch))
     if named & WRITING_ROLES:
         wiring.made.append(Trimming(log, store, clock=clock, interval_s=settings.log.trim_interval_s))
     _say_what_was_found(settings, named, log, followed)

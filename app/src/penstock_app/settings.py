@@ -53,6 +53,12 @@ class PenstockSettings(BaseSettings):
     lag_interval_s: float = Field(
         default=2.0, gt=0, description="How often the lag of apps and of the store is measured for /metrics."
     )
+    log_watch_interval_s: float = Field(
+        default=1.0, gt=0, le=60, description="How often a process asks its log whether it answers, for /readyz."
+    )
+    log_watch_timeout_s: float = Field(
+        default=3.0, gt=0, le=60, description="How long the log may take to answer before it counts as not available."
+    )
     http: HttpSettings = Field(default_factory=HttpSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field
 
 from penstock.errors import PenstockError
 from penstock.http.access import Access
+from penstock.http.metrics import PART_READY
 from penstock.http.problem import guarded, problem
 from penstock.role import Check
 
@@ -145,6 +146,9 @@ def health_routes(
 
     async def metrics(request: web.Request) -> web.Response:
         await only_near(request)
+        PART_READY.clear()  # apps come and go
+        for check in ready():
+            PART_READY.labels(check.name).set(check.ok)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [

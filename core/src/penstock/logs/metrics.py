@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS", "LOST_TO_RETENTION",
-           "SIZE_BYTES", "TRIMMED_EVENTS"]  # fmt: skip
+__all__ = ["APPENDED_BYTES", "APPENDED_EVENTS", "AVAILABLE", "COMMIT_SECONDS", "FAILED", "GROUP_REQUESTS",
+           "LOST_TO_RETENTION", "SIZE_BYTES", "TRIMMED_EVENTS"]  # fmt: skip
 
 COMMIT_SECONDS = Histogram(
     "penstock_log_commit_seconds",
@@ -26,6 +26,9 @@ SIZE_BYTES = Gauge(
     "penstock_log_size_bytes",
     "Size of a file of the log at its last checkpoint, or of the batches in the database at the last trimming.",
     ["file"],
+)
+AVAILABLE = Gauge(
+    "penstock_log_available", "1 while the log answers this process and has room for what it writes, else 0."
 )
 FAILED = Gauge("penstock_log_failed", "1 after an I/O error, when the log has stopped acknowledging", ["file"])
 LOST_TO_RETENTION = Counter(

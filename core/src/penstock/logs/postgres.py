@@ -87,6 +87,9 @@ class PostgresLog:
         if self._failure is not None:
             raise LogUnavailable(self._failure)
         await self._run(postgres_reader.answer)
+        for lane in self._lanes.values():
+            if (full := lane.full()) is not None:
+                raise full
 
     def failure(self) -> str | None:
         """Only what cannot heal: the database is another one, or of an earlier time, than the one that was opened."""

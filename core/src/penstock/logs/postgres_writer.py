@@ -18,7 +18,7 @@ import psycopg
 import structlog
 from psycopg import errors
 
-from penstock.errors import LogUnavailable, PenstockError
+from penstock.errors import LogFull, LogUnavailable, PenstockError
 from penstock.logs import metrics
 from penstock.logs.catalog_change import CatalogState
 from penstock.logs.postgres_plan import Changes, Outcome, Write, decide, needs_of
@@ -37,6 +37,8 @@ _log = structlog.get_logger(__name__)
 
 #: How long the switch `unsafe_acknowledge_before_commit` leaves acknowledged events uncommitted.
 _UNSAFE_HOLD_S = 0.2
+#: How long after a refusal for want of room the log counts as full: it is the server's disk, nobody can look at it.
+_FULL_SHOWN_S = 10.0
 #: Between attempts at a database that does not answer.
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -110,6 +112,7 @@ class Lane:
         self._in_flight = 0
         self._filled = asyncio.Event()
         self._closing = False
+        self._full: tuple[LogFull, float] | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def submit(self, write: Write) -> asyncio.Future[list[Position]]:
@@ -133,6 +136,12 @@ class Lane:
         self._queue.append(job)
         self._filled.set()
         return job.done
+
+    def full(self) -> LogFull | None:
+        """Why writes were refused for want of room a moment ago; None once one took place or nobody has tried."""
+        if self._full is None or self._clock.monotonic_s() - self._full[1] > _FULL_SHOWN_S:
+            return None
+        return self._full[0]
 
     async def close(self) -> None:
         """Write what is queued, then end the session."""
@@ -195,6 +204,8 @@ class Lane:
                     break
             except (psycopg.Error, OSError, TimeoutError) as error:
                 refusal = refusal_of(error, self._sessions.place)
+                if isinstance(refusal, LogFull):
+                    self._full = refusal, self._clock.monotonic_s()
                 await self._disconnect()
                 if not isinstance(refusal, LogUnavailable):
                     break
@@ -245,6 +256,7 @@ class Lane:
         return decided
 
     def _committed(self, decided: _Decided) -> Sequence[Outcome]:
+        self._full = None
         self._publish(decided.changes, decided.state)
         metrics.APPENDED_EVENTS.labels(self._name).inc(sum(batch.count for batch in decided.changes.batches))
         metrics.APPENDED_BYTES.labels(self._name).inc(sum(len(batch.payload) for batch in decided.changes.batches))

@@ -95,6 +95,9 @@ class SqliteLog:
             raise LogUnavailable(str(self.failure()))
         for role in sorted(ROLES):
             await self._readers.run(role, bind(meta, name="commits"), absent=None)
+        for writer in self._writers.values():
+            if (full := writer.full()) is not None:
+                raise full
 
     def failure(self) -> str | None:
         """Why the log has stopped acknowledging for good (the process must exit); None while it works."""

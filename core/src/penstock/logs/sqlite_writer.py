@@ -8,6 +8,7 @@ Recover from fsync Failures?", USENIX ATC 2020); a full disk does not.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -119,6 +120,8 @@ class Writer:
         self._commits = int(str(meta(connection, "commits")))
         self._wal_pages = 0
         self._failure: str | None = None
+        self._full: LogFull | None = None
+        self._refused_bytes = 0
         self._closing = False
         self.used_bytes = self._measured(connection)
         connection.set_wal_hook(self._note_wal)
@@ -129,6 +132,14 @@ class Writer:
     def failure(self) -> str | None:
         """Why this writer has stopped for good; None while it works."""
         return self._failure
+
+    def full(self) -> LogFull | None:
+        """Why the last writes were refused for want of room, while there is none for them; None once there is."""
+        full = self._full
+        if full is None or _free_bytes(self._directory) < _FULL_BELOW_BYTES + 2 * self._refused_bytes:
+            return full
+        room_bytes = self._room_bytes()
+        return None if room_bytes is None or room_bytes >= self._refused_bytes else full
 
     def submit(
         self, work: Callable[[Tx], Effects], *, size_bytes: int = 0, savepoint: bool = True, grows: bool = False
@@ -203,7 +214,9 @@ class Writer:
             self._commits += 1
             set_meta(self._connection, "commits", self._commits)
         except (apsw.Error, OSError) as error:
-            self._reply(group, [self._abandon(error)] * len(group))
+            refusals = [self._abandon(error)] * len(group)
+            self._note_room(group, refusals)
+            self._reply(group, refusals)
             return
         if self._settings.unsafe_acknowledge_before_commit:
             self._loop.call_soon_threadsafe(self._resolve, group, outcomes)
@@ -213,11 +226,22 @@ class Writer:
         except (apsw.Error, OSError) as error:
             refusal = self._abandon(error)
             if self._failure is not None or not self._took_place():
+                self._note_room(group, [refusal])
                 self._reply(group, [refusal] * len(group))
                 return
         metrics.COMMIT_SECONDS.labels(self._role).observe(time.perf_counter() - started_s)
         metrics.GROUP_REQUESTS.labels(self._role).observe(len(group))
+        self._note_room(group, outcomes)
         self._reply(group, outcomes)
+
+    def _note_room(self, group: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+        """Remember that there was no room, and how much these writes would have needed."""
+        full = next((outcome for outcome in outcomes if isinstance(outcome, LogFull)), None)
+        if full is not None:
+            self._refused_bytes = sum(job.size_bytes for job in group)
+            self._full = full
+        elif any(job.size_bytes for job in group):
+            self._full = None
 
     def _run_jobs(self, group: list[Job]) -> list[Outcome]:
         tx = Tx(self._connection, self._heads, self._catalog, self._rejected_ids, self._clock.now_ms())
@@ -358,11 +382,15 @@ def _used_bytes(connection: apsw.Connection) -> int:
 
 
 def _disk_is_full(directory: Path) -> bool:
+    return _free_bytes(directory) < _FULL_BELOW_BYTES
+
+
+def _free_bytes(directory: Path) -> float:
     try:
         free = os.statvfs(directory)
     except OSError:
-        return False
-    return free.f_bavail * free.f_frsize < _FULL_BELOW_BYTES
+        return math.inf
+    return free.f_bavail * free.f_frsize
 
 
 def _over_limit(directory: Path, limit_bytes: int | None) -> LogFull:

@@ -254,7 +254,8 @@ class Log(Protocol):
     async def probe(self) -> None:
         """Ask the place where the log lives whether it answers this process. Cheap; writes nothing.
 
-        LogUnavailable, with the place and the reason, if it does not. How long that may take is for the caller to
+        LogUnavailable, with the place and the reason, if it does not; LogFull while it has no room for what this
+        process wants to write. How long that may take is for the caller to
         bound: the call may be cancelled.
         """
         ...

@@ -85,3 +85,10 @@ class KeepingContract(LogFixtures):
         assert await shop.ids("arrivals", 0) == [(times[n], bytes([n]) * 32) for n in range(3)]
         assert await shop.ids("arrivals", times[1]) == [(times[n], bytes([n]) * 32) for n in (1, 2)]
         assert await shop.ids("wide", 0) == []
+
+    async def test_a_log_in_use_answers_and_a_closed_one_says_so(self, shop: Log) -> None:
+        await shop.append([new_batch("arrivals", 1)])
+        await shop.probe()
+        await shop.close()
+        with pytest.raises(PenstockError, match="closed"):
+            await shop.probe()
