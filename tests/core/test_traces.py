@@ -16,7 +16,16 @@ from penstock.errors import PenstockError
 from penstock.observe.logs import add_trace
 from penstock.observe.settings import TracesSettings
 from penstock.observe.trace_export import TraceExport
-from penstock.observe.traces import SpanKind, Traces, current_trace, link_current, open_traces, trace_of, within
+from penstock.observe.traces import (
+    SpanKind,
+    Traces,
+    current_trace,
+    link_current,
+    open_traces,
+    trace_fields,
+    trace_of,
+    within,
+)
 
 SERVER = SpanKind.SERVER
 
@@ -83,9 +92,10 @@ def test_links_are_bounded_and_the_span_says_how_many_were_dropped(memory: SpanM
 
 def test_what_fails_within_a_span_fails_it_with_the_code_and_not_the_message(memory: SpanMemory):
     span = Traces(memory).begin("x", context(7), kind=SERVER)
-    with pytest.raises(PenstockError), within(span, end=False):
+    with pytest.raises(PenstockError) as raised, within(span, end=False):
         raise PenstockError("log_full", "a detail that may quote what was sent")
     (found,) = memory.spans
+    assert trace_fields(raised.value) == {"trace_id": f"{7:032x}"}  # for the log line about it
     assert (found.status.description, found.attributes["error.type"], found.events) == ("log_full", "log_full", ())
 
 

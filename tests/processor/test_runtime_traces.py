@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
+import structlog
 from processor.parallel_rig import SETTINGS
 from span_memory import SpanMemory, context
 
@@ -124,8 +125,10 @@ async def test_a_cycle_of_many_traces_links_to_as_many_as_are_allowed() -> None:
 async def test_a_cycle_that_cannot_be_committed_fails_its_span_and_is_done_again() -> None:
     async with running(COPIES) as app:
         app.log.failures = 1
-        await app.send(context(7))
-        (batch,) = await app.batches("copies", 1)
+        with structlog.testing.capture_logs() as lines:
+            await app.send(context(7))
+            (batch,) = await app.batches("copies", 1)
+    assert [line.get("trace_id") for line in lines if line["event"] == "app_failed"] == [f"{7:032x}"]
     failed, done = app.memory.spans
     assert done.context is not None
     assert [span.status.description for span in (failed, done)] == ["log_unavailable", None]

@@ -11,7 +11,7 @@ import structlog
 
 from penstock.errors import Fenced, PenstockError
 from penstock.model.stream import StreamSpec
-from penstock.observe.traces import Traces
+from penstock.observe.traces import Traces, trace_fields
 from penstock.ports.clock import Clock
 from penstock.ports.log import Catalog, Head, Log
 from penstock.ports.store import Apply, Store
@@ -126,7 +126,7 @@ class Applier:
             RETRIES.labels(error.code).inc()
             ahead = error.code == "store_ahead"
             if self.trouble is None or ahead > self.ahead:
-                _log.warning("applying stopped for now", code=error.code, detail=error.detail)
+                _log.warning("applying stopped for now", code=error.code, detail=error.detail, **trace_fields(error))
             self.trouble, self.caught_up, self.ahead = str(error), False, ahead
             AHEAD.set(ahead)
             self._version = None  # prepare again and read the positions again

@@ -39,6 +39,7 @@ __all__ = [
     "describe_current",
     "link_current",
     "open_traces",
+    "trace_fields",
     "trace_of",
     "within",
 ]
@@ -48,6 +49,7 @@ Attributes = Mapping[str, str | int]
 #: Variables of OpenTelemetry that name a collector.
 _ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _TRACE_ID = slice(3, 35)  # of a traceparent
+_NOTE = "trace_id: "
 _LINKS_MAX: int = TracesSettings.model_fields["links_max"].default
 
 
@@ -177,11 +179,19 @@ def link_current(text: str) -> None:
     trace.get_current_span().add_link(_context_of(text))
 
 
+def trace_fields(error: BaseException) -> dict[str, str]:
+    """`trace_id` of the span in which it was raised, for the log line about it; {} if nobody follows that."""
+    notes = getattr(error, "__notes__", ())
+    return next(({"trace_id": note.removeprefix(_NOTE)} for note in notes if note.startswith(_NOTE)), {})
+
+
 def _fail(span: Span, error: BaseException) -> None:
-    """The code only: messages may quote what was sent."""
+    """The span gets the code only, as messages may quote what was sent; the error learns the trace."""
     code = error.code if isinstance(error, PenstockError) else type(error).__name__
     span.set_status(Status(StatusCode.ERROR, code))
     span.set_attribute("error.type", code)
+    if text := trace_of(span):
+        error.add_note(_NOTE + text[_TRACE_ID])
 
 
 def _context_of(text: str) -> SpanContext:

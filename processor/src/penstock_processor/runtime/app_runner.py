@@ -14,7 +14,7 @@ import structlog
 
 from penstock.errors import Fenced, PenstockError
 from penstock.model.batch import RejectedEvent
-from penstock.observe.traces import Traces
+from penstock.observe.traces import Traces, trace_fields
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_processor.logical.plan import AppPlan
@@ -165,6 +165,7 @@ class AppRunner:
             detail=detail,
             retry_s=wait_s,
             exc_info=error if code == "internal" else None,
+            **trace_fields(error),
         )
         await self._unless_stopped(self._clock.sleep(wait_s))
 
