@@ -22,9 +22,14 @@ __all__ = ["DoorEdge", "Service", "open_door"]
 
 
 class Service:
-    """Answers 201 with what it saw; `silent`, `broken`, `trickle`, `endless` do what they say."""
+    """Answers 201 with what it saw; `silent`, `broken`, `trickle`, `endless` do what they say.
 
-    def __init__(self) -> None:
+    With `refusal` it answers everything but `/livez` with 503 and this code.
+    """
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.hangs_up = False
         self.seen: list[dict[str, Any]] = []
         self.go_on = asyncio.Event()
         self.written_bytes = 0
@@ -57,6 +62,11 @@ class Service:
         body = b"".join([chunk async for chunk in request.content.iter_any()])
         seen = {"method": request.method, "path": request.raw_path, "headers": dict(request.headers)}
         self.seen.append(seen)
+        if self.hangs_up:
+            assert request.transport is not None
+            request.transport.abort()
+        if self.refusal:
+            return web.json_response({"code": self.refusal}, status=503, headers={"Retry-After": "1"})
         return web.json_response({**seen, "body": body.decode()}, status=201, headers={"ETag": '"7"'})
 
     async def _silent(self, request: web.Request) -> web.Response:
@@ -127,14 +137,17 @@ class DoorEdge:
 
 
 @asynccontextmanager
-async def open_door(folder: Path, settings: DoorSettings) -> AsyncIterator[DoorEdge]:
-    """A door to a service that takes the paths of ingest."""
+async def open_door(folder: Path, settings: DoorSettings, *before: Service) -> AsyncIterator[DoorEdge]:
+    """A door to a service that takes the paths of ingest and of the processor; `before`: replicas that are named
+    first, which the caller starts and stops.
+    """
     clock = SystemClock()
     service = Service()
     await service.start()
+    urls = [f"http://127.0.0.1:{one.port}" for one in (*before, service)]
     listener = Listener(HttpSettings(port=0, drain_s=1))
     authority = await open_authority(folder, AuthSettings(), clock=clock, public_url=listener.url)
-    door = Door({"ingest": f"http://127.0.0.1:{service.port}"}, authority, clock=clock, settings=settings)
+    door = Door({"ingest": urls, "processor": urls}, authority, clock=clock, settings=settings)
     await listener.serve(door.routes())
     stop = asyncio.Event()
     running = asyncio.create_task(door.run(stop))

@@ -117,16 +117,19 @@ class PenstockServices(PenstockProcess):
         groups = [*together, *((role,) for role in ROLES if not any(role in group for group in together))]
         self.processes: list[RoleProcess] = []
         flags = [*(["--log", log] if log else []), *(["--store", store] if store else [])]
-        ports: dict[str, int] = {}
+        ports: dict[str, list[int]] = {}
         for group in groups:
             for number in range((replicas or {}).get(group[0], 1)):
                 port = self.port if "publish" in group and number == 0 else free_port()
                 for role in group:
-                    ports.setdefault(role, port)
+                    ports.setdefault(role, []).append(port)
                 self.processes.append(
                     RoleProcess(group, data, *(apps if "processor" in group else ()), port=port, flags=flags)
                 )
-        where = {f"PENSTOCK_SERVICES__{role.upper()}_URL": f"http://127.0.0.1:{port}" for role, port in ports.items()}
+        where = {
+            f"PENSTOCK_SERVICES__{role.upper()}_URL": ",".join(f"http://127.0.0.1:{port}" for port in found)
+            for role, found in ports.items()
+        }
         for process in self.processes:
             own = {"PENSTOCK_PUBLIC_URL": self.url} if "publish" in process.roles else {}
             extra = {name: value for role in process.roles for name, value in (env_of or {}).get(role, {}).items()}

@@ -85,3 +85,17 @@ def test_a_variable_may_name_a_file_that_holds_the_value(tmp_path: Path, monkeyp
     assert load_settings(None, {"http": {"port": 1005}}).http.port == 1005
     monkeypatch.setenv("PENSTOCK_HTTP__PROT_FILE", str(tmp_path / "port"))
     assert "there is no setting http.prot_file" in refusal(None)
+
+
+def test_a_role_may_have_several_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "p.toml").write_text('[services]\nprocessor_url = ["http://a:1/", "http://b:2"]\n')
+    services = load_settings(tmp_path / "p.toml", {}).services
+    assert services.urls_of("processor") == ("http://a:1", "http://b:2")
+    assert (services.urls_of("data"), services.url_of("data")) == (
+        ("http://127.0.0.1:8083",),
+        "http://127.0.0.1:8083",
+    )
+    monkeypatch.setenv("PENSTOCK_SERVICES__PROCESSOR_URL", "http://c:3 , http://d:4/")
+    assert load_settings(tmp_path / "p.toml", {}).services.urls_of("processor") == ("http://c:3", "http://d:4")
+    monkeypatch.setenv("PENSTOCK_SERVICES__DATA_URL", " ,")
+    assert "names no address" in refusal(None)

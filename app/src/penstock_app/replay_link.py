@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,11 +18,15 @@ __all__ = ["ReplayLink"]
 _RETRY_AFTER_S = 1.0
 
 
-class ReplayLink:
-    """Calls ingest at `url`; used in `async with`."""
+class _NobodyListens(PenstockError):
+    """The call was not sent: another replica may be asked."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._url, self._timeout_s = url, timeout_s
+
+class ReplayLink:
+    """Calls ingest at `urls`, the next one where nobody listens at the first; used in `async with`."""
+
+    def __init__(self, urls: Sequence[str], *, timeout_s: float) -> None:
+        self._urls, self._timeout_s = urls, timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> ReplayLink:
@@ -41,20 +46,30 @@ class ReplayLink:
 
         Errors are those of ingest; `not_ready` (503) while it cannot be reached.
         """
+        *before, last = self._urls
+        for url in before:
+            try:
+                return await self._replay(url, event, raw, authorization)
+            except _NobodyListens:
+                continue
+        return await self._replay(last, event, raw, authorization)
+
+    async def _replay(self, url: str, event: RejectedEvent, raw: bytes, authorization: str) -> dict[str, object]:
         assert self._session is not None, "used within `async with`"
         body = msgspec.json.encode({"id": event.id, "raw": base64.b64encode(raw).decode()})
         headers = {"Authorization": authorization, "Content-Type": "application/json"}
         try:
-            async with self._session.post(f"{self._url}/internal/replays", data=body, headers=headers) as reply:
+            async with self._session.post(f"{url}/internal/replays", data=body, headers=headers) as reply:
                 answer: Any = msgspec.json.decode(await reply.read())
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-            raise PenstockError(
+            kind = _NobodyListens if isinstance(error, aiohttp.ClientConnectorError) else PenstockError
+            raise kind(
                 "not_ready",
-                f"ingest at {self._url} does not answer ({str(error) or type(error).__name__}); try again later",
+                f"ingest at {url} does not answer ({str(error) or type(error).__name__}); try again later",
                 retry_after_s=_RETRY_AFTER_S,
             ) from error
         if not isinstance(answer, dict):
-            raise PenstockError("not_ready", f"{self._url} is no ingest gateway", retry_after_s=_RETRY_AFTER_S)
+            raise PenstockError("not_ready", f"{url} is no ingest gateway", retry_after_s=_RETRY_AFTER_S)
         if reply.status < 400:
             return answer
         code, retry_s = str(answer.get("code")), reply.headers.get("Retry-After", "")

@@ -140,7 +140,7 @@ async def _wire_processor(wiring: _Wiring) -> None:
         replay = wiring.ingest.replay_for
     else:
         services = wiring.settings.services
-        link = ReplayLink(services.url_of("ingest"), timeout_s=services.replay_timeout_s)
+        link = ReplayLink(services.urls_of("ingest"), timeout_s=services.replay_timeout_s)
         replay = (await wiring.stack.enter_async_context(link)).replay
     wiring.processor = processor = build(wiring.settings.processor, wiring.ports, replay_admission=replay)
     wiring.made.append(processor)
@@ -151,7 +151,7 @@ async def _wire_publish(wiring: _Wiring) -> None:
     from penstock_publish.service import build
 
     assert wiring.authority is not None, "opened for every process with the role publish"
-    elsewhere = {role: wiring.settings.services.url_of(role) for role in ROLES if role not in wiring.names}
+    elsewhere = {role: wiring.settings.services.urls_of(role) for role in ROLES if role not in wiring.names}
     wiring.made.append(build(wiring.settings.publish, wiring.ports, authority=wiring.authority, elsewhere=elsewhere))
 
 
@@ -218,7 +218,7 @@ def _say_what_was_found(
         store=_without_password(settings.store_address),
         store_written="data" in names,
         keys="its own" if followed is None else followed.keys_url,
-        other_services={role: settings.services.url_of(role) for role in ROLES if role not in names},
+        other_services={role: settings.services.urls_of(role) for role in ROLES if role not in names},
     )
 
 

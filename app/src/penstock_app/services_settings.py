@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from penstock.http.followed_issuer import FollowSettings
 
@@ -13,15 +13,26 @@ DEFAULT_PORTS = {"publish": 8080, "ingest": 8081, "processor": 8082, "data": 808
 
 
 class ServicesSettings(BaseModel, frozen=True):
-    """Addresses of the roles that run in other processes. Those of roles in this process are not looked at."""
+    """Addresses of the roles that run in other processes. Those of roles in this process are not looked at.
 
-    ingest_url: str = Field(default="http://127.0.0.1:8081", description="Where the role ingest answers.")
-    processor_url: str = Field(default="http://127.0.0.1:8082", description="Where the role processor answers.")
+    Several replicas of a role: their addresses, separated by commas (in a file also as a list).
+    """
+
+    ingest_url: str = Field(
+        default="http://127.0.0.1:8081",
+        description="Where the role ingest answers; its replicas with commas between.",
+    )
+    processor_url: str = Field(
+        default="http://127.0.0.1:8082",
+        description="Where the role processor answers; its replicas with commas between.",
+    )
     publish_url: str = Field(
         default="http://127.0.0.1:8080",
         description="Where the role publish answers: the keys of tokens come from it.",
     )
-    data_url: str = Field(default="http://127.0.0.1:8083", description="Where the role data answers.")
+    data_url: str = Field(
+        default="http://127.0.0.1:8083", description="Where the role data answers; its replicas with commas between."
+    )
     replay_timeout_s: float = Field(
         default=30.0, gt=0, description="Time for ingest to answer one event that the processor sends it again."
     )
@@ -32,6 +43,26 @@ class ServicesSettings(BaseModel, frozen=True):
         default_factory=FollowSettings, description="Following the keys of an issuer that runs elsewhere."
     )
 
+    @field_validator("ingest_url", "processor_url", "data_url", mode="before")
+    @classmethod
+    def _joined(cls, value: object) -> object:
+        return ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
+    @field_validator("ingest_url", "processor_url", "publish_url", "data_url")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not _parts(value):
+            raise ValueError("names no address")
+        return value
+
+    def urls_of(self, role: str) -> tuple[str, ...]:
+        """Addresses of a role's replicas without slashes at their ends; one at least."""
+        return _parts(str(getattr(self, f"{role}_url")))
+
     def url_of(self, role: str) -> str:
-        """Address of a role without a slash at its end."""
-        return str(getattr(self, f"{role}_url")).rstrip("/")
+        """The first of `urls_of`."""
+        return self.urls_of(role)[0]
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())

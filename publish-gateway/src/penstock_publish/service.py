@@ -24,11 +24,15 @@ _log = structlog.get_logger(__name__)
 
 
 def build(
-    settings: PublishSettings, ports: Ports, *, authority: Authority, elsewhere: Mapping[str, str] | None = None
+    settings: PublishSettings,
+    ports: Ports,
+    *,
+    authority: Authority,
+    elsewhere: Mapping[str, Sequence[str]] | None = None,
 ) -> PublishRole:
     """Wire the role. The authority's own routes (OAuth2, session) are mounted by `app`.
 
-    `elsewhere`: role -> address of the services whose routes are forwarded, since they run in other processes.
+    `elsewhere`: role -> addresses of the services whose routes are forwarded, since they run in other processes.
     """
     return PublishRole(settings, ports, authority, elsewhere or {})
 
@@ -39,7 +43,7 @@ class PublishRole:
     name = "publish"
 
     def __init__(
-        self, settings: PublishSettings, ports: Ports, authority: Authority, elsewhere: Mapping[str, str]
+        self, settings: PublishSettings, ports: Ports, authority: Authority, elsewhere: Mapping[str, Sequence[str]]
     ) -> None:
         self._hub = Hub(ports.log, ports.clock, settings, traces=ports.traces)
         subscriber = Subscriber(self._hub, ports.log, ports.store, clock=ports.clock, settings=settings)

@@ -69,6 +69,11 @@ class DoorSettings(BaseModel, frozen=True):
         description="Largest request body; the service has its own, lower or equal.",
         ge=1024,
     )
+    body_kept_max_bytes: int = Field(
+        default=1024 * 1024,
+        description="Largest request body that is kept to be sent to another replica if the first refuses it.",
+        ge=0,
+    )
     message_max_bytes: int = Field(
         default=16 * 1024 * 1024, description="Largest WebSocket message, either way.", ge=1024
     )

@@ -1,16 +1,22 @@
-"""One request through the door, body and reply as streams: what comes in is sent on before the rest is here."""
+"""One request through the door, body and reply as streams: what comes in is sent on before the rest is here.
+
+Where a service has several replicas, the next one is asked if a request cannot have had an effect: it was not sent,
+its method changes nothing, or the replica said itself that it did not begin.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from yarl import URL
 
 from penstock.errors import PenstockError
 from penstock.observe.traces import current_trace
 from penstock_publish.door.headers import headers_back, headers_on
+from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.service_link import ServiceLink
 from penstock_publish.settings import DoorSettings
 
@@ -18,39 +24,46 @@ __all__ = ["forward", "target_of"]
 
 #: Headers that aiohttp would add by itself; the caller's own count.
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
+#: A replica that does not run an event's task refuses to replay it before it begins; another one may run it.
+_REPLAY_PATH = "/v1/rejected/replay"
+_NOT_BEGUN = frozenset({"not_ready", "draining"})
 
 
 async def forward(
-    request: web.Request, link: ServiceLink, *, bearer: str | None, settings: DoorSettings
+    request: web.Request, replicas: Replicas, *, bearer: str | None, settings: DoorSettings
 ) -> web.StreamResponse:
     """The service's reply, status and all. `service_unavailable` while it is away, `too_large` for the body.
 
     A reply that breaks off breaks off for the caller, too: it is never made to look whole.
     """
     body = _Body(request, settings.body_max_bytes)
-    try:
-        reply = await link.session.request(
-            request.method,
-            target_of(link, request),
-            headers=headers_on(request.headers, bearer=bearer, trace=current_trace()),
-            data=body.chunks() if request.body_exists else None,
-            allow_redirects=False,
-            skip_auto_headers=_AUTOMATIC,
-        )
-    except (aiohttp.ClientError, TimeoutError) as error:
-        if body.too_large is not None:
-            raise body.too_large from None
-        raise link.away(str(error) or type(error).__name__) from error
-    async with reply:
-        response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers_back(reply.headers))
-        await response.prepare(request)
+    repeatable = request.method in _IDEMPOTENT or (request.method == "POST" and request.path == _REPLAY_PATH)
+    if replicas.several and repeatable:
+        await body.keep(settings.body_kept_max_bytes)
+    *before, last = replicas.in_turn()
+    for link in before:
         try:
-            async for chunk in reply.content.iter_any():
-                await response.write(chunk)  # waits while the caller does not read
-        except (aiohttp.ClientError, TimeoutError, ConnectionResetError):
-            if request.transport is not None:
-                request.transport.abort()
-        return response
+            reply = await _send(request, link, body, bearer=bearer)
+        except _NoReplyError as error:
+            if body.may_be_sent_again and (error.unsent or request.method in _SAFE):
+                continue
+            raise link.away(str(error)) from error
+        async with reply:
+            refusal = await reply.read() if reply.status == 503 and repeatable and body.may_be_sent_again else b""
+            if _code(refusal) in _NOT_BEGUN:
+                continue
+            replicas.answered(link)
+            return await _pass_back(request, reply, refusal)
+    try:
+        reply = await _send(request, last, body, bearer=bearer)
+    except _NoReplyError as error:
+        raise last.away(str(error)) from error
+    async with reply:
+        if reply.status != 503:
+            replicas.answered(last)
+        return await _pass_back(request, reply)
 
 
 def target_of(link: ServiceLink, request: web.Request) -> URL:
@@ -61,17 +74,45 @@ def target_of(link: ServiceLink, request: web.Request) -> URL:
     return URL(link.url + request.raw_path, encoded=True)
 
 
+class _NoReplyError(Exception):
+    """No reply came; `unsent`: the request never left, since there was no connection."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error) or type(error).__name__)
+        self.unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+
+
 class _Body:
-    """The caller's body, counted while it passes."""
+    """The caller's body, counted while it passes, or kept so that it can pass again."""
 
     def __init__(self, request: web.Request, limit_bytes: int) -> None:
         self._request, self._limit_bytes = request, limit_bytes
+        self._kept: bytes | None = None
+        self._begun = False
         self.too_large: PenstockError | None = None
         if (request.content_length or 0) > limit_bytes:
             raise self._refusal()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def keep(self, limit_bytes: int) -> None:
+        """Read it whole, if it says that it is no longer than this."""
+        length = self._request.content_length
+        if length is not None and 0 < length <= limit_bytes:
+            self._kept = await self._request.content.readexactly(length)
+
+    @property
+    def may_be_sent_again(self) -> bool:
+        """Whether nothing of it is gone."""
+        return self._kept is not None or not self._begun
+
+    def data(self) -> bytes | AsyncIterator[bytes] | None:
+        """What to send."""
+        if self._kept is not None:
+            return self._kept
+        return self._chunks() if self._request.body_exists else None
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         """As they come; ends with `too_large` beyond the limit, which aiohttp turns into an error of its own."""
+        self._begun = True
         size_bytes = 0
         async for chunk in self._request.content.iter_any():
             size_bytes += len(chunk)
@@ -82,3 +123,43 @@ class _Body:
 
     def _refusal(self) -> PenstockError:
         return PenstockError("too_large", f"the body is longer than {self._limit_bytes} bytes; send it in parts")
+
+
+async def _send(
+    request: web.Request, link: ServiceLink, body: _Body, *, bearer: str | None
+) -> aiohttp.ClientResponse:
+    try:
+        return await link.session.request(
+            request.method,
+            target_of(link, request),
+            headers=headers_on(request.headers, bearer=bearer, trace=current_trace()),
+            data=body.data(),
+            allow_redirects=False,
+            skip_auto_headers=_AUTOMATIC,
+        )
+    except (aiohttp.ClientError, TimeoutError) as error:
+        if body.too_large is not None:
+            raise body.too_large from None
+        raise _NoReplyError(error) from error
+
+
+async def _pass_back(request: web.Request, reply: aiohttp.ClientResponse, begun: bytes = b"") -> web.StreamResponse:
+    """The reply as it comes; `begun`: what has been read of it."""
+    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers_back(reply.headers))
+    await response.prepare(request)
+    try:
+        if begun:
+            await response.write(begun)
+        async for chunk in reply.content.iter_any():
+            await response.write(chunk)  # waits while the caller does not read
+    except (aiohttp.ClientError, TimeoutError, ConnectionResetError):
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _code(problem: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(problem)["code"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""

@@ -18,7 +18,7 @@ from penstock.ports.clock import Clock
 from penstock.role import Check
 from penstock_publish.authority import Authority
 from penstock_publish.door.forward import forward
-from penstock_publish.door.service_link import ServiceLink
+from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.tunnel import Tunnel, open_tunnel
 from penstock_publish.metrics import DOOR_REQUESTS, DOOR_SECONDS, DOOR_TUNNELS
 from penstock_publish.settings import DoorSettings
@@ -36,18 +36,18 @@ _DRAIN_POLL_S = 0.02
 
 
 class Door:
-    """Forwards to the services of `elsewhere` (role -> address)."""
+    """Forwards to the services of `elsewhere` (role -> addresses of its replicas)."""
 
     def __init__(
         self,
-        elsewhere: Mapping[str, str],
+        elsewhere: Mapping[str, Sequence[str]],
         authority: Authority,
         *,
         clock: Clock,
         settings: DoorSettings,
         traces: Traces | None = None,
     ) -> None:
-        self._links = [ServiceLink(role, url, settings) for role, url in elsewhere.items() if role in FORWARDED]
+        self._links = [Replicas(role, urls, settings) for role, urls in elsewhere.items() if role in FORWARDED]
         self._authority, self._clock, self._settings = authority, clock, settings
         self._traces = traces or Traces()
         self._tunnels: set[Tunnel] = set()
@@ -93,10 +93,10 @@ class Door:
         while self._requests:
             await self._clock.sleep(_DRAIN_POLL_S)
 
-    def _counted(self, link: ServiceLink) -> Handler:
+    def _counted(self, link: Replicas) -> Handler:
         return traced(partial(self._answer, link), self._traces, lambda request: f"door {link.role}")
 
-    async def _answer(self, link: ServiceLink, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, link: Replicas, request: web.Request) -> web.StreamResponse:
         started_s = self._clock.monotonic_s()
         self._requests += 1
         status = 500
@@ -112,7 +112,7 @@ class Door:
             DOOR_REQUESTS.labels(link.role, f"{status // 100}xx").inc()
             DOOR_SECONDS.labels(link.role).observe(self._clock.monotonic_s() - started_s)
 
-    async def _passed(self, link: ServiceLink, request: web.Request) -> web.StreamResponse:
+    async def _passed(self, link: Replicas, request: web.Request) -> web.StreamResponse:
         if self._draining:
             raise PenstockError("draining", "this process is stopping; send it again", retry_after_s=1.0)
         if self._requests > self._settings.requests_max:

@@ -1,15 +1,12 @@
-"""One service behind the door: its address, the connections to it, whether it answers."""
+"""One process of a service behind the door: its address, the connections to it, whether it answers."""
 
 from __future__ import annotations
-
-import asyncio
 
 import aiohttp
 import structlog
 
 from penstock.errors import PenstockError
 from penstock.role import Check
-from penstock_publish.metrics import DOOR_SERVICE_UP
 from penstock_publish.settings import DoorSettings
 
 __all__ = ["ServiceLink"]
@@ -18,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ServiceLink:
-    """A pool of connections to one service. `open` before use, `close` at the end."""
+    """A pool of connections to one process. `open` before use, `close` at the end."""
 
     def __init__(self, role: str, url: str, settings: DoorSettings) -> None:
         self.role, self.url, self._settings = role, url.rstrip("/"), settings
@@ -59,23 +56,25 @@ class ServiceLink:
             extra={"service": self.role},
         )
 
-    async def watch(self) -> None:
-        """Ask `/livez` now and then; any HTTP answer means that it is there."""
+    @property
+    def is_away(self) -> bool:
+        """Whether it did not answer when it was asked last."""
+        return bool(self._trouble)
+
+    async def ask(self) -> None:
+        """Ask `/livez`; any HTTP answer means that it is there."""
         timeout = aiohttp.ClientTimeout(total=self._settings.watch_timeout_s)
-        while True:
-            try:
-                async with self.session.get(f"{self.url}/livez", timeout=timeout) as reply:
-                    await reply.read()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if not self._trouble and self._seen:
-                    _log.warning("service_away", service=self.role, url=self.url, reason=str(error))
-                self._trouble = str(error) or type(error).__name__
-            else:
-                if self._trouble:
-                    _log.info("service_answers", service=self.role, url=self.url)
-                self._seen, self._trouble = True, ""
-            DOOR_SERVICE_UP.labels(self.role).set(0 if self._trouble else 1)
-            await asyncio.sleep(self._settings.watch_s)
+        try:
+            async with self.session.get(f"{self.url}/livez", timeout=timeout) as reply:
+                await reply.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if not self._trouble and self._seen:
+                _log.warning("service_away", service=self.role, url=self.url, reason=str(error))
+            self._trouble = str(error) or type(error).__name__
+        else:
+            if self._trouble:
+                _log.info("service_answers", service=self.role, url=self.url)
+            self._seen, self._trouble = True, ""
 
     async def close(self) -> None:
         """Release the connections."""

@@ -10,6 +10,7 @@ from aiohttp import WSMsgType, web
 from penstock.errors import PenstockError
 from penstock_publish.door.forward import target_of
 from penstock_publish.door.headers import headers_on
+from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.service_link import ServiceLink
 from penstock_publish.settings import DoorSettings
 from penstock_publish.topics.framing import close_reason
@@ -22,9 +23,23 @@ _NOT_SENT = (1005, 1006, 1015)
 
 
 async def open_tunnel(
-    request: web.Request, link: ServiceLink, *, bearer: str | None, settings: DoorSettings
+    request: web.Request, replicas: Replicas, *, bearer: str | None, settings: DoorSettings
 ) -> Tunnel:
-    """Connect to the service first, so that its refusal is an HTTP reply to the caller; then upgrade the caller."""
+    """Connect to the service first, so that its refusal is an HTTP reply to the caller; then upgrade the caller.
+
+    A replica that is away or refuses with 503 has not begun anything: the next one is asked.
+    """
+    *before, last = replicas.in_turn()
+    for link in before:
+        try:
+            return await _open(request, link, bearer=bearer, settings=settings)
+        except PenstockError as error:
+            if error.code != "service_unavailable":
+                raise
+    return await _open(request, last, bearer=bearer, settings=settings)
+
+
+async def _open(request: web.Request, link: ServiceLink, *, bearer: str | None, settings: DoorSettings) -> Tunnel:
     asked = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()]
     try:
         inner = await link.session.ws_connect(
