@@ -114,7 +114,37 @@ async def test_a_filter_selects_rows_and_changes_and_lets_bare_deletions_pass(ga
         assert [(e["op"], e["d"]["region"]) for e in await events(ws, 2)] == [("+U", "r9"), ("-D", "r8")]
 
 
-async def test_the_rows_are_read_before_the_open_notice_is_sent(gateway):
+async def test_whoever_has_seen_the_open_notice_only_can_resume_from_it(gateway):
     await three_changes(gateway)
     async with gateway.subscribe("totals", after="earliest") as ws:
-        assert await receive(ws, 1) == [{"sys": "open", "t": "totals", "c": Cursor("totals", 1, (4,)).text()}]
+        [opened] = await receive(ws, 1)
+    assert (opened["sys"], opened["t"]) == ("open", "totals")
+    current = [
+        row(4, "north", DAY, 5, op="+I", complete=True),
+        row(5, "west", NEXT, 7, op="+I", complete=False),
+    ]
+    for _ in range(2):
+        async with gateway.subscribe("totals", after=opened["c"]) as ws:
+            assert await receive(ws, 1) == [opened]
+            assert await events(ws, 2) == current
+
+
+async def test_the_open_notice_of_who_resumes_in_the_middle_of_the_rows_is_that_place(gateway):
+    await many_rows(gateway, 1_500)
+    async with gateway.subscribe("totals", after="earliest") as ws:
+        got = await events(ws, 900)
+    async with gateway.subscribe("totals", after=got[-1]["c"]) as ws:
+        [opened] = await receive(ws, 1)
+    async with gateway.subscribe("totals", after=opened["c"]) as ws:
+        got += await events(ws, 600)
+    assert len({event["k"] for event in got}) == 1_500
+
+
+async def test_the_end_of_a_gap_that_rows_follow_is_before_them(gateway):
+    await three_changes(gateway)
+    old = Cursor("totals", 0, (2,)).text()
+    async with gateway.subscribe("totals", after=old) as ws:
+        _, gap = await receive(ws, 2)
+    assert (gap["sys"], gap["from"]) == ("gap", old)
+    async with gateway.subscribe("totals", after=gap["to"]) as ws:
+        assert [event["k"] for event in await events(ws, 2)] == [f'["north","{DAY}"]', f'["west","{NEXT}"]']

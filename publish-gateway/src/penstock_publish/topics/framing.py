@@ -88,9 +88,9 @@ def frame_notice(notice: dict[str, object], encoding: Encoding) -> bytes:
     return line + b"\n"
 
 
-def open_notice(cursor: Cursor) -> dict[str, object]:
-    """The stream begins after this cursor."""
-    return {"sys": "open", "t": cursor.topic, "c": cursor.text()}
+def open_notice(topic: str, cursor: str) -> dict[str, object]:
+    """What follows begins after this cursor; whoever resumes from it misses nothing of it."""
+    return {"sys": "open", "t": topic, "c": cursor}
 
 
 def gap_notice(after: Cursor, to: Cursor, *, events: int | None) -> dict[str, object]:

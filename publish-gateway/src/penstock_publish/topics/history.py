@@ -1,7 +1,8 @@
 """Reading a topic from somewhere on: the current rows of a table, then the log. Resuming and pages share it.
 
 A cursor inside the current rows of a table is one of its own kind (`<topic>/rows`): the key's hash up to which rows
-were sent, and the place at which the first of them were read. Resuming sends the other rows as they are then, and the
+were sent (0 before the first), and the place at which the first of them were read. The `open` notice carries such a
+cursor, too, and so does the end of a gap that rows follow. Resuming sends the other rows as they are then, and the
 changes since that first place, so nothing is missed; a row may come twice.
 """
 
@@ -28,6 +29,7 @@ __all__ = ["After", "History", "Piece", "Start", "heads_of", "parse_after"]
 
 _SNAPSHOT_PIECE_ROWS = 1_000
 _ROWS = "/rows"
+_BEFORE_ROWS = 0  # no key has this hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class Start:
     cursor: Cursor
     key_hash: int | None = None
     notice: dict[str, object] | None = None
+
+    @property
+    def resume(self) -> str:
+        """Cursor text from which everything that follows here can be had again."""
+        return self.cursor.text() if self.key_hash is None else _inside(self.cursor, self.key_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,10 @@ class History:
     async def _earliest(self, first: Cursor, notice: dict[str, object] | None = None) -> Start:
         """The current rows of a stored table and the place at which they were read; else the log's beginning."""
         rows_at = await self._read_rows(first)
-        return Start(first, None, notice) if rows_at is None else Start(rows_at, -1, notice)
+        if rows_at is None:
+            return Start(first, None, notice)
+        start = Start(rows_at, _BEFORE_ROWS)
+        return start if notice is None else replace(start, notice={**notice, "to": start.resume})
 
     async def _read_rows(self, first: Cursor) -> Cursor | None:
         """Read the current rows; the place that they hold, or None where the table is not stored (yet)."""
@@ -167,17 +177,14 @@ class History:
         done = False
         while not done:
             selected, done = await asyncio.to_thread(rows.after, key_hash, limit=_SNAPSHOT_PIECE_ROWS)
-            cursors = [self._inside(at, row.offset) for row in selected]
+            cursors = [_inside(at, row.offset).encode() for row in selected]
             if selected:
                 key_hash = selected[-1].offset
-            resume = at.text() if done else self._inside(at, key_hash).decode()
+            resume = at.text() if done else _inside(at, key_hash)
             if done and cursors:
                 cursors[-1] = resume.encode()
             size_bytes = sum(len(row.columns) for row in selected)
             yield Piece(selected, cursors, at, resume, size_bytes)
-
-    def _inside(self, at: Cursor, key_hash: int) -> bytes:
-        return Cursor(at.topic + _ROWS, at.epoch, (key_hash, *at.next)).text().encode()
 
     async def _log_pieces(self, cursor: Cursor, *, until: Place | None) -> AsyncIterator[Piece]:
         found = True
@@ -211,6 +218,10 @@ class History:
         cursors = cursor.texts(batch.partition, [row.offset + 1 for row in selected])
         end = advance(cursor, batch.partition, rows.next)
         return Piece(selected, cursors, end, end.text(), len(batch.payload), notice)
+
+
+def _inside(at: Cursor, key_hash: int) -> str:
+    return Cursor(at.topic + _ROWS, at.epoch, (key_hash, *at.next)).text()
 
 
 def _bad_cursor(spec: StreamSpec, why: str) -> PenstockError:

@@ -48,7 +48,7 @@ async def serve_page(
     wanted, name = prepared.wanted, prepared.spec.name
     deadline_s = asyncio.get_running_loop().time() + wanted.wait_s
     start = prepared.start
-    page = _Page([], [] if start.notice is None else [start.notice], start.cursor.text())
+    page = _Page([], [] if start.notice is None else [start.notice], start.resume)
     tick = 0
     while True:
         start = await _fill(page, prepared, start, scan_bytes_max=settings.page_scan_bytes_max)

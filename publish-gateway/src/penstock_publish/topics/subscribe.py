@@ -77,7 +77,7 @@ class Subscriber:
         connection = self._connect(prepared, outlet, live)
         kind = Kind(prepared.filter.text, prepared.wanted.form, outlet.encoding)
         subscription = self._hub.subscribe(live, kind, connection, filter_=prepared.filter)
-        outlet.write(frame_notice(open_notice(prepared.start.cursor), outlet.encoding))
+        outlet.write(frame_notice(open_notice(prepared.spec.name, prepared.start.resume), outlet.encoding))
         if prepared.start.notice is not None:
             outlet.write(frame_notice(prepared.start.notice, outlet.encoding))
         if prepared.start.cursor.epoch != live.cursor.epoch:
@@ -114,6 +114,8 @@ class Subscriber:
             pace=Pace(now_s + lifetime_s, settings.expiring_s, settings.ping_s, missed_max),
             now_s=now_s,
         )
+        if prepared.start.key_hash is not None:
+            session.resume = prepared.start.resume  # also of who is sent away before the first row
         return Connection(
             session,
             outlet,
