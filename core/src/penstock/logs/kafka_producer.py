@@ -124,11 +124,14 @@ class TransactionalWriter:
                 raise UnknownOutcome(f"'{self._id}': a commit without every record's acknowledgement")
 
     def _send(self, producer: Producer, portions: Sequence[Portion]) -> None:
-        sent = 0
+        produce = producer.produce
         for portion in portions:
-            for record in portion.records:
-                self._produce(producer, portion, record)
-                sent += 1
+            (topic, partition), delivered = portion.part, portion.delivered
+            for sent, (key, value, headers) in enumerate(portion.records):
+                try:
+                    produce(topic, value, key, partition, delivered, headers=headers)
+                except (BufferError, KafkaException):
+                    self._produce_in_time(producer, portion, portion.records[sent])
                 if sent % _POLL_EVERY == 0:
                     producer.poll(0)
         if producer.flush(self._timeout_s):
@@ -137,8 +140,8 @@ class TransactionalWriter:
             if portion.failed is not None:
                 raise KafkaException(portion.failed)
 
-    def _produce(self, producer: Producer, portion: Portion, record: Outgoing) -> None:
-        """Hand it to the library; wait where its queue is full or a partition is younger than what it knows."""
+    def _produce_in_time(self, producer: Producer, portion: Portion, record: Outgoing) -> None:
+        """Wait where the library's queue is full or a partition is younger than what it knows."""
         topic, partition = portion.part
         deadline_s = time.perf_counter() + self._timeout_s
         while True:

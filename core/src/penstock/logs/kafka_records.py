@@ -86,14 +86,15 @@ def records_of(
         followed: Headers = [(_TRACE, batch.trace.encode())]
         headers = [[*(own or []), *followed] for own in headers]
     headers[-1] = [*(headers[-1] or []), *ending]
-    return [Outgoing(*record) for record in zip(keys, texts, headers, strict=True)]
+    return list(map(Outgoing._make, zip(keys, texts, headers, strict=True)))
 
 
 def newest_mark(records: Sequence[Record], *, epoch: int) -> tuple[int | None, int | None, bool]:
     """Of the last records of a partition: the offset after the last event, the watermark, and whether a mark of this
     epoch was among them (else both may lie further back)."""
     events = [record.offset for record in records if record.value is not None]
-    marks = [mark for mark in map(_mark_of, records) if mark is not None and mark.epoch == epoch]
+    found = [_mark_of(record.headers) for record in records if record.headers]
+    marks = [mark for mark in found if mark is not None and mark.epoch == epoch]
     watermark_ms = None
     for mark in marks:
         watermark_ms = raised(watermark_ms, mark.watermark_ms)
@@ -116,19 +117,26 @@ class BatchCutter:
     def feed(self, records: Iterable[Record]) -> list[Batch]:
         """The batches that these records complete."""
         out: list[Batch] = []
-        for record in records:
-            mark = _mark_of(record)
-            if record.value is None:
+        held, after = self._held, self._held[-1].offset + 1 if self._held else None
+        for record in records:  # once a record: what most records do not need stands behind a test
+            offset, value, headers, _ = record
+            mark = _mark_of(headers) if headers else None
+            if value is None:
                 out += self.flush()
                 self._heed(mark)
+                held, after = self._held, None
                 continue
-            if self._held and record.offset != self._held[-1].offset + 1:
+            if offset != after and held:
                 out += self.flush()  # something that is no event lies between: the events of a batch adjoin
-            self._held.append(record)
+                held = self._held
+            held.append(record)
+            after = offset + 1
             if mark is not None:
                 out += self._end(mark)
-            elif len(self._held) >= self._rows_max:
+                held, after = self._held, None
+            elif len(held) >= self._rows_max:
                 out += self.flush()
+                held, after = self._held, None
         return out
 
     def flush(self) -> list[Batch]:
@@ -206,19 +214,25 @@ def _derived_records(
 
 def _keys_of_texts(texts: Sequence[bytes], key: tuple[Column, ...]) -> list[bytes | None]:
     """What admission has checked, so it reads; an event of another kind has no key."""
-    decode = _key_decoder(key).decode
     readers = [reader(column.type) for column in key]
-    columns: list[list[object]] = [[] for _ in key]
-    for text in texts:
-        try:
-            event = decode(text)
-            values = [getattr(event, f"c{i}") for i in range(len(key))]
-            row = [v if v is None or read is None else read(v) for v, read in zip(values, readers, strict=True)]
-        except (msgspec.MsgspecError, ValueError):
-            row = [None] * len(key)
-        for column, value in zip(columns, row, strict=True):
-            column.append(value)
+    try:
+        events = _key_decoder(key).decode(b"[" + b",".join(texts) + b"]")
+        columns: list[list[object]] = [
+            [getattr(event, f"c{i}") for event in events]
+            if read is None
+            else [None if (value := getattr(event, f"c{i}")) is None else read(value) for event in events]
+            for i, read in enumerate(readers)
+        ]
+    except (msgspec.MsgspecError, ValueError):
+        # One of them cannot be read: it alone goes without a key.
+        return _keys_one_by_one(texts, key)
     return key_bytes(columns)
+
+
+def _keys_one_by_one(texts: Sequence[bytes], key: tuple[Column, ...]) -> list[bytes | None]:
+    if len(texts) > 1:
+        return [name for text in texts for name in _keys_of_texts([text], key)]
+    return key_bytes([[None]] * len(key))
 
 
 @lru_cache(maxsize=256)
@@ -227,7 +241,7 @@ def _key_decoder(key: tuple[Column, ...]) -> msgspec.json.Decoder[Any]:
         (f"c{i}", wire_type(column.type) | None, msgspec.field(name=column.name, default=None))
         for i, column in enumerate(key)
     ]
-    return msgspec.json.Decoder(msgspec.defstruct("Key", fields, kw_only=True, gc=False))
+    return msgspec.json.Decoder(list[msgspec.defstruct("Key", fields, kw_only=True, gc=False)])  # type: ignore[misc]  # made at run time
 
 
 def _row_headers(mark: RowMarks, *, table: bool) -> Headers | None:
@@ -251,8 +265,8 @@ def _row_marks(record: Record) -> RowMarks:
     )
 
 
-def _mark_of(record: Record) -> _BatchMark | None:
-    for name, value in record.headers or ():
+def _mark_of(headers: Sequence[tuple[str, bytes | None]]) -> _BatchMark | None:
+    for name, value in headers:
         if name == _BATCH and value:
             try:
                 return _marks.decode(value)
@@ -263,8 +277,8 @@ def _mark_of(record: Record) -> _BatchMark | None:
 
 def _trace_of(records: Sequence[Record]) -> str:
     """The first trace that is recorded, also of other producers' records; "" if there is none."""
-    for record in records:
-        for name, value in record.headers or ():
+    for headers in [record.headers for record in records if record.headers]:
+        for name, value in headers:
             if name == _TRACE and value:
                 trace = read_traceparent(value.decode("ascii", "replace"))
                 if trace is not None and is_sampled(trace):

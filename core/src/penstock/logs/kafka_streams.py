@@ -27,6 +27,7 @@ from penstock.ports.log import Head
 __all__ = ["KafkaStreams"]
 
 _FIRST_SPAN = 16  # records read back from the end for the newest mark; grows by this factor
+_HELD_SHARE = 4  # of the tail cache's size: how much of a range one partition may hold for its next read
 _OWN_WRITE_S = 0.002  # between two looks at whether brokers have finished a commit that they acknowledged
 
 _logger = structlog.get_logger("penstock.log")
@@ -75,6 +76,7 @@ class KafkaStreams:
         self._settings = settings
         self._cache = TailCache(settings.tail_cache_bytes)
         self._folds: dict[TopicPart, _StreamFold] = {}
+        self._held: dict[TopicPart, list[Batch]] = {}  # what the last range gave, for who takes only some of it
         self._following = asyncio.Lock()
         self._written: dict[TopicPart, int] = {}
         self._seen: dict[TopicPart, tuple[int, int, Head]] = {}  # (epoch, end) -> the head that was found there
@@ -95,6 +97,7 @@ class KafkaStreams:
         for part in [part for part in self._folds if part[0] in topics]:
             del self._folds[part]
             self._tail.leave(part)
+        self._held.clear()
         self._ticks.bump({CATALOG, *changed})
 
     async def follow_catalog(self) -> None:
@@ -154,12 +157,36 @@ class KafkaStreams:
             return []
         if part in self._folds:
             limits = {"max_bytes": max_bytes, "max_batches": max_batches}
-            held = self._cache.read(spec.name, partition, offset=offset, **limits)
-            if held is not None:
-                return held
+            recent = self._cache.read(spec.name, partition, offset=offset, **limits)
+            if recent is not None:
+                self._held.pop(part, None)
+                return recent
         return await self._range(spec, partition, offset, head.next, max_bytes=max_bytes, max_batches=max_batches)
 
     async def _range(
+        self, spec: StreamSpec, partition: int, offset: int, end: int, *, max_bytes: int, max_batches: int
+    ) -> list[Batch]:
+        part, catalog = self._part(spec, partition), self.catalog
+        batches = self._held.pop(part, [])
+        at = next((i for i, batch in enumerate(batches) if batch.first == offset), None)
+        if at is None:
+            limits = {"max_bytes": max_bytes, "max_batches": max_batches}
+            batches = await self._read_range(spec, partition, offset, end, **limits)
+        else:
+            batches = batches[at:]
+        out: list[Batch] = []
+        size_bytes = 0
+        for batch in batches:
+            size_bytes += len(batch.payload)
+            if out and (size_bytes > max_bytes or len(out) >= max_batches):
+                break
+            out.append(batch)
+        held_bytes = sum(len(batch.payload) for batch in batches)
+        if catalog is self.catalog and held_bytes <= self._settings.tail_cache_bytes // _HELD_SHARE:
+            self._held[part] = batches
+        return out
+
+    async def _read_range(
         self, spec: StreamSpec, partition: int, offset: int, end: int, *, max_bytes: int, max_batches: int
     ) -> list[Batch]:
         part = self._part(spec, partition)
@@ -170,21 +197,17 @@ class KafkaStreams:
             LOST_TO_RETENTION.labels(spec.name).inc(first - offset)
         cutter = self._cutter(spec, partition, first)
         batches: list[Batch] = []
+        size_bytes = 0
 
         def enough(records: list[Record]) -> bool:
-            batches.extend(cutter.feed(records))
-            return len(batches) > max_batches or sum(len(b.payload) for b in batches) > max_bytes
+            nonlocal size_bytes
+            found = cutter.feed(records)
+            size_bytes += sum(len(batch.payload) for batch in found)
+            batches.extend(found)
+            return len(batches) > max_batches or size_bytes > max_bytes
 
         await self._reader.read(part, first, end, enough)
-        batches += cutter.flush()
-        out: list[Batch] = []
-        size_bytes = 0
-        for batch in batches:
-            size_bytes += len(batch.payload)
-            if out and (size_bytes > max_bytes or len(out) >= max_batches):
-                break
-            out.append(batch)
-        return out
+        return batches + cutter.flush()
 
     async def _follow(self, spec: StreamSpec, partition: int) -> None:
         part = self._part(spec, partition)

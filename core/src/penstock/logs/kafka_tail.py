@@ -6,7 +6,8 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -15,7 +16,7 @@ from penstock.errors import LogUnavailable
 from penstock.logs.kafka_client import Cluster, TopicPart
 from penstock.logs.kafka_records import Record
 
-__all__ = ["Fold", "Tail", "record_of"]
+__all__ = ["Fold", "Tail", "place_of", "records_in"]
 
 _POLL_S = 0.02
 _RECORDS_MAX = 10_000  # taken from the consumer's queue at a time
@@ -122,17 +123,14 @@ class Tail:
         records: dict[TopicPart, list[Record]] = {}
         ends: dict[TopicPart, int] = {}
         lost: list[TopicPart] = []
-        for message in messages:
-            error, topic, partition, offset = message.error(), message.topic(), message.partition(), message.offset()
-            if topic is None or partition is None or offset is None:
-                continue
-            part = (topic, partition)
-            if error is None:
-                records.setdefault(part, []).append(record_of(message))
+        for (part, code), run in groupby(messages, place_of):
+            together = list(run)
+            if code is None:
+                records.setdefault(part, []).extend(records_in(together))
                 ends.pop(part, None)
-            elif error.code() == KafkaError._PARTITION_EOF:  # the library's name for it
-                ends[part] = offset
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # as above
+            elif code == KafkaError._PARTITION_EOF:  # the library's name for it
+                ends[part] = together[-1].offset()  # type: ignore[assignment]  # the end has an offset
+            elif code == KafkaError._AUTO_OFFSET_RESET:  # as above
                 lost.append(part)
         digested = []
         for part in {**records, **ends}:
@@ -178,9 +176,25 @@ class Tail:
         return first
 
 
-def record_of(message: Message) -> Record:
-    """The record of a message without error."""
-    offset, value = message.offset(), message.value()
-    assert offset is not None
-    assert value is None or isinstance(value, bytes)
-    return Record(offset, value, message.headers(), message.timestamp()[1])  # type: ignore[arg-type]  # headers come as a list of pairs
+def records_in(messages: Sequence[Message]) -> list[Record]:
+    """The records of messages without error. A column at a time: this is done for every event."""
+    stamps = [message.timestamp()[1] for message in messages]
+    return list(
+        map(
+            Record._make,
+            zip(
+                [message.offset() for message in messages],
+                [message.value() for message in messages],
+                [message.headers() for message in messages],
+                stamps,
+                strict=True,
+            ),
+        )
+    )
+
+
+def place_of(message: Message) -> tuple[TopicPart, int | None]:
+    """Its partition, and the code of its error if it is one."""
+    error, partition = message.error(), message.partition()
+    place = (message.topic() or "", -1 if partition is None else partition)
+    return place, None if error is None else error.code()
