@@ -226,6 +226,19 @@ async def test_a_replica_with_an_old_catalog_drops_nothing_and_learns_the_new_on
         await other.store.close()
 
 
+async def test_a_log_without_any_app_drops_no_tables(harness: Any) -> None:
+    await harness.deploy(TOTALS)
+    await harness.derive(TOTALS, [("a", 1, Op.INSERT)])
+    await harness.catch_up(harness.role())
+    empty = type(harness)(harness.store, harness.url)
+    for _ in range(3):
+        with refused("not_ready"):
+            await empty.role().applier.round()
+    with refused("conflict"):
+        await Rebuilder(empty.log, empty.store, clock=SystemClock(), settings=FAST).adopt()
+    assert await rows(harness) == [("a", 1)]
+
+
 async def test_a_log_that_stays_behind_the_stores_catalog_was_restored_and_one_that_is_away_was_not(
     harness: Any,
 ) -> None:

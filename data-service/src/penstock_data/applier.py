@@ -173,6 +173,12 @@ class Applier:
             await self._store.prepare(specs, version)
         except Fenced as fence:
             await self._log.probe()  # else an old catalog is what we remember, and says nothing about the log
+            if version == 0:
+                raise PenstockError(
+                    "not_ready",
+                    "the log has no app yet, and the store has tables of one: start the role processor with its apps",
+                    retry_after_s=1.0,
+                ) from fence
             now_s = self._clock.monotonic_s()
             if self._older_since_s is None:
                 self._older_since_s = now_s

@@ -41,8 +41,16 @@ class Rebuilder:
         self._log, self._store, self._clock, self._settings = log, store, clock, settings
 
     async def adopt(self) -> None:
-        """Have the store's relations follow the catalog of the log, also that of a log that was restored."""
+        """Have the store's relations follow the catalog of the log, also that of a log that was restored.
+
+        `conflict` if the log has no catalog: it would drop everything.
+        """
         catalog = await self._log.catalog()
+        if catalog.version == 0 and await self._store.relations():
+            raise PenstockError(
+                "conflict",
+                "the log has no app, nothing can be rebuilt from it: start the role processor with its apps",
+            )
         specs = [spec for spec in catalog.streams.values() if is_stored(spec)]
         await self._store.prepare(specs, catalog.version, older=True)
 
