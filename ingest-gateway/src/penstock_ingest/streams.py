@@ -112,7 +112,7 @@ class Streams:
     async def open_all(self) -> None:
         """Open every source of the catalog, so that the first request need not."""
         for name, spec in (await self._log.catalog()).streams.items():
-            if spec.relation is Relation.SOURCE:
+            if spec.relation is Relation.SOURCE and not spec.topic:
                 await self.get(name)
 
     async def learn(self, stream: OpenStream) -> None:
@@ -192,4 +192,6 @@ def source_of(streams: Mapping[str, StreamSpec], name: str) -> StreamSpec:
         raise PenstockError(
             "unknown_stream", f"'{name}' is written by app '{spec.app}'; it takes no events from outside"
         )
+    if spec.topic:
+        raise PenstockError("unknown_stream", f"'{name}' is the Kafka topic '{spec.topic}'; write to it there")
     return spec

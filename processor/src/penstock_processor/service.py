@@ -18,6 +18,7 @@ from penstock.model.stream import Relation
 from penstock.ports.log import AppRecord
 from penstock.role import Check, Ports
 from penstock_processor import http
+from penstock_processor.logical.kafka_options import check_brokers
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
 from penstock_processor.logical.stages import specs_of, task_plans
@@ -196,5 +197,6 @@ class ProcessorRole:
 
     def _planned(self, name: str, sql: str) -> AppPlan:
         plan = plan_app(name, sql)
+        check_brokers(sql, specs_of(plan), self.ports.log.capabilities.brokers)
         self._build_engine(plan)  # what cannot be compiled is refused here, while the old app runs on
         return plan

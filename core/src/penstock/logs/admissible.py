@@ -21,6 +21,8 @@ def check_source(state: CatalogState, batch: NewBatch) -> int:
         raise PenstockError(
             "unknown_stream", f"'{batch.stream}' is written by app '{spec.app}'; events can be sent to sources only"
         )
+    if spec.topic:
+        raise PenstockError("unknown_stream", f"'{batch.stream}' is topic '{spec.topic}', which others fill")
     _check_shape(batch)
     return state.epochs[batch.stream]
 

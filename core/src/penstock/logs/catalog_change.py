@@ -116,6 +116,12 @@ def _check_names(state: CatalogState, app: str, streams: Sequence[StreamSpec]) -
             raise PenstockError("name_taken", f"app '{app}' declares '{spec.name}' twice or without a name")
         if spec.partitions < 1:
             raise PenstockError("bad_request", f"'{spec.name}' needs at least one partition")
+        if owner is not None and owner.topic != spec.topic:
+            raise PenstockError(
+                "conflict",
+                f"'{spec.name}' has positions in {owner.topic or 'its own events'}; give the table another name, or "
+                "deploy the app without it first",
+            )
         seen.add(spec.name)
 
 

@@ -26,6 +26,7 @@ from penstock.logs.kafka_catalog import (
     topics_of,
 )
 from penstock.logs.kafka_client import Cluster, TopicPart
+from penstock.logs.kafka_foreign import begins_of
 from penstock.logs.kafka_ids import KafkaIds
 from penstock.logs.kafka_inlet import KafkaInlet
 from penstock.logs.kafka_members import KafkaMembers
@@ -74,6 +75,7 @@ class KafkaLog:
             durable=True,
             retention_holds=False,
             several_writers=True,
+            brokers=frozenset(cluster.bootstrap.split(",")),
             commit_interval_s=settings.kafka.commit_interval_s,
         )
         self._ticks = Ticks()
@@ -298,7 +300,8 @@ class KafkaLog:
                 await self._tail.reach(part, await self._streams.settled_end(part))
                 before = self._streams.catalog
                 change = decide(before.state)
-                after = after_change(before, change, await self._ends_of(change, before))
+                begins = await begins_of(self._cluster, self._names, before.state, change)
+                after = after_change(before, change, await self._ends_of(change, before), begins=begins)
                 await self._cluster.make_topics(self._topics_to_make(before, change))
                 portion = Portion(part, [Outgoing(CATALOG_KEY, catalog_text(after), None)])
                 try:
@@ -307,7 +310,7 @@ class KafkaLog:
                     continue  # another process has changed it: look again
                 self._streams.wrote(part, portion.offsets[-1] + 1)
                 self._take_catalog(after)
-                await self._cluster.delete_before(self._void(change, after))
+                await self._cluster.delete_before(self._void(change, after, begins))
                 return change
         raise LogUnavailable("other processes keep changing the catalog; try again")
 
@@ -317,7 +320,7 @@ class KafkaLog:
         ending = [
             (specs[name], partition)
             for name in change.changed
-            if name in specs
+            if name in specs and not specs[name].topic
             for partition in range(specs[name].partitions)
         ]
         heads = await asyncio.gather(*(self._streams.head(spec, partition) for spec, partition in ending))
@@ -328,13 +331,13 @@ class KafkaLog:
         new = [spec for name, spec in change.state.catalog.streams.items() if old.get(name) != spec]
         return topics_of(new, self._names, self._settings)
 
-    def _void(self, change: CatalogChange, after: ClusterCatalog) -> dict[TopicPart, int]:
-        """What lies below the new epochs: brokers need not keep it."""
+    def _void(self, change: CatalogChange, after: ClusterCatalog, foreign: Collection[str]) -> dict[TopicPart, int]:
+        """What lies below the new epochs: brokers need not keep it, except in `foreign` topics."""
         return {
             (self._names.stream(name), partition): start
             for name in change.changed
             for partition, start in enumerate(after.starts.get(name, ()))
-            if start > 0
+            if start > 0 and name not in foreign
         }
 
     def _take_catalog(self, catalog: ClusterCatalog) -> None:

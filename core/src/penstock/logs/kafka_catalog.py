@@ -76,8 +76,18 @@ def newest_catalog(records: Sequence[Record]) -> ClusterCatalog | None:
     return ClusterCatalog(CatalogState(catalog, text.epochs), text.starts, text.born)
 
 
-def after_change(before: ClusterCatalog, change: CatalogChange, ends: Mapping[TopicPart, int]) -> ClusterCatalog:
-    """The catalog after a change. `ends`: where events of changed streams end, by (stream, partition)."""
+def after_change(
+    before: ClusterCatalog,
+    change: CatalogChange,
+    ends: Mapping[TopicPart, int],
+    *,
+    begins: Mapping[str, Sequence[int]],
+) -> ClusterCatalog:
+    """The catalog after a change.
+
+    `ends`: where events of changed streams end, by (stream, partition); `begins`: where topics of others begin that
+    are declared now.
+    """
     starts = {name: list(offsets) for name, offsets in before.starts.items()}
     for name in change.changed:
         known = starts.setdefault(name, [])
@@ -85,6 +95,7 @@ def after_change(before: ClusterCatalog, change: CatalogChange, ends: Mapping[To
         known.extend([0] * (count - len(known)))
         for partition in range(count):
             known[partition] = max(known[partition], ends.get((name, partition), 0))
+    starts.update({name: list(offsets) for name, offsets in begins.items()})
     version, apps = change.state.catalog.version, change.state.catalog.apps
     born = {name: before.born.get(name, version) for name in apps}
     return ClusterCatalog(change.state, starts, born)
@@ -96,6 +107,8 @@ def topics_of(
     """Topics of streams: number of partitions and settings. Brokers keep events by their own clock."""
     topics = {}
     for spec in streams:
+        if spec.topic:
+            continue  # others made it
         retention_s = settings.retention_s if spec.retention_s is None else spec.retention_s
         config = {
             "retention.ms": str(round(retention_s * 1000)),

@@ -163,8 +163,8 @@ class KafkaInlet:
 
     def _source(self, stream: str) -> StreamSpec:
         spec = self._streams.catalog.state.stream(stream)
-        if spec.relation is not Relation.SOURCE:
-            raise PenstockError("unknown_stream", f"'{stream}' is written by app '{spec.app}'; it has no inlet")
+        if not _has_inlet(spec):
+            raise PenstockError("unknown_stream", f"'{stream}' of app '{spec.app}' takes no events; it has no inlet")
         return spec
 
     def _reached(self, place: StreamPartition) -> int:
@@ -185,7 +185,7 @@ class KafkaInlet:
     async def _changed_parts(self) -> tuple[dict[TopicPart, int], list[TopicPart]]:
         """Partitions of inlets that are to be taken from now on, with the offset to begin at; and those that are not
         there any more."""
-        sources = [s for s in self._streams.catalog.state.catalog.streams.values() if s.relation is Relation.SOURCE]
+        sources = [s for s in self._streams.catalog.state.catalog.streams.values() if _has_inlet(s)]
         topics = await self._cluster.topics()
         missing = [s for s in sources if topics.get(self._names.inlet(s.name), 0) < s.partitions]
         if missing:
@@ -304,6 +304,10 @@ class KafkaInlet:
 
     async def _threaded(self, call: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _has_inlet(spec: StreamSpec) -> bool:
+    return spec.relation is Relation.SOURCE and not spec.topic
 
 
 def _record_of(message: Message, offset: int) -> InletRecord:

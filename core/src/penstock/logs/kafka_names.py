@@ -43,6 +43,11 @@ class Names:
         return f"{self.prefix}{_OWN}ingest"
 
     @property
+    def own(self) -> str:
+        """How the topics begin that are no stream's."""
+        return self.prefix + _OWN
+
+    @property
     def inlets(self) -> str:
         """Topic of how far the inlets of all sources have been taken."""
         return f"{self.prefix}{_OWN}inlets"

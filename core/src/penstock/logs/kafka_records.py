@@ -110,6 +110,7 @@ class BatchCutter:
 
     def __init__(self, spec: StreamSpec, partition: int, *, epoch: int, start: int, rows_max: int) -> None:
         self._spec, self._partition, self._epoch, self._rows_max = spec, partition, epoch, rows_max
+        self._ours = not spec.topic  # in topics of others that header would be somebody else's
         self._held: list[Record] = []
         self.next = start  # after the last event that was given out
         self.watermark_ms: int | None = None
@@ -120,7 +121,7 @@ class BatchCutter:
         held, after = self._held, self._held[-1].offset + 1 if self._held else None
         for record in records:  # once a record: what most records do not need stands behind a test
             offset, value, headers, _ = record
-            mark = _mark_of(headers) if headers else None
+            mark = _mark_of(headers) if headers and self._ours else None
             if value is None:
                 out += self.flush()
                 self._heed(mark)

@@ -80,6 +80,7 @@ class KafkaStreams:
         self._following = asyncio.Lock()
         self._written: dict[TopicPart, int] = {}
         self._seen: dict[TopicPart, tuple[int, int, Head]] = {}  # (epoch, end) -> the head that was found there
+        self._foreign: set[str] = set()  # topics that others fill
         self.catalog = ClusterCatalog()
 
     def renew(self, catalog: ClusterCatalog) -> None:
@@ -93,7 +94,9 @@ class KafkaStreams:
         }
         for name in changed:
             self._cache.forget(name)
-        topics = {self._names.stream(name) for name in changed}
+        known = before.state.catalog.streams
+        topics = {self._part(known[name], 0)[0] for name in changed}
+        self._foreign = {spec.topic for spec in catalog.state.catalog.streams.values() if spec.topic}
         for part in [part for part in self._folds if part[0] in topics]:
             del self._folds[part]
             self._tail.leave(part)
@@ -243,7 +246,10 @@ class KafkaStreams:
         while True:
             start = max(first, end - span)
             after, watermark_ms, marked = newest_mark(await self._reader.all_of(part, start, end), epoch=epoch)
-            if (after is not None and marked) or start <= first or span >= self._cluster.settings.scan_max_records:
+            if part[0] in self._foreign:
+                watermark_ms, marked = None, True  # their headers say nothing to us
+            is_told = after is not None and marked
+            if is_told or start <= first or span >= self._cluster.settings.scan_max_records:
                 return (first if after is None else after), watermark_ms
             span *= _FIRST_SPAN
 
@@ -257,7 +263,7 @@ class KafkaStreams:
         )
 
     def _part(self, spec: StreamSpec, partition: int) -> TopicPart:
-        return self._names.stream(spec.name), partition
+        return spec.topic or self._names.stream(spec.name), partition
 
     def _parts(self, spec: StreamSpec) -> set[TopicPart]:
         return {self._part(spec, partition) for partition in range(spec.partitions)}

@@ -142,8 +142,8 @@ class Tasks:
         for name, task in self._tasks.items():
             for (stream, partition), position in task.positions.items():
                 spec = streams.get(stream)
-                if spec is None:
-                    continue
+                if spec is None or spec.topic:
+                    continue  # how long others keep their topics is not known here
                 retention_s = default_s if spec.retention_s is None else spec.retention_s
                 half_ms = round((self._clock.now_ms() / 1000 - retention_s / 2) * 1000)
                 (offset,) = await self._cluster.offsets_at([(self._names.stream(stream), partition)], half_ms)

@@ -54,6 +54,8 @@ class StreamSpec:
     max_ahead_s: float = 86_400.0  # an event time further in the future is `time_out_of_range`
     options: dict[str, str] = field(default_factory=dict)  # as written in WITH (...)
     internal: Literal["", "repartition", "watermarks"] = ""  # between the tasks of a parallel app; not for others
+    topic: str = ""  # sources only: a topic of the log's brokers that others fill, read where it lies
+    startup: Literal["earliest", "latest"] = "earliest"  # of such a topic: where it begins when it is declared
     archive: bool = True  # sources only: raw events go to Parquet files before the log lets go of them
 
     def column(self, name: str) -> Column:

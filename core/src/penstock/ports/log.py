@@ -30,6 +30,7 @@ class Capabilities:
     durable: bool
     retention_holds: bool  # retention never passes a durable consumer
     several_writers: bool = False  # several processes of one role may write at the same time
+    brokers: frozenset[str] = frozenset()  # `host:port` of Kafka brokers whose topics it can read as sources
     commit_interval_s: float = 0.0  # cycles of one task should not be committed closer together than this
 
 

@@ -286,6 +286,9 @@ def _spec(
     written = relation is not Relation.SOURCE
     name = table.name.text
     dedupe = options.dedupe
+    foreign = options.foreign
+    if foreign is not None:
+        dedupe = ()
     if dedupe is None:
         dedupe = ("id",) if not written and any(c.name == "id" for c in columns) else ()
     return StreamSpec(
@@ -306,7 +309,9 @@ def _spec(
         emit=options.emit,
         max_ahead_s=86_400.0 if options.max_ahead_s is None else options.max_ahead_s,
         options={o.name: o.value for o in table.options},
-        archive=not written if options.archive is None else options.archive,
+        topic="" if foreign is None else foreign.topic,
+        startup="earliest" if foreign is None else foreign.startup,
+        archive=foreign is None and (not written if options.archive is None else options.archive),
     )
 
 

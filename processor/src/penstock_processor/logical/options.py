@@ -13,6 +13,7 @@ from typing import Literal
 from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
 from penstock_processor.logical.durations import duration_ms
+from penstock_processor.logical.kafka_options import ForeignTopic, is_kafka, read_kafka_options
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import OptionText
 
@@ -20,7 +21,7 @@ __all__ = ["KNOWN", "Option", "TableOptions", "read_options"]
 
 PARTITIONS_MAX = 256
 _SCOPE = re.compile(r"[!#-\[\]-~]{1,128}")  # RFC 6749 section 3.3, one scope-token
-_LATER_CONNECTORS = ("kafka", "upsert-kafka", "filesystem", "jdbc", "http", "websocket", "print", "datagen", "mqtt")
+_LATER_CONNECTORS = ("upsert-kafka", "filesystem", "jdbc", "http", "websocket", "print", "datagen", "mqtt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Option:
 
 
 KNOWN: dict[str, Option] = {
-    "connector": Option("any", "'penstock'."),
+    "connector": Option("any", "'penstock', or 'kafka' for a topic that others fill."),
     "key": Option("any", "Columns of the partition key, also the envelope's `k`; the primary key for tables."),
     "partitions": Option(
         "source",
@@ -70,6 +71,7 @@ class TableOptions:
     max_ahead_s: float | None = None
     idle_timeout_ms: int | None = None
     archive: bool | None = None
+    foreign: ForeignTopic | None = None
 
 
 def read_options(
@@ -87,6 +89,10 @@ def read_options(
     `parallelism`: tasks that share the app, each with partitions of its own.
     """
     reader = _Reader(relation, columns, primary_key, findings, parallelism)
+    foreign = None
+    if is_kafka(written):
+        foreign, written = read_kafka_options(written, at=at, relation=relation, findings=findings)
+        reader.is_foreign = True
     given: dict[str, OptionText] = {}
     for option in written:
         if option.name in given:
@@ -112,6 +118,7 @@ def read_options(
         max_ahead_s=_seconds(reader.duration(given.get("max-ahead"))),
         idle_timeout_ms=reader.duration(given.get("scan.watermark.idle-timeout")),
         archive=reader.flag(given.get("archive")),
+        foreign=foreign,
     )
 
 
@@ -131,6 +138,7 @@ class _Reader:
         self._columns = columns
         self._primary_key = primary_key
         self._findings = findings
+        self.is_foreign = False  # a topic that others fill
 
     def applies(self, option: OptionText) -> bool:
         """Whether the option exists, is supported, and belongs to this kind of table."""
@@ -155,6 +163,8 @@ class _Reader:
         if option.name == "late" and self.choice(option, ("reject",)) is None:
             return False
         source = self._relation is Relation.SOURCE
+        if self.is_foreign and option.name == "publish":
+            return True
         if known.on == "derived" and source and option.value.lower() != "false":
             self._findings.add(
                 option.span,
@@ -197,6 +207,8 @@ class _Reader:
                 message="The table names no connector." if any_written else "The table has no options.",
                 remedy="Write WITH ('connector' = 'penstock').",
             )
+        elif option.value == "kafka":
+            pass
         elif option.value in _LATER_CONNECTORS:
             self._bad(
                 option,

@@ -1,3 +1,4 @@
--- expect: 3:21 unsupported
+-- expect: 3:86 unsupported
 CREATE TABLE o (a INT)
-WITH ('connector' = 'kafka');
+WITH ('connector' = 'kafka', 'topic' = 'o', 'format' = 'json', 'scan.startup.mode' = 'group-offsets',
+      'properties.bootstrap.servers' = 'localhost:9092');
