@@ -183,6 +183,22 @@ async def test_late_rows_are_listed_and_cannot_be_replayed(system: System) -> No
     assert (await system.listed(code="late"))[0]["replayed_at"] is None
 
 
+async def test_what_comes_out_of_state_is_listed_for_the_one_stream_that_its_statement_reads(system: System) -> None:
+    tops = """CREATE TABLE tops WITH ('connector' = 'penstock') AS SELECT window_start, CAST(MAX(code) AS INT) AS top
+    FROM TABLE(TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' DAY)) GROUP BY window_start, window_end;"""
+    async with system.client.put(
+        "/v1/apps/meter", data=APP + tops, headers={"Content-Type": "application/sql"}
+    ) as reply:
+        assert reply.status == 200, await reply.text()
+    await system.send(reading(1, "seven"), reading(2, "8", day=20))
+    [event] = [event for event in await system.listed(stream="readings") if event["statement"] == "tops"]
+    assert msgspec.json.decode(event["raw"])["window_start"]
+    assert "offset" not in event
+    status, answer = await system.replay({"id": event["id"]})
+    assert status == 409
+    assert "came out of state" in answer["detail"]
+
+
 async def test_what_admission_rejected_is_replayed_through_ingest(system: System) -> None:
     await system.log.append(
         [], rejected=[RejectedEvent("a1", 5, "readings", "meter", None, "bad_json", "at byte 3", b"\xff{bad")]

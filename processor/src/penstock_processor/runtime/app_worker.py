@@ -63,7 +63,7 @@ class AppWorker:
         engine.restore(restored)
         self._dropped = tuple(sorted(set(restored) - engine.operators))
         self._ledger = SnapshotLedger(settings.snapshots, restored)
-        self._rejections = Rejections(plan.name, settings)
+        self._rejections = Rejections(plan, settings)
         self._outputs = OutputWriter(plan, rows_max=settings.output_rows, packed_bytes=settings.repartition_bytes)
         self._read = read_relations(plan)
         self._internal = {name for name, source in plan.sources.items() if source.spec.internal}

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.model.batch import RejectedEvent
+from penstock_processor.logical.identity import scans_of
+from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import RowProblem
 from penstock_processor.runtime.decode import Decoded
 from penstock_processor.runtime.decode_exact import BadRow
@@ -29,8 +31,10 @@ class ReplayItem:
 class Rejections:
     """Makes rejected events of one app; their text and detail are capped. The log gives the ids."""
 
-    def __init__(self, app: str, settings: ProcessorSettings) -> None:
-        self._app = app
+    def __init__(self, plan: AppPlan, settings: ProcessorSettings) -> None:
+        self._app = plan.name
+        read = {s.label: {scan.relation for scan in scans_of(s.undivided)} for s in plan.statements}
+        self._read_alone = {label: next(iter(names)) for label, names in read.items() if len(names) == 1}
         self._raw_max_bytes = settings.raw_max_bytes
         self._detail_max_chars = settings.detail_max_chars
 
@@ -97,7 +101,7 @@ class Rejections:
         return RejectedEvent(
             id=id_,
             at_ms=now_ms,
-            stream=problem.relation or "",
+            stream=problem.relation or self._read_alone.get(problem.statement, ""),
             app=self._app,
             statement=problem.statement,
             code=problem.code,
