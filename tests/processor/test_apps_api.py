@@ -117,6 +117,11 @@ async def test_an_app_is_deployed_read_and_listed_with_its_version(system: Syste
     async with system.client.get("/v1/apps/produce", headers={"Accept": "application/sql"}) as reply:
         assert reply.content_type == "application/sql"
         assert await reply.text() == APP
+    for known in ('"1"', 'W/"1"', '"7", "1"', "*"):
+        async with system.client.get("/v1/apps/produce", headers={"If-None-Match": known}) as reply:
+            assert (reply.status, reply.headers["ETag"], await reply.read()) == (304, '"1"', b"")
+    async with system.client.get("/v1/apps/produce", headers={"If-None-Match": '"2"'}) as reply:
+        assert reply.status == 200
     async with system.client.get("/v1/apps") as reply:
         assert [app["name"] for app in (await reply.json())["apps"]] == ["produce"]
 

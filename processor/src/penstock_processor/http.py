@@ -62,9 +62,14 @@ class _Edge:
         return _json({"apps": [self._summary(record) for record in await self._role.apps()]})
 
     async def get_app(self, request: web.Request) -> web.Response:
-        """The app's record, text, state and streams, with its ETag; the bare text with `Accept: application/sql`."""
+        """The app's record, text, state and streams, with its ETag; the bare text with `Accept: application/sql`.
+
+        304 if `If-None-Match` names the version (RFC 9110 section 13.1.2): what the ETag stands for is the text.
+        """
         record = await self._role.app(request.match_info["app"])
         headers = {"ETag": _etag(record)}
+        if _has_already(request, record):
+            return web.Response(status=304, headers=headers)
         if "application/sql" in request.headers.get("Accept", ""):
             return web.Response(
                 body=record.sql.encode(), content_type="application/sql", charset="utf-8", headers=headers
@@ -169,6 +174,11 @@ class _Edge:
 
 def _etag(record: AppRecord) -> str:
     return f'"{record.version}"'
+
+
+def _has_already(request: web.Request, record: AppRecord) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")]
+    return "*" in tags or _etag(record) in tags
 
 
 def _expected_version(request: web.Request) -> int | None:
