@@ -55,7 +55,8 @@ class DedupeIndex:
         """How far back a repetition is recognised: the window, or the age of the oldest id once it was cut."""
         if not self.shortened:
             return self._window_ms
-        return min(self._window_ms, now_ms - self._buckets[0][0]) if self._buckets else 0
+        oldest_ms = self._buckets[0][0] if self._buckets else now_ms
+        return min(self._window_ms, max(0, now_ms - oldest_ms))  # a clock may go back
 
     def claim(self, ids: Sequence[bytes], now_ms: int) -> Claim | list[Claim]:
         """Claim the ids that are not known; or the open claims to wait for, when one of the ids is in them.

@@ -32,6 +32,10 @@ class ManualClock:
         heapq.heappush(self._sleepers, (self._monotonic_s + max(0.0, seconds), next(self._order), waiter))
         await waiter
 
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward or back; nobody has waited meanwhile."""
+        self._now_ms += round(seconds * 1000)
+
     async def advance(self, seconds: float) -> None:
         """Move time forward, waking sleepers in order and letting them run."""
         target = self._monotonic_s + seconds
