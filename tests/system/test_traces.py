@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Consumer, Producer
 from kafka_broker import KafkaBroker
 from penstock_process import Reply, eventually
 from penstock_services import PenstockServices
@@ -62,19 +63,19 @@ class Caller:
     def __init__(self, services: PenstockServices, *, sampled: bool = True) -> None:
         self._services = services
         self.trace, self.span = f"{next(NUMBERS):032x}", f"{next(NUMBERS):016x}"
-        self._header = {"traceparent": f"00-{self.trace}-{self.span}-{'01' if sampled else '00'}"}
+        self.header = {"traceparent": f"00-{self.trace}-{self.span}-{'01' if sampled else '00'}"}
 
     def send(self, *amounts: float) -> Reply:
         lines = [{"id": f"r{next(NUMBERS)}", "sensor": "s", "amount": amount} for amount in amounts]
         return self.post("\n".join(map(json.dumps, lines)).encode())
 
     def post(self, body: bytes, **headers: str) -> Reply:
-        headers = {"Content-Type": "application/x-ndjson", **headers, **self._header}
+        headers = {"Content-Type": "application/x-ndjson", **headers, **self.header}
         authorize = "Authorization" not in headers
         return self._services.call("POST", "/v1/streams/readings/events", body, headers=headers, authorize=authorize)
 
     def get(self, path: str) -> Reply:
-        return self._services.call("GET", path, headers=self._header)
+        return self._services.call("GET", path, headers=self.header)
 
 
 def follow(services: PenstockServices) -> ClientConnection:
@@ -180,6 +181,32 @@ def test_what_nobody_records_gets_no_span(services: PenstockServices, collector:
     begun_elsewhere = {f"{n:032x}" for n in range(next(NUMBERS))}
     roots = [span for span in collector.spans if span.trace not in begun_elsewhere and not span.parent]
     assert all(span.links for span in roots), "a trace begins here only where it joins others"
+
+
+@pytest.mark.parametrize("running", ["kafka"], indirect=True)
+def test_other_producers_and_consumers_of_the_broker_are_part_of_the_trace(
+    services: PenstockServices, collector: TraceCollector, request: pytest.FixtureRequest
+):
+    broker: KafkaBroker = request.getfixturevalue("kafka_broker")
+    caller, event = Caller(services), {"id": f"r{next(NUMBERS)}", "sensor": "s", "amount": 11.0}
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    producer.produce("traces.readings.in", json.dumps(event), "s", headers=caller.header)
+    assert producer.flush(30) == 0
+    spans = until(collector, caller.trace, "ingest readings", "process meter", "apply high")
+    assert (spans["ingest readings"].parent, spans["ingest readings"].kind) == (caller.span, "consumer")
+    assert spans["process meter"].parent == spans["ingest readings"].id
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "other", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["traces.high"])
+    try:
+        wanted = f"00-{caller.trace}-{spans['process meter'].id}-01".encode()
+        found: dict[str, bytes | None] = {}
+        while found.get("traceparent") != wanted:
+            record = consumer.poll(30)
+            assert record is not None, "a record of this trace was not found in the topic"
+            found = dict(record.headers() or ())
+        assert json.loads(record.value())["id"] == event["id"]
+    finally:
+        consumer.close()
 
 
 def test_a_refused_event_is_counted_in_its_span_which_does_not_quote_it(

@@ -9,13 +9,15 @@ import structlog
 
 from penstock.errors import PenstockError
 from penstock.model.batch import Encoding, NewBatch
+from penstock.observe.traces import Traces, trace_of, within
 from penstock.ports.clock import Clock
 from penstock.ports.inlet import Inlet, Taken
 from penstock.ports.log import Consumed, Log, RejectedFilter
 from penstock_ingest import metrics
 from penstock_ingest.inlet_notes import Note
-from penstock_ingest.inlet_reading import Piece, pieces_of, read_pieces, refuse_all, trace_of
+from penstock_ingest.inlet_reading import Piece, pieces_of, read_pieces, refuse_all, traces_of
 from penstock_ingest.reading import Reading
+from penstock_ingest.spans import begin_intake, describe
 from penstock_ingest.storing import Storing, count
 from penstock_ingest.streams import OpenStream
 
@@ -32,10 +34,13 @@ class _NotYet(Exception):
 class InletPump:
     """Takes from the inlet while this gateway is the admitter. `run` once."""
 
-    def __init__(self, storing: Storing, *, log: Log, inlet: Inlet, clock: Clock) -> None:
+    def __init__(
+        self, storing: Storing, *, log: Log, inlet: Inlet, clock: Clock, traces: Traces | None = None
+    ) -> None:
         self._storing, self._streams = storing, storing.streams
         self._settings = storing.settings.inlet
         self._log, self._inlet, self._clock = log, inlet, clock
+        self._traces = traces or Traces()
         self._newest_ms: dict[str, int] = {}
 
     async def run(self) -> None:
@@ -118,9 +123,13 @@ class InletPump:
                 await self._admit_events(stream, [piece])
 
     async def _store(self, stream: OpenStream, reading: Reading, pieces: Sequence[Piece], *, now_ms: int) -> None:
-        admission, _, _ = await self._storing.store(
-            stream, reading, now_ms=now_ms, trace=trace_of(pieces), consumed=_consumed(pieces)
-        )
+        span = begin_intake(self._traces, stream.spec.name, traces_of(pieces))
+        with within(span):
+            admission, _, _ = await self._storing.store(
+                stream, reading, now_ms=now_ms, trace=trace_of(span), consumed=_consumed(pieces)
+            )
+            if span is not None:
+                describe(span, admission, stream=stream.spec.name, rejected=len(reading.refusals))
         body_bytes = sum(len(one.value or b"") for piece in pieces for one in piece.taken.records)
         count(stream, reading, admission, body_bytes=body_bytes)
         outcomes = {

@@ -14,7 +14,7 @@ from penstock_ingest.inlet_notes import Note, note_of
 from penstock_ingest.reading import Reading, Refusal, read_lines
 from penstock_ingest.record import Record
 
-__all__ = ["Piece", "pieces_of", "read_pieces", "refuse_all", "trace_of"]
+__all__ = ["Piece", "pieces_of", "read_pieces", "refuse_all", "traces_of"]
 
 _SPACE = b" \t\r\n"
 _EMPTY = "the record has no value; an event is a JSON object"
@@ -79,15 +79,11 @@ def refuse_all(pieces: Sequence[Piece], record: Record, error: PenstockError) ->
     return reading
 
 
-def trace_of(pieces: Sequence[Piece]) -> str:
-    """The first trace that is recorded; "" if there is none."""
-    for piece in pieces:
-        for one in piece.taken.records:
-            sent = one.headers.get(TRACE_HEADER)
-            trace = read_traceparent(sent.decode("ascii", "replace")) if sent else None
-            if trace is not None and is_sampled(trace):
-                return trace
-    return ""
+def traces_of(pieces: Sequence[Piece]) -> list[str]:
+    """The traces that are recorded, in order, each once."""
+    sent = dict.fromkeys(one.headers.get(TRACE_HEADER) for piece in pieces for one in piece.taken.records)
+    found = [read_traceparent(text.decode("ascii", "replace")) for text in sent if text]
+    return [trace for trace in found if trace is not None and is_sampled(trace)]
 
 
 def _text_of(record: InletRecord, event_max_bytes: int) -> bytes | Refusal:

@@ -36,7 +36,7 @@ class IngestRole:
         inlet = ports.inlet
         self._pump = (
             None if inlet is None
-            else InletPump(self._gateway.storing, log=ports.log, inlet=inlet, clock=ports.clock)
+            else InletPump(self._gateway.storing, log=ports.log, inlet=inlet, clock=ports.clock, traces=ports.traces)
         )  # fmt: skip
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
