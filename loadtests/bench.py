@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--whole-minutes", type=float, default=1.0, help="of the whole system, of each arrangement")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends with us
     figures: list[sections.Figure] = []
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
         bench = sections.Bench(Path(folder), chosen.seconds, chosen.rounds, chosen.whole_minutes)
