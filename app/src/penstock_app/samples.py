@@ -2,7 +2,8 @@
 
 The newest day of the sample becomes today: past days are loaded at once (their summaries become final), today's rows
 are spread from midnight to now, and then rows keep arriving with the present as their event time and fresh ids, for
-ever. What is there already after a restart is not sent again.
+ever. What is there already after a restart is not sent again. A load of the past that was cut off (nothing but the
+past is there) goes on: it is sent again with the same ids and times, and deduplication drops what is there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import itertools
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -24,11 +26,13 @@ from penstock.ports.clock import Clock
 from penstock_app.api import Api
 from penstock_app.sample_settings import SampleSettings
 
-__all__ = ["feed_samples", "past_lots", "present_lots", "read_lots"]
+__all__ = ["feed_samples", "past_day", "past_lots", "past_shift_ms", "present_lots", "read_lots"]
 
 Row = dict[str, Any]
 FEEDER_RESTART_S = 2.0
 FARMERS = ("Asha", "Balwant", "Chandra", "Devika", "Farhan", "Gurpreet", "Harini", "Imran", "Jyoti", "Kiran")
+_PAST = re.compile(r"past-(\d{8})-\d+")
+_NEWEST_ROWS = 1_000
 _NUMBERS = ("arrivals_tonnes", "min_price", "max_price", "modal_price")
 
 log = structlog.get_logger()
@@ -73,12 +77,39 @@ def past_lots(lots: list[Row], now: datetime, loop_id: str) -> Iterator[Row]:
             yield {"id": f"{loop_id}-{number}", **row, "date": iso(moment)}
 
 
+def past_day(newest: list[Row], now: datetime) -> datetime | None:
+    """Up to when the past is to be loaded: `now` if nothing is there, within the day on which a load was begun that
+    was cut off, None if the past is complete. `newest`: the newest events that are there.
+    """
+    if not newest:
+        return now
+    marks = [_PAST.fullmatch(str(row["id"])) for row in newest]
+    if not all(marks):
+        return None  # the present begins after the past
+    begun = max(mark[1] for mark in marks if mark)
+    midnight = datetime.strptime(begun, "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)
+    return min(now, midnight - timedelta(milliseconds=1))
+
+
 def present_lots(lots: list[Row], loop_id: str) -> Iterator[Row]:
     """Lots for ever, newest day first, then the sample from its start; the caller sets `date` to the present."""
     newest = lots[-1]["date"]
     start = next(index for index, row in enumerate(lots) if row["date"] == newest)
     for number, index in enumerate(itertools.chain(range(start, len(lots)), itertools.cycle(range(len(lots))))):
         yield {**lots[index], "id": f"{loop_id}-{number}"}
+
+
+def past_shift_ms(quakes: list[Row], newest: list[Row], *, now_ms: int) -> int | None:
+    """By how much the sample's times are to be moved: to now if nothing is there, as before if a load was cut off,
+    None if the past is complete.
+    """
+    if not newest:
+        return now_ms - int(quakes[-1]["time"])
+    times = {quake["id"]: int(quake["time"]) for quake in quakes}
+    if not all(row["id"] in times for row in newest):
+        return None
+    moved = datetime.fromisoformat(newest[0]["time"]).replace(tzinfo=UTC)
+    return round(moved.timestamp() * 1000) - times[newest[0]["id"]]
 
 
 def iso(moment: datetime) -> str:
@@ -88,9 +119,10 @@ def iso(moment: datetime) -> str:
 
 async def _feed_lots(api: Api, lots: list[Row], settings: SampleSettings, clock: Clock) -> None:
     loop_id = f"{clock.now_ms():x}"
-    if not await _has_events(api, "arrivals"):
-        # The same ids for the whole day: killed before the store has any of it, the past is not there twice.
-        rows = past_lots(lots, _now(clock), f"past-{_now(clock):%Y%m%d}")
+    until = past_day(await _newest(api, "arrivals", "id"), _now(clock))
+    if until is not None:
+        # The same ids for the whole day: killed on the way, the past goes on and is not there twice.
+        rows = past_lots(lots, until, f"past-{until:%Y%m%d}")
         while chunk := list(itertools.islice(rows, settings.batch_rows)):
             await _send(api, "arrivals", chunk)
     per_send = max(1, round(settings.lots_per_s / 10))
@@ -120,8 +152,8 @@ async def _feed_reports(api: Api, lots: list[Row], settings: SampleSettings, clo
 
 async def _feed_quakes(api: Api, quakes: list[Row], settings: SampleSettings, clock: Clock) -> None:
     loop_id = f"{clock.now_ms():x}"
-    if not await _has_events(api, "quakes"):
-        shift = clock.now_ms() - quakes[-1]["time"]
+    shift = past_shift_ms(quakes, await _newest(api, "quakes", "id,time"), now_ms=clock.now_ms())
+    if shift is not None:
         moved = [{**q, "time": q["time"] + shift, "updated": q["time"] + shift} for q in quakes]
         for chunk in _chunks(iter(moved), settings.batch_rows):
             await _send(api, "quakes", chunk)
@@ -137,9 +169,11 @@ async def _feed_quakes(api: Api, quakes: list[Row], settings: SampleSettings, cl
         await clock.sleep(max(0.0, settings.quake_every_s - wait_s))
 
 
-async def _has_events(api: Api, stream: str) -> bool:
-    page = await api.call_until_taken("GET", f"/v1/data/raw.{stream}", params={"limit": "1"})
-    return bool(page["rows"])
+async def _newest(api: Api, stream: str, columns: str) -> list[Row]:
+    wanted = {"select": columns, "order": "_position.desc", "limit": str(_NEWEST_ROWS)}
+    page = await api.call_until_taken("GET", f"/v1/data/raw.{stream}", params=wanted)
+    rows: list[Row] = page["rows"]
+    return rows
 
 
 async def _send(api: Api, stream: str, rows: list[Row]) -> None:
