@@ -65,7 +65,7 @@ class IngestRole:
                 self._gateway.streams.report()
                 if pump is not None:
                     await pump.measure()
-                done, _ = await asyncio.wait({stopped, *work}, timeout=_REPORT_S)
+                done, _ = await asyncio.wait({stopped, *work}, timeout=_REPORT_S, return_when=asyncio.FIRST_COMPLETED)
                 for ended in done - {stopped}:
                     ended.result()  # raises what ended it
         finally:

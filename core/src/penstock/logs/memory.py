@@ -106,6 +106,10 @@ class MemoryLog:
         self._keep_rejected(rejected, replayed)
         return positions
 
+    def partitions_of(self, stream: str) -> int:
+        """Number of partitions of a stream; `unknown_stream` if there is none."""
+        return self._state.stream(stream).partitions
+
     async def read(
         self, stream: str, partition: int, offset: int, max_bytes: int, max_batches: int = 1000
     ) -> list[Batch]:

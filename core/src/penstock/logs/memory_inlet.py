@@ -103,10 +103,10 @@ class MemoryInlet:
 
     async def ends(self, stream: str) -> list[int]:
         """See `Inlet.ends`."""
-        partitions = (await self._log.catalog()).streams[stream].partitions
-        return [len(self._topics.records.get((stream, partition), ())) for partition in range(partitions)]
+        partitions = range(self._log.partitions_of(stream))
+        return [len(self._topics.records.get((stream, partition), ())) for partition in partitions]
 
     def reached(self, stream: str) -> list[int]:
         """See `Inlet.reached`."""
-        count = 1 + max((partition for name, partition in self._topics.records if name == stream), default=0)
-        return [self._topics.positions.get((stream, partition), 0) for partition in range(count)]
+        partitions = range(self._log.partitions_of(stream))
+        return [self._topics.positions.get((stream, partition), 0) for partition in partitions]
