@@ -260,10 +260,8 @@ def _row_marks(record: Record) -> RowMarks:
     if not record.headers:
         return RowMarks()
     headers = dict(record.headers)
-    numbers = headers.get(_NONFINITE)
-    return RowMarks(
-        (headers.get(_OP) or b"+I").decode(), headers.get(_PENDING) == b"true", _numbers.decode(numbers or b"{}")
-    )
+    op, numbers = (headers.get(_OP) or b"+I").decode(), headers.get(_NONFINITE)
+    return RowMarks(op, headers.get(_PENDING) == b"true", _numbers.decode(numbers) if numbers else {})
 
 
 def _mark_of(headers: Sequence[tuple[str, bytes | None]]) -> _BatchMark | None:

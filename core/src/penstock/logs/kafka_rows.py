@@ -45,10 +45,10 @@ def rows_to_texts(frame: pl.DataFrame, spec: StreamSpec) -> tuple[list[bytes], l
     numbers = _lost_numbers(frame, spec.columns)
     if not numbers and not any(ops) and not any(pending):
         return texts, [_PLAIN] * frame.height
-    marks = [
-        RowMarks(Op(op).text, bool(open_window), numbers.get(i, {}))
-        for i, (op, open_window) in enumerate(zip(ops, pending, strict=True))
-    ]
+    kinds = {kind: RowMarks(Op(kind[0]).text, bool(kind[1])) for kind in set(zip(ops, pending, strict=True))}
+    marks = [kinds[kind] for kind in zip(ops, pending, strict=True)]
+    for i, lost in numbers.items():
+        marks[i] = RowMarks(marks[i].op, marks[i].pending, lost)
     return texts, marks
 
 
