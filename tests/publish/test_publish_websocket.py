@@ -307,6 +307,8 @@ async def test_too_large_a_message_from_a_subscriber_closes_with_1009_and_a_smal
         with pytest.raises(ConnectionClosed) as closed:
             await asyncio.wait_for(ws.recv(), 5)
         assert closed.value.rcvd.code == 1009
+        after = Cursor("orders", 1, (1, 0)).text()
+        assert json.loads(closed.value.rcvd.reason) == {"code": "too_large", "retry_ms": None, "after": after}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ close frame can come in between. No compression in this version.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from penstock_publish.metrics import CLOSED_CONNECTIONS
 from penstock_publish.settings import PublishSettings
@@ -18,6 +19,13 @@ from penstock_publish.topics.subscribe import Prepared, Subscriber
 
 __all__ = ["serve_websocket"]
 
+#: What the other side did wrong, by close code (RFC 6455, 7.4.1).
+_REASONS = {
+    WSCloseCode.PROTOCOL_ERROR: "bad_request",
+    WSCloseCode.UNSUPPORTED_DATA: "bad_request",
+    WSCloseCode.INVALID_TEXT: "bad_request",
+    WSCloseCode.MESSAGE_TOO_BIG: "too_large",
+}
 _ENDED = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
@@ -25,7 +33,7 @@ async def serve_websocket(
     request: web.Request, prepared: Prepared, subscriber: Subscriber, *, settings: PublishSettings
 ) -> web.StreamResponse:
     """Upgrade and serve until one side closes."""
-    socket = web.WebSocketResponse(
+    socket = _Socket(
         timeout=settings.close_wait_s, autoping=False, compress=False, max_msg_size=settings.inbound_bytes_max
     )
     await socket.prepare(request)
@@ -35,6 +43,7 @@ async def serve_websocket(
     outlet = _WebSocketOutlet(socket, transport, close_wait_s=settings.close_wait_s)
     try:
         async with subscriber.serving(prepared, outlet) as connection:
+            socket.resume = lambda: connection.session.cursor_text
             while True:
                 message = await socket.receive()
                 if message.type in _ENDED:
@@ -45,6 +54,19 @@ async def serve_websocket(
     finally:
         await outlet.closed()
     return socket
+
+
+class _Socket(web.WebSocketResponse):
+    """Closes that the library makes by itself, such as 1009, get a reason in the form of ours."""
+
+    resume: Callable[[], str] | None = None  # the cursor after what was sent
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        """See aiohttp."""
+        if not message and code in _REASONS:
+            after = None if self.resume is None else self.resume()
+            message = close_reason(_REASONS[WSCloseCode(code)], retry_ms=None, after=after)
+        return await super().close(code=code, message=message, drain=drain)
 
 
 class _WebSocketOutlet:
