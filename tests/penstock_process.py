@@ -168,6 +168,10 @@ class PenstockProcess:
             self._token = reply.json()["access_token"]
         return self._token
 
+    def forget_token(self) -> None:
+        """Fetch another one with the next call."""
+        self._token = ""
+
     def call(
         self,
         method: str,
