@@ -242,16 +242,16 @@ class KafkaStreams:
 
     async def _look_back(self, part: TopicPart, first: int, end: int, *, epoch: int) -> tuple[int, int | None]:
         """The offset after the last event, and the watermark, from as few of the last records as tell it."""
-        span = _FIRST_SPAN
+        span, limit = _FIRST_SPAN, self._cluster.settings.scan_max_records
         while True:
             start = max(first, end - span)
             after, watermark_ms, marked = newest_mark(await self._reader.all_of(part, start, end), epoch=epoch)
             if part[0] in self._foreign:
                 watermark_ms, marked = None, True  # their headers say nothing to us
             is_told = after is not None and marked
-            if is_told or start <= first or span >= self._cluster.settings.scan_max_records:
+            if is_told or start <= first or span >= limit:
                 return (first if after is None else after), watermark_ms
-            span *= _FIRST_SPAN
+            span = min(span * _FIRST_SPAN, limit)
 
     def _cutter(self, spec: StreamSpec, partition: int, start: int) -> BatchCutter:
         return BatchCutter(
