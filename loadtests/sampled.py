@@ -31,9 +31,9 @@ _WRITE_EVERY = 100  # samples
 #: (text in a file's path, function or "", part); the first of them that matches any frame of a stack.
 _PARTS = (
     ("<frozen importlib", "", "start: imports"),
+    ("logs/kafka_reader.py", "", "read: range"),
     ("logs/kafka_tail.py", "", "read: follow"),
     ("logs/postgres_news.py", "", "read: follow"),
-    ("logs/kafka_reader.py", "", "read: range"),
     ("logs/postgres_reader.py", "", "read: range"),
     ("logs/sqlite_reader.py", "", "read: range"),
     ("logs/kafka_appends.py", "_fill", "append: make records"),
