@@ -27,6 +27,7 @@ from penstock_data.archive_frames import archive_frame, groups
 from penstock_data.archive_plan import Backlog, is_due, is_mine, start_of
 from penstock_data.metrics import (
     ARCHIVE_ERRORS,
+    ARCHIVE_EXPIRED_FILES,
     ARCHIVE_LAG_EVENTS,
     ARCHIVE_LAG_SECONDS,
     ARCHIVE_LEFTOVERS,
@@ -280,6 +281,19 @@ class Archiver:
         before_ms = round(self._clock.now_ms() - self._settings.leftover_age_s * 1000)
         left = await asyncio.to_thread(self._delete_leftovers, known, archived, before_ms)
         ARCHIVE_LEFTOVERS.set(left)
+        await self._expire()
+
+    async def _expire(self) -> None:
+        """Forget what is older than the archive's retention. The files go with the next clean-up: a query that has
+        listed them can still read them, and whatever is killed in between leaves them to a later one.
+        """
+        if self._settings.retention_s is None:
+            return
+        before_ms = round(self._clock.now_ms() - self._settings.retention_s * 1000)
+        expired = await self._catalogue.expire_archive_files(before_ms)
+        if expired:
+            ARCHIVE_EXPIRED_FILES.inc(expired)
+            _log.info("archive_files_expired", files=expired, received_before_ms=before_ms)
 
     def _delete_leftovers(self, known: set[str], archived: Mapping[StreamPartition, Archived], before_ms: int) -> int:
         """The number of files that are left: too young, or with events that no other file is known to have."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["AHEAD", "APPLIED_ROWS", "APPLY_SECONDS", "ARCHIVED_BYTES", "ARCHIVED_EVENTS", "ARCHIVED_FILES",
-           "ARCHIVE_ERRORS", "ARCHIVE_LAG_EVENTS", "ARCHIVE_LAG_SECONDS", "ARCHIVE_LEFTOVERS",
-           "ARCHIVE_SKIPPED_EVENTS", "ARCHIVE_WRITE_SECONDS", "KEYLESS_ROWS", "LAG_EVENTS", "LAG_SECONDS",
-           "QUERY_SECONDS", "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
+           "ARCHIVE_ERRORS", "ARCHIVE_EXPIRED_FILES", "ARCHIVE_LAG_EVENTS", "ARCHIVE_LAG_SECONDS",
+           "ARCHIVE_LEFTOVERS", "ARCHIVE_SKIPPED_EVENTS", "ARCHIVE_WRITE_SECONDS", "KEYLESS_ROWS",
+           "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS", "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
 AHEAD = Gauge(
@@ -41,6 +41,9 @@ QUERY_SECONDS = Histogram(
 REFUSED_QUERIES = Counter("penstock_data_refused_queries_total", "Requests refused because too many were waiting.")
 ARCHIVED_EVENTS = Counter("penstock_archive_events_total", "Raw events written to files of the archive.", ["stream"])
 ARCHIVED_BYTES = Counter("penstock_archive_bytes_total", "Bytes of files of the archive written.", ["stream"])
+ARCHIVE_EXPIRED_FILES = Counter(
+    "penstock_archive_expired_files_total", "Files that have left the archive by its retention."
+)
 ARCHIVED_FILES = Counter("penstock_archive_files_total", "Files of the archive written.", ["stream"])
 ARCHIVE_LAG_EVENTS = Gauge(
     "penstock_archive_lag_events", "Events in the log that are not archived yet.", ["stream", "partition"]

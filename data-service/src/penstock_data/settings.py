@@ -130,8 +130,16 @@ class ArchiveSettings(BaseModel, frozen=True):
         description="How long an archiver that is not heard of keeps its share of the streams.",
         gt=0,
     )
+    retention_s: float | None = Field(
+        default=None,
+        description="Age of its newest event at which a file leaves the archive, whole; it is deleted one "
+        "`cleanup_interval_s` later. None: the archive keeps everything.",
+        gt=0,
+    )
     cleanup_interval_s: float = Field(
-        default=3600.0, description="Pause between two looks for files that a crash has left behind.", gt=0
+        default=3600.0,
+        description="Pause between two looks for files that have expired or that a crash has left behind.",
+        gt=0,
     )
     leftover_age_s: float = Field(
         default=3600.0, description="Age at which a file that no catalogue names is deleted.", ge=0

@@ -103,6 +103,12 @@ class ArchiveCatalogue(Protocol):
         """Paths of catalogued files after `after`, in order: for cleaning up and for verifying."""
         ...
 
+    async def expire_archive_files(self, received_before_ms: int) -> int:
+        """Forget files whose events were all received before then, the oldest of each partition first; how many. The
+        files themselves are not named by the catalogue any more, positions stay.
+        """
+        ...
+
     async def archive_place(self) -> str:
         """The mark of this catalogue, made once: an archive folder belongs to the catalogue whose mark it carries."""
         ...

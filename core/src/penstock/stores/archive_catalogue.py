@@ -101,6 +101,10 @@ class ArchiveTables:
             "listing archived files", lambda c: list(c.execute(statement).scalars()), timeout_s=_READ_TIMEOUT_S
         )
 
+    async def expire_archive_files(self, received_before_ms: int) -> int:
+        """See `ArchiveCatalogue.expire_archive_files`."""
+        return await self._write("forgetting expired archive files", lambda c: _expire(c, received_before_ms))
+
     async def archive_place(self) -> str:
         """See `ArchiveCatalogue.archive_place`."""
         return await self._write("reading the archive's mark", _place)
@@ -181,6 +185,22 @@ def _files(connection: sa.Connection, where: ArchiveRange) -> list[ArchiveFile]:
         if greatest is not None:
             statement = statement.where(low <= greatest)
     return [_file(row) for row in connection.execute(statement)]
+
+
+def _expire(connection: sa.Connection, received_before_ms: int) -> int:
+    kept = FILE.alias("kept")
+    behind_a_kept_one = (
+        sa.select(sa.literal(1))
+        .where(
+            kept.c.stream == FILE.c.stream,
+            kept.c.partition == FILE.c.partition,
+            kept.c.first < FILE.c.first,
+            kept.c.max_received_ms >= received_before_ms,
+        )
+        .exists()
+    )
+    expired = sa.delete(FILE).where(FILE.c.max_received_ms < received_before_ms, ~behind_a_kept_one)
+    return connection.execute(expired).rowcount
 
 
 def _file(row: Any) -> ArchiveFile:
