@@ -23,8 +23,9 @@ $(STAMP): requirements/dev.txt pyproject.toml
 up: $(STAMP) ## everything in one process, with both examples on real data
 	@$(BIN)/penstock up examples/produce-markets examples/earthquakes --sample --data $(DATA) --port $(PORT)
 
-test: $(STAMP) ## the whole suite; says what was skipped and why
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the whole suite, first the parts, then real processes; says what was skipped and why
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/system --ignore=tests/ledger
+	$(BIN)/python -m pytest tests/system tests/ledger
 
 test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
 	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
