@@ -91,6 +91,8 @@ class Rows:
         rows = []
         for i in numbers:
             line = self._lines[i]
+            if self._spec.topic and _object(line) is None:
+                continue  # no admission has seen it; the processor lists it where an app reads the topic
             key = _key_of([_field(line, name) for name in names]) if names else None
             rows.append(Row(self.first + i, line, key, None, None))
         return rows
@@ -174,13 +176,21 @@ def _field(line: bytes, name: str) -> object:
 
 def _lenient_frame(lines: Sequence[bytes], columns: Sequence[Column]) -> pl.DataFrame:
     """Source events as columns for a filter; what does not fit its column is NULL (the processor rejects it)."""
-    objects = [msgspec.json.decode(line, type=dict[str, msgspec.Raw]) for line in lines]
+    objects = [_object(line) or {} for line in lines]
     series = []
     for column in columns:
         wire, read = wire_type(column.type) | None, reader(column.type)
         values = [_lenient(o.get(column.name), wire, read=read) for o in objects]
         series.append(_series(values, column))
     return pl.DataFrame(series)
+
+
+def _object(line: bytes) -> dict[str, msgspec.Raw] | None:
+    """The fields of a JSON object; None if it is none, which only topics that others fill have."""
+    try:
+        return msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _lenient(raw: msgspec.Raw | None, wire: Any, *, read: Callable[[Any], Any] | None) -> object:
