@@ -62,8 +62,11 @@ class Gateway:
     async def stored(self, stream: str = "arrivals") -> list[dict[str, Any]]:
         found = []
         for partition in range((await self.log.catalog()).streams[stream].partitions):
-            for batch in await self.log.read(stream, partition, 0, 1 << 30, 1 << 20):
-                found += [msgspec.json.decode(line) for line in decode_lines(batch.payload).split(b"\n")]
+            offset = 0
+            while batches := await self.log.read(stream, partition, offset, 1 << 30):
+                offset = batches[-1].next
+                for batch in batches:
+                    found += [msgspec.json.decode(line) for line in decode_lines(batch.payload).split(b"\n")]
         return found
 
     async def stored_ids(self, wanted: int) -> list[str]:
