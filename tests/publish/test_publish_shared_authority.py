@@ -46,7 +46,7 @@ def principal_of(authority: Authority, token: str) -> Principal:
 
 async def until(true: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not true():
+        while not true():  # noqa: ASYNC110 - what is waited for is in a database, which sets no event
             await asyncio.sleep(0.02)
 
 

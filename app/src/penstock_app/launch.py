@@ -89,6 +89,9 @@ async def _run(
     running = {role.name: asyncio.create_task(role.run(stops[role.name]), name=role.name) for role in opened.roles}
     extras: list[asyncio.Task[None]] = []
     try:
+        # Before the routes are open: until then a sender is told to wait, not that its stream does not exist.
+        if opened.processor is not None and launch.apps:
+            await deploy_when_possible(opened.processor, launch, stop=stop, log_failure=opened.log_failure)
         routes = [route for role in opened.roles for route in role.routes()]
         await listener.serve(
             [
@@ -99,8 +102,6 @@ async def _run(
                 ),
             ]
         )
-        if opened.processor is not None and launch.apps:
-            await deploy_when_possible(opened.processor, launch, stop=stop, log_failure=opened.log_failure)
         if await _until_ready(opened.roles, launch.clock, running=list(running.values()), stop=stop):
             await on_ready(listener.url)
         if launch.watch and opened.processor is not None:

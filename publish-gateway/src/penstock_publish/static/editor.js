@@ -12,7 +12,9 @@ export async function startEditor() {
   if (!apps.length) { $("app-status").textContent = "No app is deployed. PUT /v1/apps/{name} deploys one."; return; }
 
   async function load() {
+    const mine = ++turn; // whoever has chosen another app meanwhile wants that one, whichever answer comes last
     const { answer, etag: version } = await call("GET", `/v1/apps/${select.value}`);
+    if (mine !== turn) return;
     loaded = answer.sql; etag = version; area.value = loaded;
     $("app-version").textContent = `version ${answer.version}`;
     show([], "As it runs.");
