@@ -155,10 +155,10 @@ async def test_while_the_server_is_away_writes_are_refused_with_try_later(own_se
 async def test_sessions_ended_at_any_moment_cost_no_event_and_double_none(postgres_url: str, seed: int):
     draw = random.Random(seed)
     async with opened(postgres_url) as log:
-        working = [asyncio.ensure_future(append_many(log, f"w{n}", 50)) for n in range(8)]
+        working = [asyncio.ensure_future(append_many(log, f"w{n}", 150)) for n in range(8)]
         ended = 0
         while not all(task.done() for task in working):
-            await asyncio.sleep(draw.random() * 0.1)
+            await asyncio.sleep(draw.random() * 0.05)
             ended += await asyncio.to_thread(end_sessions, postgres_url, "ingest")
         outcomes = await asyncio.gather(*working)
         assert ended >= 3

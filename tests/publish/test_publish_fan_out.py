@@ -93,7 +93,7 @@ def test_a_close_reason_fits_into_a_control_frame(code, after):
 
 
 def test_a_notice_is_one_line_on_every_encoding():
-    notice = open_notice(cursor_of((3,)))
+    notice = open_notice("orders", cursor_of((3,)).text())
     text = json.dumps(notice, separators=(",", ":")).encode()
     cursor = notice["c"].encode()
     assert frame_notice(notice, Encoding.LINES) == text + b"\n"
