@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -69,18 +69,28 @@ class TransactionalWriter:
 
     async def open(self) -> None:
         """Take the name. What an earlier holder had committed is readable when this returns."""
-        async with self._lock:
-            await asyncio.to_thread(self._open)
+        await self._alone(self._open)
 
     async def write(self, portions: Sequence[Portion]) -> None:
         """All of it or nothing. Fenced; LogUnavailable if nothing was written; UnknownOutcome if nobody knows."""
-        async with self._lock:
-            await asyncio.to_thread(self._write, portions)
+        await self._alone(self._write, portions)
 
     async def close(self) -> None:
         """Finish what has begun and let go of the name's connection."""
-        async with self._lock:
-            await asyncio.to_thread(self._drop)
+        await self._alone(self._drop)
+
+    async def _alone(self, work: Callable[..., None], *args: object) -> None:
+        """In a thread, one at a time, also when who asked is cancelled meanwhile: an `init_transactions` that is late
+        would fence who took the name after it.
+        """
+        await self._lock.acquire()
+        try:
+            running = asyncio.get_running_loop().run_in_executor(None, work, *args)
+        except BaseException:
+            self._lock.release()
+            raise
+        running.add_done_callback(lambda _: self._lock.release())
+        await asyncio.shield(running)
 
     def _open(self) -> None:
         self._drop()

@@ -59,6 +59,7 @@ class Tasks:
         self._clock = clock
         self._marks = Marks(streams)
         self._tasks: dict[str, _Task] = {}
+        self._writers: dict[str, TransactionalWriter] = {}  # one a name, whatever term: it does one thing at a time
         self._acquiring: dict[str, asyncio.Lock] = {}
 
     async def acquire(self, name: str) -> Restored:
@@ -70,10 +71,9 @@ class Tasks:
             old = self._tasks.pop(name, None)
             if old is not None:
                 old.lost = True
-                await old.writer.close()
             topic = self._names.state(name)
             await self._cluster.make_topics({topic: (1, _STATE_CONFIG)})
-            writer = TransactionalWriter(self._cluster, topic)
+            writer = self._writers.setdefault(name, TransactionalWriter(self._cluster, topic))
             await writer.open()  # fences who ran the task before, and ends what it had begun
             await self._streams.follow_catalog()
             if (record := self._streams.catalog.state.catalog.apps.get(app)) is None:
@@ -114,9 +114,9 @@ class Tasks:
     async def forget_app(self, app: str) -> None:
         """The app is removed: whoever still runs a task of it is fenced."""
         for name in [name for name in self._tasks if app_of(name) == app]:
-            task = self._tasks.pop(name)
-            task.lost = True
-            await task.writer.close()
+            self._tasks.pop(name).lost = True
+        for name in [name for name in self._writers if app_of(name) == app]:
+            await self._writers.pop(name).close()
         topics = [topic for topic in await self._cluster.topics() if self._names.is_state_of(topic, app)]
         await asyncio.gather(*(self._fence(topic) for topic in topics))
 
@@ -133,8 +133,8 @@ class Tasks:
         """Let go of every task."""
         for task in self._tasks.values():
             task.lost = True
-            async with task.lock:
-                await task.writer.close()
+        for writer in self._writers.values():
+            await writer.close()
 
     async def _watch_retention(self, default_s: float) -> None:
         """Say which positions lie at events older than half their retention: brokers delete without asking."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from penstock.errors import Fenced, PenstockError
@@ -37,6 +39,21 @@ class TaskContract(LogFixtures):
         await shop.commit(Transaction(FIRST, first, appends=[new_batch("cheap", 1)]))
         with pytest.raises(Fenced):
             await shop.commit(Transaction(SECOND, second, appends=[new_batch("cheap", 1)]))
+
+    async def test_restores_that_were_given_up_do_not_fence_the_next(self, shop: Log) -> None:
+        await shop.acquire(FIRST)
+        for after_ms in (1, 5, 10, 20, 30):
+            given_up = [asyncio.create_task(shop.acquire(FIRST)) for _ in range(3)]
+            await asyncio.sleep(after_ms / 1000)
+            for each in given_up:
+                each.cancel()
+            restored = await shop.acquire(FIRST)
+            at = restored.positions.get(("wide", 0))
+            for _ in range(3):
+                moved = Consumed("wide", 0, at, (at or 0) + 1)
+                await shop.commit(Transaction(FIRST, restored.term, [moved], [new_batch("cheap", 1)]))
+                at = moved.next
+                await asyncio.sleep(0.01)
 
     async def test_removing_an_app_removes_its_tasks(self, shop: Log) -> None:
         terms = {task: (await shop.acquire(task)).term for task in (FIRST, SECOND)}
