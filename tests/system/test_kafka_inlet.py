@@ -102,19 +102,24 @@ class Flow:
             ) from None
 
     def stored(self) -> list[str]:
-        """Ids in the topic, as they lie there."""
+        """Ids in the topic, as they lie there: at least those of before the call."""
         consumer = Consumer(
             {"bootstrap.servers": self.broker.bootstrap, "group.id": "judge", "enable.auto.commit": False,
              "isolation.level": "read_committed", "enable.partition.eof": True}
         )  # fmt: skip
-        consumer.assign([TopicPartition(f"{self.prefix}.readings", partition, 0) for partition in range(PARTITIONS)])
-        ids, ended = [], 0
-        while ended < PARTITIONS:
+        topic = f"{self.prefix}.readings"
+        partitions = [TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)]
+        # Where events never cease there is never an end of the partition, but an event after the end of now.
+        ends = [consumer.get_watermark_offsets(each, timeout=10)[1] for each in partitions]
+        consumer.assign(partitions)
+        ids, unread = [], set(range(PARTITIONS))
+        while unread:
             message = consumer.poll(10)
             assert message is not None
-            if message.error() is not None:
-                ended += 1
-            elif (value := message.value()) is not None:
+            partition = message.partition()
+            if message.error() is not None or message.offset() >= ends[partition] - 1:
+                unread.discard(partition)
+            if message.error() is None and (value := message.value()) is not None:
                 ids.append(json.loads(value)["id"])
         consumer.close()
         return ids

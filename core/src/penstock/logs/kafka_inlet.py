@@ -221,6 +221,7 @@ class KafkaInlet:
             with contextlib.suppress(KafkaException):  # of partitions that it has not
                 self._consumer.incremental_unassign([TopicPartition(*part) for part in gone])
         if added:
+            self._cluster.introduce(self._consumer, {topic for topic, _ in added})
             self._consumer.incremental_assign([TopicPartition(*part, first) for part, first in added.items()])
 
     def _poll(self, records_max: int, timeout_s: float) -> list[Message]:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -22,6 +22,7 @@ __all__ = ["RangeReader"]
 _FETCH_WAIT_MS = 5  # ranges end below what is committed, so brokers need not hold a fetch back
 _POLL_S = 0.1
 _RECORDS_MAX = 2_000
+_KNOWN_S = 60.0  # how long a consumer surely keeps what it knows of a topic
 _STAY_S = 0.5  # how long a consumer stays where a range was left, fetching ahead for whoever goes on there
 
 #: Told of records as they come; True when it has enough.
@@ -36,6 +37,7 @@ class _Placed:
     part: TopicPart | None = None
     next: int = 0
     since_s: float = 0.0
+    introduced_s: dict[str, float] = field(default_factory=dict)  # topics whose leaders it knows, and since when
 
     def leave(self) -> None:
         self.part = None
@@ -86,6 +88,7 @@ class RangeReader:
         stays = False
         try:
             if (placed.part, placed.next) != (part, start):
+                self._introduce(placed, part[0])
                 placed.consumer.assign([TopicPartition(*part, start)])
             placed.next = self._drain(placed.consumer, part, end, enough)
             stays = placed.next < end
@@ -109,6 +112,12 @@ class RangeReader:
             if chosen is not None:
                 self._idle.remove(chosen)
         return chosen or _Placed(self._cluster.consumer(fetch_wait_ms=_FETCH_WAIT_MS))
+
+    def _introduce(self, placed: _Placed, topic: str) -> None:
+        now_s = time.perf_counter()
+        if placed.introduced_s.get(topic, -_KNOWN_S) + _KNOWN_S <= now_s:
+            self._cluster.introduce(placed.consumer, [topic])
+            placed.introduced_s[topic] = now_s
 
     def _look_after(self) -> None:
         if not self._closed:

@@ -70,7 +70,12 @@ class Tail:
         """Fold everything at or after `offset`."""
         self._followed[part] = _Followed(fold, offset)
         start = TopicPartition(*part, offset)
-        self._commands.put(lambda consumer: consumer.incremental_assign([start]))
+
+        def assign(consumer: Consumer) -> None:
+            self._cluster.introduce(consumer, [part[0]])
+            consumer.incremental_assign([start])
+
+        self._commands.put(assign)
 
     def leave(self, part: TopicPart) -> None:
         """Do not follow the partition any more."""
