@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-long test-compose check format bench bench-kafka soak docs golden clean
+.PHONY: help setup up test test-compose check format bench bench-kafka soak docs golden clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,9 +26,6 @@ up: $(STAMP) ## everything in one process, with both examples on real data
 test: $(STAMP) ## the whole suite, first the parts, then real processes; says what was skipped and why
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/system --ignore=tests/ledger
 	$(BIN)/python -m pytest tests/system tests/ledger
-
-test-long: $(STAMP) ## the ledger test over PostgreSQL and Kafka too, and kills of the Kafka inlet: some twenty minutes
-	PENSTOCK_TEST_LONG=1 $(BIN)/python -m pytest tests/ledger/test_ledger_arrangements.py tests/system/test_kafka_inlet.py
 
 test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
 	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container

@@ -15,9 +15,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 #: Needs Docker and minutes: `make test-compose` asks for it.
 collect_ignore = [] if os.environ.get("PENSTOCK_TEST_COMPOSE") else ["container"]
-#: Minutes, and not yet proved to be steady on an idle machine: `make test-long` asks for them.
-if not os.environ.get("PENSTOCK_TEST_LONG"):
-    collect_ignore.append("system/test_kafka_inlet.py")
 
 #: Fixtures that live beside their server.
 pytest_plugins = ["kafka_broker", "postgres_server"]

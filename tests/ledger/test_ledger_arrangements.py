@@ -19,12 +19,10 @@ EVENTS = 100_000
 KILLS = 20
 PAUSES = 4  # beyond the lease
 CRASHES = 2  # of each server
-#: Those with servers take minutes more: `make test-long` runs them.
-RUN_HERE = NAMES if os.environ.get("PENSTOCK_TEST_LONG") else ("sqlite",)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", RUN_HERE)
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_lost_and_nothing_doubled(name: str, tmp_path: Path, need):
     lacking = missing(name)
     need(lacking[0] if lacking else name, lacking is None, lacking[1] if lacking else "")
