@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from ingest_edge import Edge
+from ingest_edge import Edge, MakeEdge
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
@@ -37,6 +37,23 @@ async def test_events_keep_their_order_and_duplicates_are_found_when_the_clock_g
     assert (reply["accepted"], reply["duplicate"]) == (1, 2)
     assert await edge.stored() == [event("a"), event("b"), event("c")]
     assert [b.first for b in await edge.log.read("arrivals", 0, 0, 1 << 20)] == [0, 1, 2]
+
+
+async def test_a_clock_that_jumps_beyond_the_window_ends_no_ids_window_and_time_that_goes_by_does(edge: Edge) -> None:
+    assert (await edge.lines(event("a")))[1]["accepted"] == 1
+    for days in (2, -4, 2):
+        edge.clock.jump(days * DAY_S)
+        assert (await edge.lines(event("a")))[1]["duplicate"] == 1
+    await edge.clock.advance(DAY_S + 2)
+    assert (await edge.lines(event("a")))[1]["accepted"] == 1
+
+
+async def test_after_a_restart_the_window_counts_back_from_the_last_event(make_edge: MakeEdge) -> None:
+    first = await make_edge()
+    assert (await first.lines(event("a")))[1]["accepted"] == 1
+    first.clock.jump(3 * DAY_S)
+    second = await make_edge(log=first.log, clock=first.clock)
+    assert (await second.lines(event("a")))[1]["duplicate"] == 1
 
 
 def test_a_window_that_was_cut_is_never_said_to_be_negative() -> None:

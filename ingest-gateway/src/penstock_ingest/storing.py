@@ -98,7 +98,7 @@ class Storing:
         self, stream: OpenStream, reading: Reading, *, now_ms: int, appending: _Appending, trace: str
     ) -> Stored:
         """One attempt; the claim is settled whatever happens."""
-        claim, mark = await self._claim(stream, reading, now_ms=now_ms)
+        claim, mark = await self._claim(stream, reading)
         is_confirmed = False
         is_unsure = True
         try:
@@ -111,13 +111,13 @@ class Storing:
             raise
         finally:
             if is_confirmed:
-                stream.index.confirm(claim, now_ms)
+                stream.index.confirm(claim, stream.index_ms())
             else:  # also when cancelled
                 stream.unsure |= is_unsure
                 stream.index.give_up(claim)
         return admission, positions, claim.fresh
 
-    async def _claim(self, stream: OpenStream, reading: Reading, *, now_ms: int) -> tuple[Claim, int | None]:
+    async def _claim(self, stream: OpenStream, reading: Reading) -> tuple[Claim, int | None]:
         """Ids of this request, and the mark up to which those of other gateways were known when it claimed them.
 
         Waits while one of them is in a request whose append is not durable yet.
@@ -126,7 +126,7 @@ class Storing:
         while True:
             while stream.unsure:  # another request's append ended without a known outcome: ask the log first
                 await self.streams.get(stream.spec.name)
-            outcome = stream.index.claim(ids, now_ms)
+            outcome = stream.index.claim(ids, stream.index_ms())
             if isinstance(outcome, Claim):
                 return outcome, stream.mark
             settled = asyncio.Event()

@@ -29,7 +29,9 @@ _logger = structlog.get_logger("penstock.ingest")
 class OpenStream:
     """One source stream in use."""
 
-    def __init__(self, spec: StreamSpec, record: Record, index: DedupeIndex) -> None:
+    def __init__(self, spec: StreamSpec, record: Record, index: DedupeIndex, clock: Clock) -> None:
+        self._clock = clock
+        self.starts_at(clock.now_ms())
         self.spec = spec
         self.record = record
         self.index = index
@@ -44,6 +46,14 @@ class OpenStream:
         self.rejected = metrics.EVENTS.labels(spec.name, "rejected")
         self.handed_over = metrics.EVENTS.labels(spec.name, "handed_over")
         self.body_bytes = metrics.BODY_BYTES.labels(spec.name)
+
+    def starts_at(self, at_ms: int) -> None:
+        """It is this time in the index now."""
+        self._index_offset_ms = at_ms - round(self._clock.monotonic_s() * 1000)
+
+    def index_ms(self) -> int:
+        """The index's time, which nobody sets: a wall clock that jumps ahead would end the window of every id."""
+        return self._index_offset_ms + round(self._clock.monotonic_s() * 1000)
 
     async def read_heads(self, log: Log) -> None:
         """Learn where the partitions end: a cursor names all of them."""
@@ -68,12 +78,12 @@ class OpenStream:
         cursor = Cursor(self.spec.name, self.epoch, tuple(self._next))
         return [text.decode() for text in cursor.texts(position.partition, position.last(count))]
 
-    def report(self, now_ms: int) -> None:
+    def report(self) -> None:
         """Show the dedupe window; say once when `max_ids` begins to shorten it."""
         if not self.record.dedupe:
             return
         metrics.DEDUPE_IDS.labels(self.spec.name).set(len(self.index))
-        metrics.DEDUPE_WINDOW_SECONDS.labels(self.spec.name).set(self.index.window_ms(now_ms) / 1000)
+        metrics.DEDUPE_WINDOW_SECONDS.labels(self.spec.name).set(self.index.window_ms(self.index_ms()) / 1000)
         if self.index.shortened and not self.reported_shortened:
             self.reported_shortened = True
             _logger.warning("dedupe window shortened", stream=self.spec.name, ids=len(self.index),
@@ -132,21 +142,23 @@ class Streams:
 
     def report(self) -> None:
         """Refresh the gauges."""
-        now_ms = self._clock.now_ms()
         for stream in self._open.values():
-            stream.report(now_ms)
+            stream.report()
 
     async def _reopen(self, spec: StreamSpec, old: OpenStream | None) -> OpenStream:
         """Its ids are kept unless the stream was recreated or is deduplicated by other columns."""
         index = DedupeIndex(window_ms=round(self._settings.window_s * 1000), max_ids=self._settings.max_ids)
-        stream = OpenStream(spec, Record(spec), index)
+        stream = OpenStream(spec, Record(spec), index, self._clock)
         await stream.read_heads(self._log)
         if old is not None and (old.epoch, old.spec.dedupe) == (stream.epoch, spec.dedupe):
             stream.index = old.index
+            stream.starts_at(old.index_ms())
             stream.unsure = old.unsure
             stream.mark = old.mark
         else:
-            await self._fill(stream)
+            newest_ms = await self._fill(stream)
+            if newest_ms is not None:
+                stream.starts_at(newest_ms)  # the window counts back from the last event, however long we were away
         self._open[spec.name] = stream
         return stream
 
@@ -157,10 +169,10 @@ class Streams:
             stream.unsure = True
             raise
 
-    async def _fill(self, stream: OpenStream) -> None:
-        """Remember the ids that the log holds, newest first up to the limits."""
+    async def _fill(self, stream: OpenStream) -> int | None:
+        """Remember the ids that the log holds, newest first up to the limits; when the newest was appended."""
         if not stream.record.dedupe:
-            return
+            return None
         mark: int | None = None
         if self._log.capabilities.several_writers:
             _, mark = await self._log.ids_after(stream.spec.name, None)  # first, so that nothing falls in between
@@ -170,12 +182,13 @@ class Streams:
         while True:
             entries = await self._log.ids(stream.spec.name, now_ms - span_ms)
             held = sum(len(ids) for _, ids in entries) // ID_BYTES
-            if span_ms >= window_ms or held >= self._settings.max_ids:
+            if held >= self._settings.max_ids or span_ms >= (window_ms if held else now_ms):
                 break
-            span_ms = min(2 * span_ms, window_ms)
+            span_ms = 2 * span_ms if span_ms >= window_ms else min(2 * span_ms, window_ms)
         _remember(stream.index, entries)
         if mark is not None:
             stream.mark = mark if stream.mark is None else max(mark, stream.mark)
+        return max((at_ms for at_ms, _ in entries), default=None)
 
 
 def _remember(index: DedupeIndex, entries: Sequence[tuple[int, bytes]]) -> None:
