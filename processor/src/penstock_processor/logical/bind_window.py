@@ -64,6 +64,13 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
     offset = _interval(found, "OFFSET", positive=False) if "OFFSET" in found.arguments else 0
     if found.function == "HOP":
         _check_hop(found, slide=slide, size=size, limits=limits)
+    elif abs(offset) >= size:
+        raise refusal(
+            span_of(found.arguments["OFFSET"]),
+            "bad_window",
+            message=f"The offset {interval_text(offset)} is not shorter than the size {interval_text(size)}.",
+            remedy=f"Windows repeat after each size: {interval_text(offset % size)} gives the same ones.",
+        )
     taken = {f.name for f in data.fields} & set(WINDOW_COLUMNS)
     if taken:
         raise refusal(

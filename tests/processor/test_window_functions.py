@@ -1,0 +1,179 @@
+"""Window functions from SQL to rows, held against their definition; cut, killed and restored at random places."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+import polars as pl
+import pytest
+from processor.window_oracle import Expected, Row, aligned, hop, steps_of, tumble
+
+from penstock.codecs.frames import polars_schema
+from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
+from penstock.ports.log import DeltaKind, StateDelta
+from penstock_processor.compile.build import build_engine
+from penstock_processor.logical.plan import AppPlan
+from penstock_processor.logical.plan_app import plan_app
+from penstock_processor.operators.interface import Engine, SourceBlock, StepResult
+
+SECOND = 1000
+LAG = 7 * SECOND
+PARTITIONS = 2
+
+APP = """CREATE TABLE readings (
+  device STRING, n BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '7' SECOND
+) WITH ('connector' = 'penstock', 'partitions' = '2');
+CREATE TABLE totals (
+  device STRING, s TIMESTAMP(3), e TIMESTAMP(3), c BIGINT, total BIGINT, {distinct}best BIGINT{key}
+) WITH ('connector' = 'penstock', 'emit' = '{emit}');
+INSERT INTO totals SELECT device, window_start, window_end, COUNT(*), SUM(n), {count}MAX(n)
+FROM TABLE({window}) GROUP BY device, window_start, window_end;
+"""
+
+#: The call and its definition.
+ALIGNED = {
+    "TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '10' SECOND)": tumble(10 * SECOND),
+    "TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '3' SECOND)":
+        tumble(10 * SECOND, 3 * SECOND),
+    "TUMBLE(DATA => TABLE readings, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '10' SECOND, "
+    "`OFFSET` => INTERVAL '-4' SECOND)": tumble(10 * SECOND, -4 * SECOND),
+    "HOP(TABLE readings, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '20' SECOND)": hop(5 * SECOND, 20 * SECOND),
+    "HOP(TABLE readings, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '20' SECOND, INTERVAL '-2' SECOND)":
+        hop(5 * SECOND, 20 * SECOND, -2 * SECOND),
+    "HOP(DATA => TABLE readings, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '20' SECOND, "
+    "SLIDE => INTERVAL '5' SECOND, `OFFSET` => INTERVAL '8' SECOND)": hop(5 * SECOND, 20 * SECOND, 8 * SECOND),
+}  # fmt: skip
+
+
+def _plan(window: str, *, distinct: bool, emit: str = "final") -> AppPlan:
+    key = ", PRIMARY KEY (device, s, e) NOT ENFORCED" if emit == "early" else ""
+    more = (
+        {"distinct": "kinds BIGINT, ", "count": "COUNT(DISTINCT n), "} if distinct else {"distinct": "", "count": ""}
+    )
+    return plan_app("app", APP.format(window=window, key=key, emit=emit, **more))
+
+
+def _blocks(plan: AppPlan, rows: Sequence[Row]) -> list[SourceBlock]:
+    schema = polars_schema(plan.sources["readings"].spec.columns)
+    found = []
+    for partition in range(PARTITIONS):
+        own = [row[1:] for row in rows if row[0] == partition]
+        frame = pl.DataFrame(own, schema={"device": pl.String, "n": pl.Int64, "ts": pl.Int64}, orient="row")
+        found.append(SourceBlock("readings", partition, frame.cast(schema)))
+    return found
+
+
+class Restarting:
+    """An engine that loses its memory now and then and is restored from the deltas that were committed."""
+
+    def __init__(self, plan: AppPlan, chance: random.Random) -> None:
+        self._plan = plan
+        self._chance = chance
+        self._engine = build_engine(plan)
+        self._log: dict[str, list[StateDelta]] = defaultdict(list)
+
+    def step(self, blocks: Sequence[SourceBlock]) -> StepResult:
+        """A cycle that is committed; before it perhaps a snapshot, a cycle that is lost, a restart."""
+        if self._chance.random() < 0.2:
+            self._write([self._engine.compact(operator) for operator in sorted(self._engine.operators)])
+        if self._chance.random() < 0.4:
+            self._engine.step(blocks)  # lost with the process
+            self._engine = self.restored()
+        result = self._engine.step(blocks)
+        self._write(result.deltas)
+        return result
+
+    def finish(self) -> StepResult:
+        return self.restored().finish()
+
+    def restored(self) -> Engine:
+        engine = build_engine(self._plan)
+        engine.restore(self._log)
+        return engine
+
+    def _write(self, deltas: Sequence[StateDelta]) -> None:
+        for delta in deltas:
+            if delta.kind is DeltaKind.REPLACE:
+                self._log[delta.operator].clear()
+            self._log[delta.operator].append(delta)
+
+
+def _outcome(plan: AppPlan, engine: Engine | Restarting, steps: Sequence[Sequence[Row]]) -> Expected:
+    """What the table `totals` ends with (each final row written once), and the number of late rows."""
+    key = plan.sources["totals"].spec.primary_key
+    rows: list[tuple[object, ...]] = []
+    table: dict[tuple[object, ...], tuple[object, ...]] = {}
+    late = 0
+    for result in [*(engine.step(_blocks(plan, each)) for each in steps), engine.finish()]:
+        late += sum(problem.code == "late" for problem in result.problems)
+        for output in result.outputs:
+            for row in output.frame.with_columns(pl.col("s", "e").dt.timestamp("ms")).iter_rows(named=True):
+                op, pending = row.pop(OP_COLUMN), row.pop(PENDING_COLUMN, False)
+                if key:
+                    _apply(table, tuple(row[name] for name in key), (*row.values(), pending), op=op)
+                else:
+                    rows.append(tuple(row.values()))
+    assert not any(row[-1] for row in table.values()), "something is still pending"
+    return sorted([*rows, *(row[:-1] for row in table.values())], key=repr), late  # type: ignore[arg-type]  # checked by equality
+
+
+def _apply(table: dict[tuple[object, ...], tuple[object, ...]], key: tuple[object, ...], row: tuple[object, ...], *,
+           op: int) -> None:  # fmt: skip
+    """A change must fit what it changes: only a new key is inserted, and nothing that was final changes."""
+    assert (op == Op.INSERT) == (key not in table), (key, op)
+    assert key not in table or table[key][-1], "a final row was changed"
+    table[key] = row
+    if op == Op.DELETE:
+        del table[key]
+
+
+def _without_distinct(expected: Expected) -> Expected:
+    rows, late = expected
+    return sorted(((*row[:5], row[6]) for row in rows), key=repr), late  # type: ignore[misc]  # one column less
+
+
+@pytest.mark.parametrize("distinct", [False, True], ids=["by slice", "by window"])
+@pytest.mark.parametrize("window", ALIGNED)
+def test_windows_have_the_rows_of_their_definition_wherever_the_engine_restarts(window: str, distinct: bool) -> None:
+    plan = _plan(window, distinct=distinct)
+    lates = 0
+    for seed in range(3):
+        chance = random.Random(seed)
+        steps = steps_of(chance, partitions=PARTITIONS, tick=SECOND)
+        expected = aligned(ALIGNED[window], steps, lag=LAG, partitions=PARTITIONS)
+        lates += expected[1]
+        expected = expected if distinct else _without_distinct(expected)
+        assert _outcome(plan, build_engine(plan), steps) == expected
+        assert _outcome(plan, Restarting(plan, chance), steps) == expected
+    assert lates > 0
+
+
+@pytest.mark.parametrize("window", ALIGNED)
+def test_early_results_end_as_the_final_ones(window: str) -> None:
+    plan = _plan(window, distinct=True, emit="early")
+    for seed in range(2):
+        chance = random.Random(seed)
+        steps = steps_of(chance, partitions=PARTITIONS, tick=SECOND)
+        steps = [[row for row in step if row[1] is not None] for step in steps]  # a primary key has no NULL
+        expected = aligned(ALIGNED[window], steps, lag=LAG, partitions=PARTITIONS)
+        assert _outcome(plan, build_engine(plan), steps) == expected
+        assert _outcome(plan, Restarting(plan, chance), steps) == expected
+
+
+@pytest.mark.parametrize("window", ALIGNED)
+def test_rows_in_order_of_time_are_cut_anywhere_with_the_same_results(window: str) -> None:
+    plan = _plan(window, distinct=False)
+    for seed in range(2):
+        chance = random.Random(seed)
+        rows = sorted(
+            (row for step in steps_of(chance, partitions=1, tick=SECOND) for row in step), key=lambda r: r[3]
+        )
+        rows = [row for n, row in enumerate(rows) if n == 0 or row[3] >= rows[n - 1][3]]
+        found = []
+        for size in (1, 7, len(rows)):
+            steps = [rows[n : n + size] for n in range(0, len(rows), size)]
+            found.append(_outcome(plan, build_engine(plan), steps))
+        assert found[0] == found[1] == found[2]
+        assert found[0][1] == 0 and found[0][0]
