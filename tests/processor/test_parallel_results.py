@@ -56,6 +56,10 @@ CREATE TABLE everything WITH ('connector' = 'penstock')
 AS SELECT window_start, SUM(n) AS n, AVG(price) AS price, MAX(price) AS best, AVG(n) AS mean
 FROM TABLE(HOP(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE))
 GROUP BY window_start, window_end;
+CREATE TABLE so_far WITH ('connector' = 'penstock')
+AS SELECT region, window_start, window_end, SUM(n) AS n, MIN(price) AS least
+FROM TABLE(CUMULATE(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '3' MINUTE, INTERVAL '1' SECOND))
+GROUP BY region, window_start, window_end;
 CREATE VIEW minutes AS SELECT symbol, window_time AS at_time, SUM(price) AS total
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY symbol, window_start, window_end,
   window_time;

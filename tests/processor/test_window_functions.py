@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 import pytest
-from processor.window_oracle import Expected, Row, aligned, hop, steps_of, tumble
+from processor.window_oracle import Expected, Row, aligned, cumulate, hop, steps_of, tumble
 
 from penstock.codecs.frames import polars_schema
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
@@ -44,6 +44,13 @@ ALIGNED = {
         hop(5 * SECOND, 20 * SECOND, -2 * SECOND),
     "HOP(DATA => TABLE readings, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '20' SECOND, "
     "SLIDE => INTERVAL '5' SECOND, `OFFSET` => INTERVAL '8' SECOND)": hop(5 * SECOND, 20 * SECOND, 8 * SECOND),
+    "CUMULATE(TABLE readings, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '30' SECOND)":
+        cumulate(5 * SECOND, 30 * SECOND),
+    "CUMULATE(TABLE readings, DESCRIPTOR(ts), INTERVAL '15' SECOND, INTERVAL '30' SECOND, INTERVAL '-8' SECOND)":
+        cumulate(15 * SECOND, 30 * SECOND, -8 * SECOND),
+    "CUMULATE(DATA => TABLE readings, TIMECOL => DESCRIPTOR(ts), STEP => INTERVAL '10' SECOND, "
+    "SIZE => INTERVAL '40' SECOND, `OFFSET` => INTERVAL '13' SECOND)":
+        cumulate(10 * SECOND, 40 * SECOND, 13 * SECOND),
 }  # fmt: skip
 
 

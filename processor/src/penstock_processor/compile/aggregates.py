@@ -52,11 +52,10 @@ class _Argument:
 
 def by_window(node: Aggregate) -> bool:
     """Whether state is kept by window and not by slice: slices cannot be merged, or rows see the window."""
-    if node.input.slide_ms == node.input.size_ms:
-        hop = False
-    else:
-        hop = node.early or any(call.distinct for call in node.calls)
-    return hop or bool(_all_references(node) & set(WINDOW_COLUMNS))
+    shared = node.input.slide_ms != node.input.size_ms
+    return (shared and (node.early or any(call.distinct for call in node.calls))) or bool(
+        _all_references(node) & set(WINDOW_COLUMNS)
+    )
 
 
 def argument_stage(node: Aggregate, *more: pl.Expr) -> Planned:
@@ -91,7 +90,7 @@ def shape_of(node: Aggregate, windows: Windows, early: Chain | None, *, combined
         key_types=tuple(key.expr.type for key in node.keys),
         accumulators=tuple(plain),
         distinct=tuple(distinct),
-        outputs=(*shown, *_window_outputs(node), *results),
+        outputs=(*shown, *_window_outputs(node, windows), *results),
         early=early,
         combined=combined,
     )
@@ -103,11 +102,11 @@ def _all_references(node: Aggregate) -> frozenset[str]:
     return references(exprs)
 
 
-def _window_outputs(node: Aggregate) -> list[pl.Expr]:
+def _window_outputs(node: Aggregate, windows: Windows) -> list[pl.Expr]:
     """The grouped window columns under the node's names (fields after the keys)."""
     fields = node.fields[len(node.keys) : len(node.keys) + len(node.window_columns)]
     types = {name: polars_type(f.type) for name, f in zip(node.window_columns, fields, strict=True)}
-    made = window_columns(node.input.size_ms, [types.get(name, pl.Datetime("ms")) for name in WINDOW_COLUMNS])
+    made = window_columns(windows, [types.get(name, pl.Datetime("ms")) for name in WINDOW_COLUMNS])
     by_name = dict(zip(WINDOW_COLUMNS, made, strict=True))
     return [by_name[name].alias(f.name) for name, f in zip(node.window_columns, fields, strict=True)]
 

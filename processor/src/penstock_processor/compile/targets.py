@@ -16,6 +16,7 @@ from penstock_processor.logical.plan import (
     Statement,
     Union,
     WindowAssign,
+    WindowKind,
 )
 from penstock_processor.operators.step import MAX_WATERMARK
 from penstock_processor.operators.windows import Windows
@@ -53,14 +54,14 @@ def completeness(plan: Node) -> Callable[[int], int]:
     def complete(watermark: int) -> int:
         if watermark == MAX_WATERMARK:
             return watermark
-        return min([watermark, *(w.first_open(watermark) - 1 for w in windows)])
+        return min([watermark, *(w.complete_to(watermark) for w in windows)])
 
     return complete
 
 
 def windows_of(node: WindowAssign, *, sliced: bool = False) -> Windows:
     """The node's windows."""
-    return Windows(node.size_ms, node.slide_ms, node.offset_ms, sliced)
+    return Windows(node.size_ms, node.slide_ms, node.offset_ms, sliced, node.kind is WindowKind.CUMULATE)
 
 
 def _windows(node: Node) -> list[Windows]:

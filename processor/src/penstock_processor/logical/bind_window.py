@@ -1,6 +1,6 @@
-"""FROM TABLE(TUMBLE(...)) and TABLE(HOP(...)): arguments, time attribute, sizes.
+"""FROM TABLE(TUMBLE(...)), TABLE(HOP(...)) and TABLE(CUMULATE(...)): arguments, time attribute, sizes.
 
-Flink: "Windowing table-valued functions"; HOP takes the slide before the size.
+Flink: "Windowing table-valued functions"; HOP and CUMULATE take the slide or step before the size.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ WINDOW_COLUMNS = ("window_start", "window_end", "window_time")
 _FORMS = {
     "TUMBLE": "TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE))",
     "HOP": "TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)), slide before size",
+    "CUMULATE": "TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR, INTERVAL '1' DAY)), step before size",
 }
 _PARAMETERS = {
     "TUMBLE": ("DATA", "TIMECOL", "SIZE", "OFFSET"),
     "HOP": ("DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"),
+    "CUMULATE": ("DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"),
 }
 
 
@@ -60,10 +62,11 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
     data = relation(found.arguments["DATA"])
     time = _time_column(found, data)
     size = _interval(found, "SIZE")
-    slide = _interval(found, "SLIDE") if found.function == "HOP" else size
+    shift = {"HOP": "SLIDE", "CUMULATE": "STEP"}.get(found.function)
+    slide = size if shift is None else _interval(found, shift)
     offset = _interval(found, "OFFSET", positive=False) if "OFFSET" in found.arguments else 0
-    if found.function == "HOP":
-        _check_hop(found, slide=slide, size=size, limits=limits)
+    if shift is not None:
+        _check_shift(found, shift.lower(), slide=slide, size=size, limits=limits)
     elif abs(offset) >= size:
         raise refusal(
             span_of(found.arguments["OFFSET"]),
@@ -71,6 +74,7 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
             message=f"The offset {interval_text(offset)} is not shorter than the size {interval_text(size)}.",
             remedy=f"Windows repeat after each size: {interval_text(offset % size)} gives the same ones.",
         )
+    period = slide if found.function == "HOP" else size
     taken = {f.name for f in data.fields} & set(WINDOW_COLUMNS)
     if taken:
         raise refusal(
@@ -85,7 +89,7 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
         Field("window_end", TIMESTAMP),
         Field("window_time", time.type, rowtime=True),
     )
-    return WindowAssign(fields, data, WindowKind(found.function), time.name, size, slide, offset % slide)
+    return WindowAssign(fields, data, WindowKind(found.function), time.name, size, slide, offset % period)
 
 
 def _arguments(call: exp.Anonymous) -> _Call:
@@ -95,7 +99,7 @@ def _arguments(call: exp.Anonymous) -> _Call:
             at,
             "unsupported",
             message=f"{function} is not a window of this version.",
-            remedy=closest(function, _FORMS, otherwise=f"Write {_FORMS['TUMBLE']} or HOP."),
+            remedy=closest(function, _FORMS, otherwise=f"Write {_FORMS['TUMBLE']}, HOP or CUMULATE."),
         )
     names = _PARAMETERS[function]
     arguments: dict[str, exp.Expr] = {}
@@ -174,19 +178,19 @@ def _interval(call: _Call, parameter: str, *, positive: bool = True) -> int:
     return value.value
 
 
-def _check_hop(call: _Call, *, slide: int, size: int, limits: SqlLimits) -> None:
+def _check_shift(call: _Call, shift: str, *, slide: int, size: int, limits: SqlLimits) -> None:
     at = span_of(call.arguments["SIZE"])
     if size % slide:
         raise refusal(
             at,
             "bad_window",
-            message=f"The size {interval_text(size)} is no multiple of the slide {interval_text(slide)}.",
-            remedy="HOP takes the slide before the size; choose a size that the slide divides.",
+            message=f"The size {interval_text(size)} is no multiple of the {shift} {interval_text(slide)}.",
+            remedy=f"{call.function} takes the {shift} before the size; choose a size that the {shift} divides.",
         )
     if size // slide > limits.windows_per_row_max:
         raise refusal(
             at,
             "bad_window",
             message=f"Each row would lie in {size // slide:,} windows.",
-            remedy=f"At most {limits.windows_per_row_max:,}; choose a longer slide.",
+            remedy=f"At most {limits.windows_per_row_max:,}; choose a longer {shift}.",
         )

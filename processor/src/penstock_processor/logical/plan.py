@@ -85,11 +85,12 @@ class WindowKind(StrEnum):
 
     TUMBLE = "TUMBLE"
     HOP = "HOP"
+    CUMULATE = "CUMULATE"
 
 
 @dataclass(frozen=True, slots=True)
 class WindowAssign(Node):
-    """TUMBLE/HOP: adds window_start, window_end, window_time. A row may lie in size/slide windows (HOP).
+    """Adds window_start, window_end, window_time. A row may lie in size/slide windows (HOP, CUMULATE).
 
     Windows are [start, end), aligned to epoch + offset_ms, in UTC.
     """
@@ -98,7 +99,7 @@ class WindowAssign(Node):
     kind: WindowKind
     time_column: str
     size_ms: int
-    slide_ms: int  # = size_ms for TUMBLE
+    slide_ms: int  # = size_ms for TUMBLE; the step of CUMULATE
     offset_ms: int
 
 

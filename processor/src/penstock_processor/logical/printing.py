@@ -22,6 +22,7 @@ from penstock_processor.logical.plan import (
     Scan,
     Union,
     WindowAssign,
+    WindowKind,
 )
 from penstock_processor.logical.rewrite import inputs_of
 
@@ -163,7 +164,8 @@ def _repartition(node: Repartition) -> str:
 
 
 def _window(node: WindowAssign) -> str:
-    slide = f" every {interval_text(node.slide_ms)}" if node.slide_ms != node.size_ms else ""
+    word = "by" if node.kind is WindowKind.CUMULATE else "every"
+    slide = f" {word} {interval_text(node.slide_ms)}" if node.slide_ms != node.size_ms else ""
     offset = f" offset {interval_text(node.offset_ms)}" if node.offset_ms else ""
     return f"{node.kind} {name_text(node.time_column)} size {interval_text(node.size_ms)}{slide}{offset}"
 

@@ -1,4 +1,4 @@
-"""Windowed aggregation with groups: TUMBLE and HOP, final or also early.
+"""Windowed aggregation with groups: TUMBLE, HOP and CUMULATE, final or also early.
 
 State is one slot of accumulators per (slice, key). A cycle absorbs its rows (judged by the watermark before it), then
 fires the windows that the watermark after it has reached. Results are ordered by window and key. Semantics: Flink,
@@ -89,7 +89,7 @@ class WindowAggregate:
         if step.durable:
             self._record(step, touched, kept=kept, after=flow.after if due else None)
         if due and flow.after is not None:
-            live_from = self._windows.first_open(flow.after)
+            live_from = self._windows.kept_from(flow.after)
             self._drop([s for s in self._table.panes if s < live_from])
         return Flow(frame, flow.before, flow.after)
 
@@ -149,7 +149,7 @@ class WindowAggregate:
         return slots
 
     def _due(self, before: int | None, after: int | None) -> list[int]:
-        """Starts of the windows that fire now and hold anything, ascending."""
+        """Numbers of the windows that fire now and hold anything, ascending."""
         panes, windows = self._table.panes, self._windows
         if not panes or after is None:
             return []
@@ -161,14 +161,9 @@ class WindowAggregate:
         if start is not None and (end - start) // windows.slide_ms <= len(panes):
             candidates = range(start, end, windows.slide_ms)
         else:
-            held = {w for s in panes for w in (windows.starts(s) if windows.sliced else (s,))}
+            held = {w for s in panes for w in (windows.windows_with(s) if windows.sliced else (s,))}
             candidates = sorted(w for w in held if w < end and (start is None or w >= start))
-        return [w for w in candidates if any(s in panes for s in self._slices(w))]
-
-    def _slices(self, window: int) -> Iterable[int]:
-        if not self._windows.sliced:
-            return (window,)
-        return range(window, window + self._windows.size_ms, self._windows.slice_ms)
+        return [w for w in candidates if any(s in panes for s in windows.slices_in(w))]
 
     def _gather(self, parts: Sequence[tuple[int, int]]) -> tuple[pl.DataFrame, Slots]:
         """Saved state of slices, given as (number to show as `$slice`, slice)."""
@@ -208,7 +203,7 @@ class WindowAggregate:
         portion: list[tuple[int, int]] = []
         size = 0
         for window in due:
-            held = [(window, s) for s in self._slices(window) if s in self._table.panes]
+            held = [(window, s) for s in self._windows.slices_in(window) if s in self._table.panes]
             portion += held
             size += sum(len(self._table.panes[s]) for _, s in held)
             if size >= FIRESLOTS_MAX or window == due[-1]:
@@ -249,7 +244,7 @@ class WindowAggregate:
     def _record(self, step: Step, touched: tuple[pl.DataFrame, Slots] | None, *, kept: Sequence[pl.DataFrame],
                 after: int | None) -> None:  # fmt: skip
         """Deltas: slots that live on, new DISTINCT values, and slices that go (`after`: windows have fired)."""
-        live_from = None if after is None else self._windows.first_open(after)
+        live_from = None if after is None else self._windows.kept_from(after)
         if touched is not None:
             groups, slots = touched
             if live_from is not None:

@@ -22,7 +22,7 @@ def on_time(frame: pl.DataFrame, windows: Windows, watermark: int | None, step: 
         frame = frame.filter(windows.holds(pl.col(SLICE)))
     if watermark is None or frame.height == 0:
         return frame
-    open_from = windows.first_open(watermark)
+    open_from = windows.kept_from(watermark)
     if frame[SLICE].min() >= open_from:  # type: ignore[operator]  # an integer: the frame is not empty
         return frame
     late = frame.filter(pl.col(SLICE) < open_from)

@@ -1,4 +1,4 @@
-"""TUMBLE and HOP as table functions: each row once for every window that it lies in, with the window's columns."""
+"""TUMBLE, HOP and CUMULATE as table functions: each row once for every window that it lies in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WindowAssignOperator:
         self._source = source
         self._windows = windows
         self._time = time_column
-        self._columns = window_columns(windows.size_ms, dtypes)
+        self._columns = window_columns(windows, dtypes)
 
     def run(self, step: Step) -> Flow:
         """See `Operator`."""
@@ -39,22 +39,28 @@ class WindowAssignOperator:
                 frame.filter(times.is_null()), "no_event_time", f"'{self._time}' is NULL; it must have a value"
             )
             frame = frame.filter(times.is_not_null())
-        placed = frame.with_columns(self._windows.slice_of(pl.col(self._time)))
-        copies = [placed.with_columns(pl.lit(True).alias(LAST_WINDOW))]
-        for back in range(1, self._windows.per_row):
-            earlier = pl.col(SLICE) - back * self._windows.slide_ms
-            copies.append(placed.with_columns(earlier, pl.lit(False).alias(LAST_WINDOW)))
-        rows = copies[0] if len(copies) == 1 else pl.concat(copies)
-        if len(copies) > 1 or self._windows.has_gaps:
-            rows = rows.filter(pl.col(self._time).dt.timestamp("ms") - pl.col(SLICE) < self._windows.size_ms)
+        rows = self._multiplied(frame.with_columns(self._windows.slice_of(pl.col(self._time))))
         return Flow(rows.with_columns(self._columns), flow.before, flow.after)
 
+    def _multiplied(self, placed: pl.DataFrame) -> pl.DataFrame:
+        """Each row for each of its windows; `$slice` becomes the window's number."""
+        windows = self._windows
+        copies = [
+            placed.with_columns(number.alias(SLICE), pl.lit(back == 0).alias(LAST_WINDOW))
+            for back, number in enumerate(windows.numbers(pl.col(SLICE)))
+        ]
+        if len(copies) == 1 and not windows.has_gaps:
+            return copies[0]
+        _, ends = windows.bounds(pl.col(SLICE))
+        return pl.concat(copies).filter(pl.col(self._time).dt.timestamp("ms") < ends)
 
-def window_columns(size_ms: int, dtypes: Sequence[pl.DataType]) -> list[pl.Expr]:
-    """`window_start`, `window_end` and `window_time` of these types from `$slice` (here: the window's start)."""
+
+def window_columns(windows: Windows, dtypes: Sequence[pl.DataType]) -> list[pl.Expr]:
+    """`window_start`, `window_end` and `window_time` of these types from `$slice` (here: the window's number)."""
     starts, ends, times = dtypes
+    start, end = windows.bounds(pl.col(SLICE))
     return [
-        pl.col(SLICE).cast(starts).alias("window_start"),
-        (pl.col(SLICE) + size_ms).cast(ends).alias("window_end"),
-        (pl.col(SLICE) + size_ms - 1).cast(times).alias("window_time"),
+        start.cast(starts).alias("window_start"),
+        end.cast(ends).alias("window_end"),
+        (end - 1).cast(times).alias("window_time"),
     ]

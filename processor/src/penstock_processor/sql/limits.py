@@ -25,7 +25,10 @@ class SqlLimits(BaseModel, frozen=True):
         default=60, description="Deepest chain of views and subqueries, in plan nodes.", ge=5, le=120
     )
     windows_per_row_max: int = Field(
-        default=1_000, description="Most HOP windows that one row may lie in (size / slide).", ge=1, le=100_000
+        default=1_000,
+        description="Most windows of HOP and CUMULATE that one row may lie in (size / slide or step).",
+        ge=1,
+        le=100_000,
     )
 
 
