@@ -15,59 +15,69 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-__all__ = ["KafkaBroker", "fetch_jars", "kafka_broker"]
+__all__ = ["BrokerSettings", "KafkaBroker", "fetch_jars", "free_ports", "kafka_broker"]
 
 _POM = Path(__file__).with_name("kafka") / "pom.xml"
 _CLUSTER_ID = "cGVuc3RvY2tfdGVzdHMwMA"  # any 16 bytes in base64url
 _START_S = 60.0
 _DOWNLOAD_S = 600.0
-_HEAP = "-Xmx512m"
 _MAIN = "kafka.Kafka"
 _QUIET = """<?xml version="1.0" encoding="UTF-8"?>
 <Configuration><Appenders><Console name="out"><PatternLayout pattern="%d %p %m %c%n"/></Console></Appenders>
 <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers></Configuration>
 """
-_PROPERTIES = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={folder}
-num.partitions=1
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=500
-broker.session.timeout.ms=1000
-broker.heartbeat.interval.ms=200
-log.cleaner.dedupe.buffer.size=16777216
-log.initial.task.delay.ms=1000
-log.retention.check.interval.ms=1000
-num.io.threads=4
-num.network.threads=2
-"""
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    "num.partitions": "1",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "4",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "500",
+    "broker.session.timeout.ms": "1000",
+    "broker.heartbeat.interval.ms": "200",
+    "log.cleaner.dedupe.buffer.size": "16777216",
+    "log.initial.task.delay.ms": "1000",
+    "log.retention.check.interval.ms": "1000",
+    "num.io.threads": "4",
+    "num.network.threads": "2",
+}
+
+
+@dataclass(frozen=True)
+class BrokerSettings:
+    """What differs from a broker that is alone and open to everybody."""
+
+    node_id: int = 1
+    #: Its own (broker, controller) ports, where others must know them before it is made.
+    ports: tuple[int, int] | None = None
+    heap: str = "512m"
+    #: In addition to `_PROPERTIES`, and instead of them.
+    properties: Mapping[str, str] = field(default_factory=dict)
+    #: Words of `StorageTool format` in addition.
+    format_words: tuple[str, ...] = ()
 
 
 class KafkaBroker:
     """One broker with its data in `folder`. `restart` keeps data and ports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: BrokerSettings | None = None) -> None:
         self.folder = folder
-        self.port, self._controller_port = _free_ports(2)
+        self.settings = settings or BrokerSettings()
+        self.port, self._controller_port = self.settings.ports or free_ports(2)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,6 +90,10 @@ class KafkaBroker:
         """The log URL; a test adds a prefix of its own: `broker.url + "/" + prefix`."""
         return f"kafka://{self.bootstrap}"
 
+    @property
+    def _output(self) -> Path:
+        return self.folder / "broker.out"
+
     @staticmethod
     def missing() -> str | None:
         """What this machine lacks to run a broker, with the remedy; None if nothing."""
@@ -91,18 +105,26 @@ class KafkaBroker:
 
     def start(self) -> None:
         """Start and wait until the broker answers; RuntimeError with the end of its output if it does not."""
-        properties, output = self.folder / "server.properties", self.folder / "broker.out"
+        self.launch()
+        self.wait_until(self.answers)
+
+    def launch(self) -> None:
+        """Start, without waiting."""
+        properties = self.folder / "server.properties"
         if not properties.exists():
             self._format(properties)
-        with output.open("ab") as sink:
+        with self._output.open("ab") as sink:
             self.process = subprocess.Popen(
                 self._java(_MAIN, str(properties)), stdout=sink, stderr=subprocess.STDOUT, cwd=self.folder
             )
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Until something is so; RuntimeError with the end of its output if that takes too long or it ends."""
         deadline = time.monotonic() + _START_S
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+        while not is_so():
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise RuntimeError(f"the broker did not start:\n{output.read_text(errors='replace')[-3000:]}")
+                raise RuntimeError(f"the broker did not start:\n{self._output.read_text(errors='replace')[-3000:]}")
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -131,18 +153,27 @@ class KafkaBroker:
         fetch_jars()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.xml").write_text(_QUIET)
-        ports = {"port": self.port, "controller_port": self._controller_port}
-        properties.write_text(_PROPERTIES.format(folder=self.folder / "data", **ports))
-        command = self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(properties))
+        listeners = f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}"
+        chosen = _PROPERTIES | {
+            "node.id": str(self.settings.node_id),
+            "controller.quorum.voters": f"{self.settings.node_id}@127.0.0.1:{self._controller_port}",
+            "listeners": listeners,
+            "log.dirs": str(self.folder / "data"),
+            **self.settings.properties,
+        }
+        properties.write_text("".join(f"{key}={value}\n" for key, value in chosen.items()))
+        words = ["format", "-t", _CLUSTER_ID, "-c", str(properties), *self.settings.format_words]
+        command = self._java("kafka.tools.StorageTool", *words)
         subprocess.run(command, check=True, capture_output=True, timeout=_START_S)
 
     def _java(self, *words: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.folder / 'log4j2.xml'}"
         # Only the first tier of the compiler: a broker that lives for a minute is up twice as fast.
-        tuning = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", _HEAP]
+        tuning = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", f"-Xmx{self.settings.heap}"]
         return ["java", *tuning, logging, "-cp", f"{_jars_folder()}/*", *words]
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether a client without rights is told what topics there are."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
@@ -191,12 +222,13 @@ def fetch_jars() -> Path:
     return folder
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> tuple[int, ...]:
+    """Ports of the loopback that nobody listens at."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return tuple(each.getsockname()[1] for each in sockets)
     finally:
         for each in sockets:
             each.close()

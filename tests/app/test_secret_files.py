@@ -8,7 +8,7 @@ import pytest
 
 from penstock.errors import PenstockError
 from penstock_app.secret_files import read_secret_files
-from penstock_app.settings import PenstockSettings
+from penstock_app.settings import PenstockSettings, load_settings
 
 
 @pytest.fixture
@@ -39,6 +39,21 @@ def test_a_setting_that_is_itself_a_file_is_left_alone(secret: Path):
 
 def test_names_of_others_are_left_alone(secret: Path):
     assert read_secret_files({"PENSTOCK_TEST_FILE": str(secret)}, PenstockSettings).names == set()
+
+
+def test_a_password_from_a_file_beside_a_name_from_a_variable_is_shown_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "password").write_text("hush\n")
+    monkeypatch.setenv("PENSTOCK_LOG__KAFKA__SECURITY__USERNAME", "penstock")
+    monkeypatch.setenv("PENSTOCK_LOG__KAFKA__SECURITY__PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("PENSTOCK_LOG__KAFKA__SECURITY__CA_FILE", str(tmp_path / "ca.pem"))
+    settings = load_settings(None, {})
+    security = settings.log.kafka.security
+    assert (security.username, security.ca_file) == ("penstock", tmp_path / "ca.pem")
+    assert security.password is not None
+    assert security.password.get_secret_value() == "hush"
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,11 @@ class KafkaLog:
 
     @classmethod
     async def open(cls, url: str, *, clock: Clock, settings: LogSettings | None = None) -> KafkaLog:
-        """Connect, make what Penstock itself needs, and read the catalog. `bad_request` for a garbled URL."""
+        """Connect, make what Penstock itself needs, and read the catalog. `bad_request` for a garbled
+        URL, and where brokers refuse this process or it them: `kafka.security` says as whom it comes."""
         settings = settings or LogSettings()
         bootstrap, names = parse_url(url)
-        cluster = Cluster(bootstrap, settings.kafka)
+        cluster = await asyncio.to_thread(Cluster, bootstrap, settings.kafka)
         await cluster.wait_until_up()
         stamped = {"message.timestamp.type": "LogAppendTime"}
         await cluster.make_topics(
@@ -128,7 +129,7 @@ class KafkaLog:
     async def probe(self) -> None:
         """See `Log.probe`: the end of the catalog's topic can be asked for, so its leader answers."""
         self._check_open()
-        await self._cluster.ends([(self._names.catalog, 0)])
+        await self._cluster.probe((self._names.catalog, 0))
 
     def failure(self) -> str | None:
         """Always None: what brokers refuse now they may take later."""
@@ -139,6 +140,7 @@ class KafkaLog:
         return {
             "adapter": "kafka",
             "bootstrap": self._cluster.bootstrap,
+            "security": self._settings.kafka.security.protocol,
             "prefix": self._names.prefix,
             "client": f"confluent-kafka {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}",
             "acks": "all",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NoReturn
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource  # where the library has them
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -17,6 +18,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from penstock.errors import LogUnavailable, PenstockError
+from penstock.logs.kafka_security import Refusals, in_our_words, security_config
 from penstock.logs.settings import KafkaLogSettings
 
 __all__ = ["Cluster", "TopicPart", "unavailable"]
@@ -31,6 +33,7 @@ _logger.propagate = False
 _RETRY_S = 0.1
 _NO_LEADER_YET_S = 0.01
 _INTRODUCE_S = 1.0
+_LOOK_S = 0.05  # between two looks at what connections of the admin client complain of
 
 
 def unavailable(error: KafkaException | KafkaError, what: str) -> LogUnavailable:
@@ -46,27 +49,33 @@ class Cluster:
     def __init__(self, bootstrap: str, settings: KafkaLogSettings) -> None:
         self.bootstrap = bootstrap
         self.settings = settings
-        self._admin = AdminClient(self._config())
+        self._security = security_config(settings.security)
+        self._refusals = Refusals(settings.security)
+        try:
+            self._admin = AdminClient(self._config() | {"error_cb": self._heard})
+        except KafkaException as error:
+            raise PenstockError("bad_request", f"the log in Kafka: {in_our_words(error.args[0].str())}") from error
 
     def consumer(self, *, fetch_wait_ms: int, queue_max_kib: int | None = None) -> Consumer:
         """Reads committed records where it is told to, never where it thinks it should; announces ends."""
-        return Consumer(
-            self._config()
-            | {
-                "group.id": "penstock",  # the library wants one; no group is ever joined, no offset committed
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-                "allow.auto.create.topics": False,
-                "fetch.wait.max.ms": fetch_wait_ms,
-                "fetch.error.backoff.ms": 50,
-                "fetch.queue.backoff.ms": 20,
-                "queued.max.messages.kbytes": queue_max_kib or self.settings.queue_max_kib,
-                "check.crcs": True,
-            }
-        )
+        config = self._config() | {
+            "group.id": "penstock",  # the library wants one; no group is ever joined, no offset committed
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "allow.auto.create.topics": False,
+            "fetch.wait.max.ms": fetch_wait_ms,
+            "fetch.error.backoff.ms": 50,
+            "fetch.queue.backoff.ms": 20,
+            "queued.max.messages.kbytes": queue_max_kib or self.settings.queue_max_kib,
+            "check.crcs": True,
+        }
+        try:
+            return Consumer(config)
+        except KafkaException as error:
+            self._cannot_open(error)
 
     def introduce(self, consumer: Consumer, topics: Collection[str]) -> None:
         """Before it is assigned partitions of topics that it may not know: it would look for their leaders only once
@@ -76,7 +85,7 @@ class Cluster:
             with contextlib.suppress(KafkaException):  # then it finds them by itself, when brokers are there again
                 consumer.list_topics(topic, timeout=_INTRODUCE_S)
 
-    def producer_config(self, transactional_id: str | None = None) -> dict[str, Any]:
+    def producer(self, transactional_id: str | None = None) -> Producer:
         """Idempotent, acknowledged by all in-sync replicas."""
         config = self._config() | {
             "acks": "all",
@@ -88,34 +97,44 @@ class Cluster:
             "queue.buffering.max.messages": 1_000_000,
         }
         if transactional_id is None:
-            return config | {"delivery.timeout.ms": round(self.settings.timeout_s * 1000)}
-        return config | {
-            "transactional.id": transactional_id,
-            "transaction.timeout.ms": round(self.settings.transaction_timeout_s * 1000),
-        }
+            config["delivery.timeout.ms"] = round(self.settings.timeout_s * 1000)
+        else:
+            config["transactional.id"] = transactional_id
+            config["transaction.timeout.ms"] = round(self.settings.transaction_timeout_s * 1000)
+        try:
+            return Producer(config)
+        except KafkaException as error:
+            self._cannot_open(error)
 
     async def wait_until_up(self) -> None:
-        """Until a broker answers; LogUnavailable after `open_wait_s`."""
+        """Until a broker answers; LogUnavailable after `open_wait_s`. `bad_request` if they refuse this process."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.settings.open_wait_s
         while True:
+            asked = self._admin.describe_cluster(request_timeout=self.settings.timeout_s)
             try:
-                await self._answer(
-                    self._admin.describe_cluster(request_timeout=self.settings.timeout_s), "the cluster"
-                )
-            except LogUnavailable:
+                if (refusal := await self._refusal_of(self._answer(asked, "the cluster"))) is None:
+                    return
+                raise PenstockError("bad_request", f"the brokers at {self.bootstrap}: {refusal}")
+            except LogUnavailable as error:
                 if loop.time() >= deadline_s:
-                    raise
+                    protocol = self.settings.security.protocol
+                    hint = f"do they speak '{protocol}' there (log.kafka.security.protocol)?"
+                    raise LogUnavailable(f"{error.detail} If they are at {self.bootstrap}, {hint}") from error
                 await asyncio.sleep(_RETRY_S)
-            else:
-                return
+
+    async def probe(self, part: TopicPart) -> None:
+        """Whether the leader of a partition answers; LogUnavailable, at once if brokers refuse this process."""
+        if (refusal := await self._refusal_of(self.ends([part]))) is not None:
+            raise LogUnavailable(f"the brokers at {self.bootstrap}: {refusal}")
 
     async def topics(self) -> Mapping[str, int]:
         """Names of all topics and their numbers of partitions."""
         try:
             found = await asyncio.to_thread(self._admin.list_topics, timeout=self.settings.timeout_s)
         except KafkaException as error:
-            raise unavailable(error, "the list of topics") from error
+            raise self._unavailable(error, "the list of topics") from error
+        self._refusals.answered()
         return {name: len(topic.partitions) for name, topic in found.topics.items()}
 
     async def make_topics(self, wanted: Mapping[str, tuple[int, Mapping[str, str]]]) -> None:
@@ -191,9 +210,10 @@ class Cluster:
                 }
             except KafkaException as error:
                 if loop.time() > deadline_s:
-                    raise unavailable(error, f"the ends of {parts[0][0]}") from error
+                    raise self._unavailable(error, f"the ends of {parts[0][0]}") from error
                 await self._await_leaders({topic for topic, _ in parts})
             else:
+                self._refusals.answered()
                 return [found[part].offset for part in parts]
 
     async def _await_leaders(self, topics: Collection[str]) -> None:
@@ -211,15 +231,43 @@ class Cluster:
 
     async def _answer(self, future: Future[Any], what: str, *, ok: int | None = None) -> Any:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self.settings.timeout_s + 1)
+            answer = await asyncio.wait_for(asyncio.wrap_future(future), self.settings.timeout_s + 1)
         except KafkaException as error:
             if ok is not None and error.args[0].code() == ok:
                 return None
             if error.args[0].code() in (KafkaError.POLICY_VIOLATION, KafkaError.INVALID_CONFIG):
                 raise PenstockError("bad_request", f"{what}: {error.args[0].str()}") from error
-            raise unavailable(error, what) from error
+            raise self._unavailable(error, what) from error
         except TimeoutError as error:
             raise LogUnavailable(f"{what}: the brokers did not answer in {self.settings.timeout_s} s") from error
+        self._refusals.answered()
+        return answer
+
+    async def _refusal_of(self, call: Coroutine[Any, Any, object]) -> str | None:
+        """Why brokers let nobody like us in, as soon as that is known; None when the call has been answered."""
+        loop = asyncio.get_running_loop()
+        asked = loop.create_task(call)
+        try:
+            while not asked.done():
+                await asyncio.wait((asked,), timeout=_LOOK_S)
+                self._admin.poll(0)  # calls `_heard`
+                if not asked.done() and (refusal := self._refusals.lasting(loop.time())) is not None:
+                    return refusal
+            asked.result()
+            return None
+        finally:
+            asked.cancel()
+
+    def _heard(self, error: KafkaError) -> None:
+        self._refusals.told(error, time.monotonic())
+
+    def _unavailable(self, error: KafkaException, what: str) -> LogUnavailable:
+        hint = f" ({self._refusals.hint})" if self._refusals.hint else ""
+        return unavailable(error, what + hint)
+
+    def _cannot_open(self, error: KafkaException) -> NoReturn:
+        """Files have changed since the log was opened: somebody puts them right again."""
+        raise LogUnavailable(f"a client of Kafka: {in_our_words(error.args[0].str())}") from error
 
     def _config(self) -> dict[str, Any]:
         return {
@@ -230,4 +278,5 @@ class Cluster:
             "reconnect.backoff.max.ms": 1000,
             "socket.keepalive.enable": True,
             "topic.metadata.refresh.interval.ms": 30_000,
+            **self._security,
         }

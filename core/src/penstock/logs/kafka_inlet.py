@@ -135,7 +135,7 @@ class KafkaInlet:
         for portion in portions:
             check_sizes(portion.records, stream, self._cluster.settings.record_max_bytes)
         if self._producer is None:
-            self._producer = Producer(self._cluster.producer_config())
+            self._producer = self._cluster.producer()
         await asyncio.to_thread(self._send, self._producer, portions)
         return {portion.part[1]: portion.offsets[-1] + 1 for portion in portions}
 

@@ -81,7 +81,7 @@ class KafkaMembers:
             loop.call_soon_threadsafe(told, error, message)
 
         if self._producer is None:
-            self._producer = Producer(self._cluster.producer_config())
+            self._producer = self._cluster.producer()
         try:
             self._producer.produce(self._topic, msgspec.json.encode(beat), beat.group, 0, delivered)
         except (KafkaException, BufferError) as error:

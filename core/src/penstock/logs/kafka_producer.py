@@ -111,7 +111,7 @@ class TransactionalWriter:
 
     def _connected(self) -> Producer:
         """With a connection: without one the library asks for its coordinator only every 500 ms (measured)."""
-        producer = Producer(self._cluster.producer_config(self._id))
+        producer = self._cluster.producer(self._id)
         with contextlib.suppress(KafkaException):
             producer.list_topics(_ANY_TOPIC, timeout=self._timeout_s)
         return producer

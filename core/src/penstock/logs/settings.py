@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pathlib import Path
+from typing import Literal
 
-__all__ = ["KafkaLogSettings", "LogSettings", "PostgresLogSettings"]
+from pydantic import BaseModel, Field, SecretStr
+
+__all__ = ["KafkaLogSettings", "KafkaSecuritySettings", "LogSettings", "PostgresLogSettings"]
 
 _MIB = 1024 * 1024
 
@@ -51,6 +54,44 @@ class PostgresLogSettings(BaseModel, frozen=True):
     )
 
 
+class KafkaSecuritySettings(BaseModel, frozen=True):
+    """How clients of Kafka connect: encrypted or not, and as whom. What belongs together is checked when they do."""
+
+    protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        default="plaintext",
+        description="plaintext, ssl (TLS), sasl_plaintext (user and password, not encrypted) or sasl_ssl (both)",
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="SCRAM-SHA-512", description="how the password is proved: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    username: str | None = Field(default=None, description="user of sasl_plaintext and sasl_ssl")
+    password: SecretStr | None = Field(
+        default=None, description="its password; better in a file that the variable with `_FILE` behind it names"
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of who may have signed brokers' certificates; default: whom the system trusts",
+    )
+    certificate_file: Path | None = Field(
+        default=None, description="PEM file of the client's certificate, with what it was signed by behind it"
+    )
+    key_file: Path | None = Field(default=None, description="PEM file of the certificate's private key")
+    key_password: SecretStr | None = Field(default=None, description="password of that file, if it is encrypted")
+    check_hostname: bool = Field(
+        default=True, description="whether a broker's certificate must name the host that was connected to"
+    )
+
+    @property
+    def uses_sasl(self) -> bool:
+        """Whether it needs a user and a password."""
+        return self.protocol.startswith("sasl_")
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.protocol.endswith("ssl")
+
+
 class KafkaLogSettings(BaseModel, frozen=True):
     """What only the log in Kafka needs: waiting for brokers, sizes of records, how topics are made."""
 
@@ -92,6 +133,9 @@ class KafkaLogSettings(BaseModel, frozen=True):
     )
     fetch_wait_ms: int = Field(
         default=20, ge=1, le=500, description="how long brokers hold a fetch back at the end of a topic"
+    )
+    security: KafkaSecuritySettings = Field(
+        default=KafkaSecuritySettings(), description="encryption, user and certificates"
     )
 
 
