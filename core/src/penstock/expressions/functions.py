@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from penstock.expressions import (
     functions_choice,
+    functions_encoding,
     functions_math,
     functions_text,
     functions_time,
@@ -23,6 +24,7 @@ FAMILIES: dict[str, tuple[Function, ...]] = {
     "Choice": functions_choice.FUNCTIONS,
     "Numbers": functions_math.FUNCTIONS,
     "Text": functions_text.FUNCTIONS,
+    "Encodings and hashes": functions_encoding.FUNCTIONS,
     "Time": functions_time.FUNCTIONS,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,12 +10,14 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.expressions import decimals
+from penstock.expressions.by_row import by_row
 from penstock.expressions.coercion import NULL, Mismatch, as_decimal, round_type
 from penstock.expressions.functions_time import ceil_time, floor_time, time_rounding_check
 from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.rounding import round_double
 from penstock.expressions.table import (
     INTEGER,
+    LONG,
     NUMBER,
     REAL,
     Compiled,
@@ -24,7 +27,7 @@ from penstock.expressions.table import (
     takes,
     typed,
 )
-from penstock.model.types import DOUBLE, INT, Kind, decimal
+from penstock.model.types import DOUBLE, INT, STRING, Kind, decimal
 
 __all__ = ["FUNCTIONS"]
 
@@ -148,6 +151,11 @@ def _log10(value: pl.Expr) -> pl.Expr:
     return value.map_batches(batch, return_dtype=pl.Float64, is_elementwise=True)
 
 
+def _logarithm(first: pl.Expr, second: pl.Expr | None = None) -> pl.Expr:
+    """LOG(base, x) is the quotient of two natural logarithms, with its rounding: LOG(10, 1000) is below 3."""
+    return first.log() if second is None else second.log() / first.log()
+
+
 FUNCTIONS = (
     Function("ABS", "ABS(x)", "The size of x.", _same_number, typed(_absolute),
              (("ABS(-3)", "3"), ("ABS(-1.5)", '"1.5"'), ("ABS(CAST(NULL AS INT))", "null"))),
@@ -185,4 +193,19 @@ FUNCTIONS = (
     _real("ATAN2", "ATAN2(y, x)", "The angle of the point (x, y).", pl.arctan2, ("ATAN2(0, 1)", "0.0")),
     _real("RADIANS", "RADIANS(x)", "Degrees to radians.", lambda x: x.radians(), ("RADIANS(0)", "0.0")),
     _real("DEGREES", "DEGREES(x)", "Radians to degrees.", lambda x: x.degrees(), ("DEGREES(0)", "0.0")),
+    _real("SINH", "SINH(x)", "The hyperbolic sine of x.", lambda x: x.sinh(), ("SINH(0)", "0.0")),
+    _real("COSH", "COSH(x)", "The hyperbolic cosine of x.", lambda x: x.cosh(), ("COSH(0)", "1.0")),
+    _real("TANH", "TANH(x)", "The hyperbolic tangent of x.", lambda x: x.tanh(), ("TANH(0)", "0.0")),
+    _real("COT", "COT(x)", "The cotangent of x in radians; Infinity for 0.", lambda x: 1.0 / x.tan(),
+          ("ROUND(COT(0.25) * TAN(0.25), 9)", "1.0")),
+    Function("LOG", "LOG(x) or LOG(base, x)", "The natural logarithm, or the one to a base.",
+             takes(DOUBLE, REAL, REAL, optional=1), plain(_logarithm),
+             (("LOG(1)", "0.0"), ("LOG(2, 8)", "3.0"), ("LOG(CAST(NULL AS DOUBLE), 8)", "null"))),
+    Function("PI", "PI()", "The number pi.", takes(DOUBLE), plain(lambda: pl.lit(math.pi)),
+             (("PI()", "3.141592653589793"),)),
+    Function("E", "E()", "Euler's number, the base of natural logarithms.", takes(DOUBLE),
+             plain(lambda: pl.lit(math.e)), (("E()", "2.718281828459045"),)),
+    Function("BIN", "BIN(n)", "An integer in binary digits; a negative one in 64 of them.", takes(STRING, LONG),
+             plain(by_row(lambda n: format(n % 2**64, "b"), pl.String())),
+             (("BIN(12)", '"1100"'), ("BIN(0)", '"0"'), ("CHAR_LENGTH(BIN(-1))", "64"))),
 )  # fmt: skip

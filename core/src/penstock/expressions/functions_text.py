@@ -5,12 +5,12 @@ Regular expressions are those of Rust's regex crate: no look-around and no back-
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from penstock.expressions.by_row import by_row
 from penstock.expressions.coercion import Mismatch
 from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.table import (
@@ -60,23 +60,6 @@ def _right(value: pl.Expr, count: pl.Expr) -> pl.Expr:
     size = value.str.len_chars().cast(pl.Int64)
     start = (size - count.cast(pl.Int64).clip(lower_bound=0)).clip(lower_bound=0)
     return pl.when(count.is_not_null()).then(value.str.slice(start))
-
-
-def _by_row(build: Callable[..., object], result: pl.DataType) -> Callable[..., pl.Expr]:
-    """A function of Python values, row by row; NULL where an argument is. For functions without a vectorised form."""
-
-    def apply(*values: pl.Expr) -> pl.Expr:
-        names = [str(i) for i in range(len(values))]
-
-        def batch(rows: pl.Series) -> pl.Series:
-            columns = [rows.struct.field(n).to_list() for n in names]
-            made = [None if None in row else build(*row) for row in zip(*columns, strict=True)]
-            return pl.Series(made, dtype=result)
-
-        packed = pl.struct(v.alias(n) for v, n in zip(values, names, strict=True))
-        return packed.map_batches(batch, return_dtype=result, is_elementwise=True)
-
-    return apply
 
 
 def _pad(text: str, size: int, fill: str, *, left: bool) -> str | None:
@@ -198,15 +181,11 @@ def _extract_check(args: Sequence[Expr]) -> Typing:
     return typing
 
 
-def _digest(name: str) -> Callable[[str], str]:
-    return lambda text: hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
-
-
 def _replace(call: Call, args: Sequence[Compiled]) -> Compiled:
     old, new = (_constant(a) for a in call.args[1:])
     if isinstance(old, str) and isinstance(new, str) and old:
         return Compiled(args[0].value.str.replace_all(old, new, literal=True), args[0].error)
-    return plain(_by_row(str.replace, pl.String()))(call, args)
+    return plain(by_row(str.replace, pl.String()))(call, args)
 
 
 def _joined(values: Sequence[pl.Expr]) -> pl.Expr:
@@ -225,11 +204,6 @@ def _initcap(value: pl.Expr) -> pl.Expr:
 
 def _text(name: str, usage: str, doc: str, build: Callable[..., pl.Expr], *examples: tuple[str, str]) -> Function:
     return Function(name, usage, doc, takes(STRING, TEXT), plain(build), examples)
-
-
-def _hash(name: str, algorithm: str, example: str) -> Function:
-    return _text(name, f"{name}(text)", f"The {algorithm.upper()} digest as hexadecimal text.",
-                 _by_row(_digest(algorithm), pl.String()), (f"{name}('abc')", f'"{example}"'))  # fmt: skip
 
 
 FUNCTIONS = (
@@ -289,17 +263,17 @@ FUNCTIONS = (
              (("REGEXP_EXTRACT('foothebar', 'foo(.*?)(bar)', 2)", '"bar"'), ("REGEXP_EXTRACT('x', 'y')", "null"))),
     Function("LPAD", "LPAD(text, n, fill)", "Filled on the left, or cut, to n characters. NULL for a negative n "
              "or an empty "
-             "fill.", takes(STRING, TEXT, INTEGER, TEXT), plain(_by_row(lambda t, n, f: _pad(t, n, f, left=True),
+             "fill.", takes(STRING, TEXT, INTEGER, TEXT), plain(by_row(lambda t, n, f: _pad(t, n, f, left=True),
              pl.String())),
              (("LPAD('7', 3, '0')", '"007"'), ("LPAD('abc', 2, '0')", '"ab"'), ("LPAD('a', -1, '0')", "null"))),
     Function("RPAD", "RPAD(text, n, fill)", "Filled on the right, or cut, to n characters.",
-             takes(STRING, TEXT, INTEGER, TEXT), plain(_by_row(lambda t, n, f: _pad(t, n, f, left=False),
+             takes(STRING, TEXT, INTEGER, TEXT), plain(by_row(lambda t, n, f: _pad(t, n, f, left=False),
              pl.String())),
              (("RPAD('ab', 5, '.-')", '"ab.-."'),)),
     Function("REPEAT", "REPEAT(text, n)", "The text n times; empty for n below 1.", takes(STRING, TEXT, INTEGER),
-             plain(_by_row(lambda t, n: t * min(n, _FARTHEST // max(1, len(t))), pl.String())),
+             plain(by_row(lambda t, n: t * min(n, _FARTHEST // max(1, len(t))), pl.String())),
              (("REPEAT('ab', 3)", '"ababab"'), ("REPEAT('ab', -1)", '""'))),
-    _text("REVERSE", "REVERSE(text)", "The characters in reverse order.", _by_row(lambda t: t[::-1], pl.String()),
+    _text("REVERSE", "REVERSE(text)", "The characters in reverse order.", by_row(lambda t: t[::-1], pl.String()),
           ("REVERSE('abc')", '"cba"')),
     Function("POSITION", "POSITION(part IN text)", "The place of the first occurrence, from 1; 0 if there is none.",
              takes(INT, TEXT, TEXT), plain(lambda part, text: _instr(text, part)),
@@ -310,11 +284,11 @@ FUNCTIONS = (
              (("INSTR('abc', 'b')", "2"), ("INSTR('éb', 'b')", "2"))),
     Function("SPLIT_INDEX", "SPLIT_INDEX(text, separator, index)",
              "The part at an index, from 0, between separators; NULL "
-             "if there are fewer.", takes(STRING, TEXT, TEXT, INTEGER), plain(_by_row(_split_index, pl.String())),
+             "if there are fewer.", takes(STRING, TEXT, TEXT, INTEGER), plain(by_row(_split_index, pl.String())),
              (("SPLIT_INDEX('a/b/c', '/', 1)", '"b"'), ("SPLIT_INDEX('a/b', '/', 5)", "null"),
              ("SPLIT_INDEX('a//b', '/', 1)", '""'))),
     Function("OVERLAY", "OVERLAY(text PLACING new FROM start [FOR length])", "A part replaced by another text.",
-             takes(STRING, TEXT, TEXT, INTEGER, INTEGER, optional=1), plain(_by_row(_overlay, pl.String())),
+             takes(STRING, TEXT, TEXT, INTEGER, INTEGER, optional=1), plain(by_row(_overlay, pl.String())),
              (("OVERLAY('abcdef' PLACING 'XY' FROM 2)", '"aXYdef"'), ("OVERLAY('abcdef' PLACING 'X' FROM 2 FOR 3)",
              '"aXef"'))),
     Function("STARTSWITH", "STARTSWITH(text, prefix)", "True if the text begins so.", takes(BOOLEAN, TEXT, TEXT),
@@ -325,14 +299,11 @@ FUNCTIONS = (
              "true"))),
     Function("ASCII", "ASCII(text)", "The code of the first character as a byte; 0 for an empty text.", takes(INT,
              TEXT),
-             plain(_by_row(lambda t: (t.encode() or b"\0")[0] - (256 if (t.encode() or b"\0")[0] > 127 else 0),
+             plain(by_row(lambda t: (t.encode() or b"\0")[0] - (256 if (t.encode() or b"\0")[0] > 127 else 0),
              pl.Int32())),
              (("ASCII('abc')", "97"), ("ASCII('')", "0"))),
     Function("CHR", "CHR(n)", "The character with this code (modulo 256); empty for a negative one.", takes(STRING,
              INTEGER),
-             plain(_by_row(lambda n: "" if n < 0 else chr(n % 256), pl.String())), (("CHR(97)", '"a"'), ("CHR(-1)",
+             plain(by_row(lambda n: "" if n < 0 else chr(n % 256), pl.String())), (("CHR(97)", '"a"'), ("CHR(-1)",
              '""'))),
-    _hash("MD5", "md5", "900150983cd24fb0d6963f7d28e17f72"),
-    _hash("SHA1", "sha1", "a9993e364706816aba3e25717850c26c9cd0d89d"),
-    _hash("SHA256", "sha256", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
 )  # fmt: skip

@@ -26,7 +26,7 @@ Values in the examples are shown as in JSON: `DECIMAL` as a string, times in ISO
 | time zone of a session | UTC | configurable |
 | `TIMESTAMP`, `TIMESTAMP_LTZ` | milliseconds; finer ones are refused, none means (3) | up to (9), none means (6) |
 | lengths of `CHAR(n)`, `VARCHAR(n)` | read, not enforced | enforced |
-| patterns of `LIKE`, `REGEXP` and dates | constants | expressions |
+| patterns of `LIKE`, `REGEXP` and dates, character sets | constants | expressions |
 | sine, logarithm and their like | equal to within the last digit | |
 
 ## Conversions
