@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench bench-kafka soak docs golden clean
+.PHONY: help setup up test test-compose check format bench bench-kafka soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,7 +44,10 @@ format: $(STAMP) ## let ruff format and sort
 docs: $(STAMP) ## write the generated pages again
 	$(BIN)/python -m penstock_app.documents
 
-golden: $(STAMP) ## write the plan goldens again; read the diff
+golden: $(STAMP) ## results of a real Apache Flink for golden cases without one (FILES=: these again); needs Java 17
+	PYTHONPATH=tests $(BIN)/python -m golden.regenerate $(FILES)
+
+golden-plans: $(STAMP) ## write the printed plans again; read the diff
 	PENSTOCK_GOLDEN=write $(BIN)/python -m pytest -q tests/processor
 
 bench: $(STAMP) ## measure section by section, with the spread of a run against itself

@@ -7,6 +7,7 @@ time, `mvn`. As a program, `python tests/kafka_broker.py FOLDER` runs one until 
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,15 +114,16 @@ class KafkaBroker:
         """Start, without waiting."""
         properties = self.folder / "server.properties"
         if not properties.exists():
+            self._configure(properties)
             self._format(properties)
         with self._output.open("ab") as sink:
             self.process = subprocess.Popen(
                 self._java(_MAIN, str(properties)), stdout=sink, stderr=subprocess.STDOUT, cwd=self.folder
             )
 
-    def wait_until(self, is_so: Callable[[], bool]) -> None:
+    def wait_until(self, is_so: Callable[[], bool], timeout_s: float = _START_S) -> None:
         """Until something is so; RuntimeError with the end of its output if that takes too long or it ends."""
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + timeout_s
         while not is_so():
             if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
@@ -149,7 +152,22 @@ class KafkaBroker:
         self.stop()
         self.start()
 
-    def _format(self, properties: Path) -> None:
+    def prepare_like(self, other: KafkaBroker) -> None:
+        """Formatted as `other` is, but its own: without a Java process for it."""
+        self._configure(self.folder / "server.properties")
+        (self.folder / "data").mkdir()
+        for name in ("meta.properties", "bootstrap.checkpoint"):
+            content = (other.folder / "data" / name).read_bytes()
+            if name == "meta.properties":
+                kept = [
+                    line for line in content.decode().splitlines() if not line.startswith(("node.id", "directory.id"))
+                ]
+                directory = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+                kept += [f"node.id={self.settings.node_id}", f"directory.id={directory}"]
+                content = "\n".join([*kept, ""]).encode()
+            (self.folder / "data" / name).write_bytes(content)
+
+    def _configure(self, properties: Path) -> None:
         fetch_jars()
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "log4j2.xml").write_text(_QUIET)
@@ -162,6 +180,8 @@ class KafkaBroker:
             **self.settings.properties,
         }
         properties.write_text("".join(f"{key}={value}\n" for key, value in chosen.items()))
+
+    def _format(self, properties: Path) -> None:
         words = ["format", "-t", _CLUSTER_ID, "-c", str(properties), *self.settings.format_words]
         command = self._java("kafka.tools.StorageTool", *words)
         subprocess.run(command, check=True, capture_output=True, timeout=_START_S)

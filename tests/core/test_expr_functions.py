@@ -20,7 +20,8 @@ EXAMPLES = [(entry.name, sql, result) for entry in FUNCTIONS.values() for sql, r
 
 #: Arguments that must stay constants: function -> places.
 CONSTANT_PLACES = {
-    "LIKE": (1, 2), "REGEXP": (1,), "REGEXP_REPLACE": (1, 2), "REGEXP_EXTRACT": (1, 2), "LTRIM": (1,), "RTRIM": (1,),
+    "LIKE": (1, 2), "SIMILAR TO": (1, 2), "REGEXP_COUNT": (1,), "REGEXP_INSTR": (1,), "REGEXP_SUBSTR": (1,),
+    "REGEXP": (1,), "REGEXP_REPLACE": (1, 2), "REGEXP_EXTRACT": (1, 2), "LTRIM": (1,), "RTRIM": (1,),
     "BTRIM": (1,), "EXTRACT": (0,), "TIMESTAMPADD": (0,), "TIMESTAMPDIFF": (0,), "DATE_FORMAT": (1,), "ROUND": (1,),
     "TRUNCATE": (1,), "TO_TIMESTAMP": (1,), "TO_DATE": (1,), "UNIX_TIMESTAMP": (1,), "FROM_UNIXTIME": (1,),
     "TO_TIMESTAMP_LTZ": (1,), "FLOOR": (1,), "CEIL": (1,), "ENCODE": (1,), "DECODE": (1,),

@@ -45,6 +45,7 @@ def run_program() -> None:
     """Parse the arguments, run the command, translate errors."""
     from penstock_app import (
         commands_backup,
+        commands_cases,
         commands_client,
         commands_sample,
         commands_sql,
@@ -56,6 +57,7 @@ def run_program() -> None:
     for module in (
         commands_up,
         commands_sql,
+        commands_cases,
         commands_store,
         commands_upkeep,
         commands_client,

@@ -21,6 +21,7 @@ from penstock.http.listener import HttpSettings
 from penstock.logs.settings import LogSettings
 from penstock.observe.settings import TracesSettings
 from penstock.stores.settings import StoreSettings
+from penstock_app.cases.settings import CaseSettings
 from penstock_app.sample_settings import SampleSettings
 from penstock_app.secret_files import read_secret_files
 from penstock_app.services_settings import DEFAULT_PORTS, ServicesSettings
@@ -70,6 +71,7 @@ class PenstockSettings(BaseSettings):
     services: ServicesSettings = Field(default_factory=ServicesSettings)
     traces: TracesSettings = Field(default_factory=TracesSettings)
     sample: SampleSettings = Field(default_factory=SampleSettings)
+    test: CaseSettings = Field(default_factory=CaseSettings)
 
     @property
     def log_address(self) -> str:

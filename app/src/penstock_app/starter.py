@@ -43,4 +43,19 @@ _ORDERS = """\
 {"id":"o3","customer":"ada","amount":120.5,"ts":"2026-01-05T09:01:10Z"}
 """
 
-STARTER_FILES = {"app.sql": _APP, "orders.ndjson": _ORDERS}
+_CASES = """\
+# Cases for the app beside this file: `penstock test` runs them.
+now: 2026-01-05T09:05:00
+cases:
+  - name: orders from 100 on are large
+    steps:
+      - send: orders
+        rows:
+          - {id: o1, customer: ada, amount: 99.99, ts: 2026-01-05T09:00:01}
+          - {id: o2, customer: ben, amount: 100, ts: 2026-01-05T09:00:20}
+      - expect: large_orders
+        rows:
+          - {id: o2, customer: ben}
+"""
+
+STARTER_FILES = {"app.sql": _APP, "orders.ndjson": _ORDERS, "app.test.yml": _CASES}

@@ -16,7 +16,7 @@ from penstock.ports.inlet import Inlet
 from penstock.ports.log import Log
 from penstock.ports.store import Store
 
-__all__ = ["Check", "Ports", "Role"]
+__all__ = ["Check", "LogPorts", "Ports", "Role"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,25 @@ class Ports:
     access: Access
     traces: Traces = field(default_factory=Traces)
     inlet: Inlet | None = None  # where the log has one
+
+
+class LogPorts(Protocol):
+    """Those of the ports that accepting events needs; `Ports` has them all."""
+
+    @property
+    def log(self) -> Log:
+        """Where events are appended."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """What event times are judged by."""
+        ...
+
+    @property
+    def inlet(self) -> Inlet | None:
+        """What other producers leave, where the log has that."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from functools import partial
 
 from penstock.errors import PenstockError
 from penstock.model.batch import Encoding, NewBatch, RejectedEvent
-from penstock.role import Ports
+from penstock.role import LogPorts
 from penstock_ingest.admit import admit, read_together
 from penstock_ingest.body import Form, lines_of
 from penstock_ingest.gather import Gatherer
@@ -48,7 +48,9 @@ class Accepted:
 class Gateway:
     """Accepts events into source streams. `draw` gives numbers from 0 to 1, for pauses."""
 
-    def __init__(self, settings: IngestSettings, ports: Ports, *, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self, settings: IngestSettings, ports: LogPorts, *, draw: Callable[[], float] = random.random
+    ) -> None:
         self.settings = settings
         self.streams = Streams(ports.log, ports.clock, settings.dedupe)
         self._log = ports.log

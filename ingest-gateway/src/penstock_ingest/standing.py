@@ -18,7 +18,7 @@ from penstock.errors import PenstockError
 from penstock.ports.clock import Clock
 from penstock.ports.inlet import Inlet
 from penstock.ports.log import Log
-from penstock.role import Ports
+from penstock.role import LogPorts
 from penstock_ingest import metrics
 from penstock_ingest.settings import InletSettings
 
@@ -60,7 +60,7 @@ class Standing:
         self._trouble = ""
 
     @classmethod
-    def among(cls, settings: InletSettings, ports: Ports) -> Standing | None:
+    def among(cls, settings: InletSettings, ports: LogPorts) -> Standing | None:
         """For a log that has an inlet; other logs let every gateway append."""
         return None if ports.inlet is None else cls(settings, log=ports.log, inlet=ports.inlet, clock=ports.clock)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from penstock.errors import LogUnavailable, Outrun, PenstockError
 from penstock.model.position import Position
 from penstock.ports.log import Consumed
-from penstock.role import Ports
+from penstock.role import LogPorts
 from penstock_ingest import metrics
 from penstock_ingest.admit import Admission, admit, read
 from penstock_ingest.body import Form
@@ -40,7 +40,7 @@ class Storing:
     """Stores readings in streams of the log. `draw` gives numbers from 0 to 1, for pauses."""
 
     def __init__(
-        self, settings: IngestSettings, ports: Ports, *, streams: Streams, draw: Callable[[], float]
+        self, settings: IngestSettings, ports: LogPorts, *, streams: Streams, draw: Callable[[], float]
     ) -> None:
         self.settings = settings
         self.streams = streams

@@ -102,7 +102,6 @@ _REMEDIES: dict[type[exp.Expr], str] = {
     exp.Distinct: "DISTINCT stands in an aggregate or after SELECT.",
     exp.Filter: "FILTER belongs to an aggregate.",
     exp.AtTimeZone: "Times are UTC; CAST between TIMESTAMP and TIMESTAMP_LTZ.",
-    exp.SimilarTo: "Write REGEXP(x, 'pattern').",
     exp.Order: "ORDER BY is not possible inside a call.",
 }
 
@@ -164,9 +163,9 @@ class _Binder:
                 return self._between(node)
             case exp.In():
                 return self._in(node)
-            case exp.Like():
+            case exp.Like() | exp.SimilarTo():
                 return self._like(node, node, [node.this, node.expression])
-            case exp.Escape() if isinstance(node.this, exp.Like):
+            case exp.Escape() if isinstance(node.this, exp.Like | exp.SimilarTo):
                 return self._like(node, node.this, [node.this.this, node.this.expression, node.expression])
             case exp.Cast():  # TryCast is a Cast
                 return self._cast(node, span)
@@ -262,8 +261,8 @@ class _Binder:
             raise self._error(node, "unsupported", "IN takes a list of values.", "Write x IN (1, 2, 3), or a join.")
         return self.call("IN", [node.this, *items], node)
 
-    def _like(self, node: exp.Expr, like: exp.Like, operands: Sequence[exp.Expr]) -> Expr:
-        found = self.call("LIKE", operands, node)
+    def _like(self, node: exp.Expr, like: exp.Like | exp.SimilarTo, operands: Sequence[exp.Expr]) -> Expr:
+        found = self.call("LIKE" if isinstance(like, exp.Like) else "SIMILAR TO", operands, node)
         return self.typed_call("NOT", [found], node) if like.args.get("negate") else found
 
     def _cast(self, node: exp.Cast, span: Span) -> Expr:

@@ -8,6 +8,7 @@ from penstock.expressions import (
     functions_choice,
     functions_encoding,
     functions_math,
+    functions_regexp,
     functions_text,
     functions_time,
     operators_arithmetic,
@@ -24,6 +25,7 @@ FAMILIES: dict[str, tuple[Function, ...]] = {
     "Choice": functions_choice.FUNCTIONS,
     "Numbers": functions_math.FUNCTIONS,
     "Text": functions_text.FUNCTIONS,
+    "Regular expressions": functions_regexp.FUNCTIONS,
     "Encodings and hashes": functions_encoding.FUNCTIONS,
     "Time": functions_time.FUNCTIONS,
 }

@@ -1,23 +1,17 @@
-"""Functions of text. Lengths and places count characters (Unicode code points), the first is 1. NULL in, NULL out.
-
-Regular expressions are those of Rust's regex crate: no look-around and no back-references (Flink has Java's).
-"""
+"""Functions of text. Lengths and places count characters (Unicode code points), the first is 1. NULL in, NULL out."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import polars as pl
 
 from penstock.expressions.by_row import by_row
-from penstock.expressions.coercion import Mismatch
 from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.table import (
     CONSTANT_TEXT,
     INTEGER,
     TEXT,
-    Check,
     Compiled,
     Function,
     Typing,
@@ -127,58 +121,8 @@ def _side(side: str) -> Callable[[Call, Sequence[pl.Expr]], Compiled]:
     return build
 
 
-_FOREIGN = re.compile(r"\(\?(?:[=!>]|<[=!])|\\[1-9]|\\k<|[*+?}]\+")
-
-
-def check_pattern(pattern: str) -> None:
-    """Mismatch for a regular expression that this engine does not have."""
-    if _FOREIGN.search(pattern):
-        raise Mismatch("takes regular expressions without look-around, back-references and possessive quantifiers.",
-                       "Write a simpler pattern, or combine several conditions.")  # fmt: skip
-    try:
-        pl.select(pl.lit("").str.contains(pattern))
-    except pl.exceptions.ComputeError:
-        raise Mismatch(
-            f"cannot read the regular expression '{pattern[:60]}'.", "Check brackets and escapes."
-        ) from None
-
-
-def _pattern(result: object, *parameters: object, optional: int = 0) -> Check:
-    base = takes(result, *parameters, optional=optional)  # type: ignore[arg-type]  # passed through unchanged
-
-    def check(args: Sequence[Expr]) -> Typing:
-        typing = base(args)
-        pattern = args[1]
-        if isinstance(pattern, Literal):
-            check_pattern(str(pattern.value))
-        return typing
-
-    return check
-
-
 def _constant(expr: Expr) -> object:
     return expr.value if isinstance(expr, Literal) else None
-
-
-def _regexp_replace(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    pattern, new = str(_constant(call.args[1])), str(_constant(call.args[2]))
-    return Compiled(values[0].str.replace_all(pattern, new.replace("$", "$$")))
-
-
-def _regexp_extract(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    group = _constant(call.args[2]) if len(call.args) > 2 else 0
-    return Compiled(values[0].str.extract(str(_constant(call.args[1])), int(str(group))))
-
-
-def _extract_check(args: Sequence[Expr]) -> Typing:
-    typing = _pattern(STRING, TEXT, CONSTANT_TEXT, INTEGER, optional=1)(args)
-    if len(args) > 2:
-        group = _constant(args[2])
-        if not isinstance(group, int) or group < 0:
-            raise Mismatch("takes a constant group number.", "Write REGEXP_EXTRACT(text, 'a(b)', 1).")
-        if group > re.compile(str(_constant(args[1]))).groups:
-            raise Mismatch(f"has no group {group} in its pattern.", "Count the opening parentheses.")
-    return typing
 
 
 def _replace(call: Call, args: Sequence[Compiled]) -> Compiled:
@@ -248,19 +192,6 @@ FUNCTIONS = (
              TEXT),
              _replace,
              (("REPLACE('a-b-c', '-', '+')", '"a+b+c"'), ("REPLACE('abc', 'b', '')", '"ac"'))),
-    Function("REGEXP", "REGEXP(text, 'pattern')", "True if a part of the text matches.", _pattern(BOOLEAN, TEXT,
-             CONSTANT_TEXT),
-             typed(lambda call, v: Compiled(v[0].str.contains(str(_constant(call.args[1]))))),
-             (("REGEXP('lot 42', '[0-9]+')", "true"), ("REGEXP('lot', '^[0-9]')", "false"))),
-    Function("REGEXP_REPLACE", "REGEXP_REPLACE(text, 'pattern', 'new')",
-             "Every match replaced by new, taken literally.",
-             _pattern(STRING, TEXT, CONSTANT_TEXT, CONSTANT_TEXT), typed(_regexp_replace),
-             (("REGEXP_REPLACE('a1b22', '[0-9]+', '#')", '"a#b#"'), ("REGEXP_REPLACE('ab', '(a)', '$1$1')",
-             '"$1$1b"'))),
-    Function("REGEXP_EXTRACT", "REGEXP_EXTRACT(text, 'pattern'[, group])",
-             "The first match, or a group of it; NULL if "
-             "there is none.", _extract_check, typed(_regexp_extract),
-             (("REGEXP_EXTRACT('foothebar', 'foo(.*?)(bar)', 2)", '"bar"'), ("REGEXP_EXTRACT('x', 'y')", "null"))),
     Function("LPAD", "LPAD(text, n, fill)", "Filled on the left, or cut, to n characters. NULL for a negative n "
              "or an empty "
              "fill.", takes(STRING, TEXT, INTEGER, TEXT), plain(by_row(lambda t, n, f: _pad(t, n, f, left=True),

@@ -28,9 +28,9 @@ from penstock_processor.operators.accumulators import (
     IntegerSum,
     ObjectExtreme,
 )
-from penstock_processor.operators.aggregate import AggregateShape
 from penstock_processor.operators.chain import Chain, ProjectStage
 from penstock_processor.operators.distinct import DistinctFeed
+from penstock_processor.operators.groups import AggregateShape
 from penstock_processor.operators.window_assign import window_columns
 from penstock_processor.operators.windows import Windows
 
@@ -85,7 +85,6 @@ def shape_of(node: Aggregate, windows: Windows, early: Chain | None, *, combined
     names = [f.name for f in node.fields]
     shown = [pl.col(key).alias(name) for key, name in zip(keys, names, strict=False)]
     return AggregateShape(
-        windows=windows,
         key_names=keys,
         key_types=tuple(key.expr.type for key in node.keys),
         accumulators=tuple(plain),

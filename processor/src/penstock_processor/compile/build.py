@@ -45,7 +45,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.stages import watermarks_name
-from penstock_processor.operators.aggregate import SLOT, WindowAggregate
+from penstock_processor.operators.aggregate import WindowAggregate
 from penstock_processor.operators.chain import Chain, ChainOperator, FilterStage, ProjectStage
 from penstock_processor.operators.engine import AppEngine
 from penstock_processor.operators.interface import Engine
@@ -58,6 +58,7 @@ from penstock_processor.operators.step import AT, SLICE, Operator, Stateful
 from penstock_processor.operators.union import UnionOperator
 from penstock_processor.operators.watermarks import Watermarks
 from penstock_processor.operators.window_assign import WindowAssignOperator
+from penstock_processor.operators.window_results import SLOT
 from penstock_processor.operators.windows import Windows
 
 __all__ = ["build_engine"]
@@ -225,7 +226,7 @@ class _StatementBuilder:
         early = node.early and at_sink
         chain = _chain(above, hidden=(AT, SLOT, PENDING_COLUMN), marking=True) if early else None
         shape = shape_of(node, windows, chain, combined=combined)
-        operator = WindowAggregate(source, shape, f"{self._place}.{path}")
+        operator = WindowAggregate(source, shape, windows, f"{self._place}.{path}")
         self.stateful.append(operator)
         return operator if early or not above else _chained(operator, above)
 
