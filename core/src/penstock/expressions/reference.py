@@ -22,8 +22,10 @@ Values in the examples are shown as in JSON: `DECIMAL` as a string, times in ISO
 
 | what | here | in Flink |
 |---|---|---|
-| regular expressions | no look-around, back-references, possessive quantifiers (refused); `$` is the very end; `(?i)` knows all letters; no empty match right behind a match | Java's |
-| places and lengths in text | characters | characters; `LPAD`, `RPAD`, `OVERLAY` and `REGEXP_INSTR` count an emoji as two |
+| regular expressions | Java's without look-around, back-references, possessive quantifiers (refused) | Java's |
+| `$` and `(?i)` | the very end; all letters | also before a last line end; ASCII letters |
+| an empty match right behind a match | not counted | counted |
+| places and lengths in text | characters | an emoji is two in `LPAD`, `RPAD`, `OVERLAY`, `REGEXP_INSTR` |
 | time zone of a session | UTC | configurable |
 | `TIMESTAMP`, `TIMESTAMP_LTZ` | milliseconds; finer ones are refused, none means (3) | up to (9), none means (6) |
 | lengths of `CHAR(n)`, `VARCHAR(n)` | read, not enforced | enforced |
