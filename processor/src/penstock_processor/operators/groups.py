@@ -1,0 +1,139 @@
+"""Groups of a windowed aggregate: accumulators in slots, by pane (a slice, a window, a session) and key.
+
+Frames carry the pane's number as `$slice`. What a slot holds leaves and comes as saved columns, always whole values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from penstock.model.types import DataType
+from penstock_processor.operators.accumulators import Accumulator, Slots
+from penstock_processor.operators.chain import LAZY_FROM_ROWS, Chain
+from penstock_processor.operators.distinct import DistinctFeed
+from penstock_processor.operators.slots import SlotTable, hashable_keys, key_columns
+from penstock_processor.operators.step import SLICE
+
+__all__ = ["AggregateShape", "Groups"]
+
+_VISIBLE = "$visible"  # saved: whether the target has a row of the slot
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateShape:
+    """What is grouped and how. Input columns: `$slice`, `key_names`, and the arguments that `accumulators` read.
+
+    `outputs` are over `$slice`, the keys and saved columns, aliased to the node's fields. `early`: the stateless
+    chain from here to the sink; with it the operator also emits while windows are open, as a changelog. `combined`:
+    the input is what PartialAggregateOperators made of the rows.
+    """
+
+    key_names: tuple[str, ...]
+    key_types: tuple[DataType, ...]
+    accumulators: tuple[Accumulator, ...]
+    distinct: tuple[DistinctFeed, ...]
+    outputs: tuple[pl.Expr, ...]
+    early: Chain | None = None
+    combined: bool = False
+
+
+class Groups:
+    """See the module. `visible`: per slot, whether an early result of it was told and not taken back."""
+
+    def __init__(self, shape: AggregateShape) -> None:
+        self._shape = shape
+        self._partials = [
+            partial
+            for each in shape.accumulators
+            for partial in (each.merges[:1] if shape.combined else each.partials)  # a part has no rounding error
+        ]
+        self._all = (*shape.accumulators, *(a for feed in shape.distinct for a in feed.accumulators))
+        self._table = SlotTable()
+        self._room = 0
+        self.by = (SLICE, *shape.key_names)
+        self.merges = [merge for accumulator in self._all for merge in accumulator.merges]
+        self.visible = np.zeros(0, np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def panes(self) -> dict[int, dict[Hashable, int]]:
+        """Pane -> key -> slot."""
+        return self._table.panes
+
+    def absorb(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Slots, list[pl.DataFrame]]:
+        """Merge rows into their slots. Returns the groups touched, their slots, and DISTINCT values that are new."""
+        if rows.height < LAZY_FROM_ROWS:
+            grouped = rows.group_by(self.by).agg(self._partials)
+        else:
+            grouped = rows.lazy().group_by(self.by).agg(self._partials).collect()
+        slots = self._find(grouped)
+        for accumulator in self._shape.accumulators:
+            accumulator.absorb(slots, grouped)
+        kept = [feed.absorb(rows, self._table) for feed in self._shape.distinct]
+        return grouped[list(self.by)], slots, kept
+
+    def gather(self, parts: Sequence[tuple[int, int]]) -> tuple[pl.DataFrame, Slots]:
+        """Saved state of panes and its slots, given as (number to show as `$slice`, pane)."""
+        found = [self._table.slots(pane) for _, pane in parts]
+        keys: list[Hashable] = [key for _, pane in parts for key in self.panes[pane]]
+        slots = np.concatenate(found) if found else np.zeros(0, np.int64)
+        shown = np.repeat(np.array([w for w, _ in parts], np.int64), [len(f) for f in found])
+        columns = key_columns(keys, self._shape.key_names, self._shape.key_types)
+        return pl.DataFrame([pl.Series(SLICE, shown), *columns, *self.save(slots)]), slots
+
+    def save(self, slots: Slots) -> list[pl.Series]:
+        """Saved columns of slots."""
+        columns = [column for accumulator in self._all for column in accumulator.save(slots)]
+        if self._shape.early is not None:
+            columns.append(pl.Series(_VISIBLE, self.visible[slots]))
+        return columns
+
+    def load(self, saved: pl.DataFrame) -> None:
+        """Set groups (a frame with `by` and saved columns) to what was saved."""
+        slots = self._find(saved)
+        for accumulator in self._all:
+            accumulator.load(slots, saved)
+        if self._shape.early is not None:
+            self.visible[slots] = saved[_VISIBLE].to_numpy()
+
+    def seen(self, groups: pl.DataFrame, slots: Slots) -> list[pl.DataFrame]:
+        """All DISTINCT values of these groups."""
+        keys = groups.select(self.by)
+        return [feed.save(keys, slots) for feed in self._shape.distinct]
+
+    def learn(self, frames: Iterable[pl.DataFrame]) -> None:
+        """DISTINCT values that were kept; the accumulators are loaded by themselves."""
+        for frame in frames:
+            for feed in self._shape.distinct:
+                if feed.column in frame.columns:
+                    feed.load(frame, self._table)
+
+    def drop(self, panes: Iterable[int]) -> None:
+        """Forget panes; their slots are free."""
+        for pane in panes:
+            if self._shape.distinct:
+                slots = self._table.slots(pane)
+                for feed in self._shape.distinct:
+                    feed.forget(slots)
+            self._table.drop(pane)
+
+    def _find(self, groups: pl.DataFrame) -> Slots:
+        keys = hashable_keys([groups[name] for name in self._shape.key_names], groups.height)
+        slots, new = self._table.find(groups[SLICE], keys)
+        if self._table.capacity > self._room:
+            self._room = self._table.capacity
+            for accumulator in self._all:
+                accumulator.grow(self._room)
+            self.visible = np.concatenate([self.visible, np.zeros(self._room - len(self.visible), np.bool_)])
+        if new:
+            cleared = np.array(new, np.int64)
+            for accumulator in self._all:
+                accumulator.clear(cleared)
+            self.visible[cleared] = False
+        return slots
