@@ -1,0 +1,60 @@
+"""The cases beside the example apps and the starter app, as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from case_rig import try_cases
+from penstock_process import PROGRAM
+
+from penstock_app.starter import STARTER_FILES
+
+
+def test_the_cases_of_the_examples_pass_however_their_input_is_cut(repository: Path):
+    done = subprocess.run(
+        [PROGRAM, "test", "examples", "--cut"], cwd=repository, capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.findall(r"^ok    (examples/[a-z-]+)/app\.test\.yml:\d+  ", done.stdout, re.M)
+    assert set(passed) == {"examples/produce-markets", "examples/earthquakes"}
+    assert f"\n{len(passed)} cases passed in " in done.stdout
+
+
+def test_the_example_of_the_guide_does_what_the_guide_prints(repository: Path, tmp_path: Path):
+    text = (repository / "docs/guides/test-an-app.md").read_text()
+    [sql], [yaml] = re.findall(r"```sql\n(.*?)```", text, re.S), re.findall(r"```yaml\n(.*?)```", text, re.S)
+    commands = re.findall(r"```sh\n(.*?)```", text, re.S)
+    passing, failing = re.findall(r"```\n((?:ok|FAIL) .*?)```", text, re.S)
+    (tmp_path / "orders").mkdir()
+    (tmp_path / "orders/app.sql").write_text(sql)
+    (tmp_path / "orders/app.test.yml").write_text(yaml)
+    env = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=110
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert _timeless(done.stdout) == _timeless(passing)
+    assert (tmp_path / "results.xml").is_file()
+    wrong = yaml.replace("- {id: o2, customer: ben}", "- {id: o1, customer: ben}", 1)
+    (tmp_path / "orders/app.test.yml").write_text(wrong)
+    done = subprocess.run([PROGRAM, "test"], cwd=tmp_path, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 1
+    assert done.stdout.startswith(failing)
+
+
+@pytest.mark.parametrize("name", ["app.test.yml", "tests/orders.yml"])
+async def test_the_starter_app_comes_with_a_case_that_passes(tmp_path: Path, name: str):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "app.sql").write_text(STARTER_FILES["app.sql"])
+    (tmp_path / name).write_text(STARTER_FILES["app.test.yml"])
+    tried = await try_cases(tmp_path)
+    assert [(result.path, result.failures) for result in tried.results] == [(tmp_path / name, ())]
+
+
+def _timeless(text: str) -> str:
+    return re.sub(r"in \d+\.\d s", "in some time", text)
