@@ -127,6 +127,14 @@ def test_word_that_a_source_is_complete_fires_its_windows():
     assert rows_of(result.outputs) == [("a", 0, MINUTE, 1)]
 
 
+def test_word_that_a_source_is_complete_counts_though_all_of_its_partitions_are_idle():
+    engine = _per_minute(partitions=2)
+    engine.step([block([("a", 1, 1.0, 0)])])
+    assert rows_of(engine.step([block([], idle=True), block([], partition=1, idle=True)]).outputs) == []
+    result = engine.step([block([], through_ms=MINUTE), block([], partition=1, through_ms=MINUTE)])
+    assert rows_of(result.outputs) == [("a", 0, MINUTE, 1)]
+
+
 def test_the_output_says_how_far_its_windows_are_complete():
     engine = _per_minute()
     outputs = engine.step([block([("a", 1, 1.0, 90 * SECOND)])]).outputs

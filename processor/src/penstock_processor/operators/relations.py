@@ -64,7 +64,8 @@ class Relation:
             return self._flow(scanned)
         before = self.clock.combined
         for block in blocks:
-            if block.frame.height or block.idle or block.woken:
+            # A source that says how far it is speaks again, also when all of its partitions were silent before.
+            if block.frame.height or block.idle or block.woken or block.through_ms is not None:
                 self.clock.set_idle(str(block.partition), block.idle)
             self.clock.observe(str(block.partition), block.through_ms)
         return Flow(scanned, before, self.clock.advance())
