@@ -239,6 +239,9 @@ class _Binder:
         negate = bool(node.args.get("negate"))
         if isinstance(word, exp.Null):
             return self.call("IS NOT NULL" if negate else "IS NULL", [node.this], node)
+        if isinstance(word, exp.Var):
+            found = self.call("IS JSON", [node.this, word], node)
+            return self.typed_call("NOT", [found], node) if negate else found
         if not isinstance(word, exp.Boolean):
             raise self._error(node, "unsupported", "IS takes NULL, TRUE, FALSE or UNKNOWN.", "Compare values with =.")
         found = self.call("IS TRUE" if word.this else "IS FALSE", [node.this], node)

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from penstock.expressions import (
     functions_choice,
     functions_encoding,
+    functions_json,
     functions_math,
     functions_regexp,
     functions_text,
@@ -27,6 +28,7 @@ FAMILIES: dict[str, tuple[Function, ...]] = {
     "Text": functions_text.FUNCTIONS,
     "Regular expressions": functions_regexp.FUNCTIONS,
     "Encodings and hashes": functions_encoding.FUNCTIONS,
+    "JSON": functions_json.FUNCTIONS,
     "Time": functions_time.FUNCTIONS,
 }
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from sqlglot import Token, TokenType, exp
 from sqlglot.parser import IsPredicatePrecedence, Parser
 
+from penstock.expressions.parser_json import JSON_PARSERS, is_json_kind
+
 __all__ = ["STATEMENT_REMEDY", "FlinkParser"]
 
 TIME_UNITS = frozenset({
@@ -43,6 +45,7 @@ class FlinkParser(Parser):
         "FLOOR": lambda self: self._flink_round("FLOOR"),
         "TIMESTAMPADD": lambda self: self._flink_unit_first("TIMESTAMPADD"),
         "TIMESTAMPDIFF": lambda self: self._flink_unit_first("TIMESTAMPDIFF"),
+        **JSON_PARSERS,
     }
     FUNC_TOKENS: ClassVar[set[TokenType]] = (Parser.FUNC_TOKENS - {TokenType.EXISTS}) | {
         TokenType.LEFT, TokenType.RIGHT, TokenType.INSERT, TokenType.SET, TokenType.TABLE, TokenType.TIME,
@@ -240,7 +243,9 @@ class FlinkParser(Parser):
         if self._match(TokenType.NULL) or self._match(TokenType.TRUE) or self._match(TokenType.FALSE):
             found: exp.Expr = self.PRIMARY_PARSERS[self._prev.token_type](self, self._prev)
             return found
-        self._refuse("IS takes NULL, TRUE, FALSE, UNKNOWN or DISTINCT FROM", "Compare values with =.")
+        if (kind := is_json_kind(self)) is not None:
+            return _placed(kind, self._prev)
+        self._refuse("IS takes NULL, TRUE, FALSE, UNKNOWN, JSON or DISTINCT FROM", "Compare values with =.")
         return None
 
     def _parse_interval(self, require_interval: bool = True, parse_function_unit: bool = True) -> exp.Interval | None:
