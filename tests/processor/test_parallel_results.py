@@ -60,6 +60,15 @@ CREATE TABLE so_far WITH ('connector' = 'penstock')
 AS SELECT region, window_start, window_end, SUM(n) AS n, MIN(price) AS least
 FROM TABLE(CUMULATE(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '3' MINUTE, INTERVAL '1' SECOND))
 GROUP BY region, window_start, window_end;
+CREATE TABLE visits WITH ('connector' = 'penstock')
+AS SELECT symbol, region, window_start, window_end, COUNT(*) AS n, COUNT(DISTINCT n) AS kinds
+FROM TABLE(SESSION(TABLE trades PARTITION BY symbol, DESCRIPTOR(ts), INTERVAL '3' SECOND))
+GROUP BY symbol, region, window_start, window_end;
+CREATE TABLE rushes WITH ('connector' = 'penstock') AS SELECT window_start, window_end, SUM(n) AS n
+FROM TABLE(SESSION(TABLE trades, DESCRIPTOR(ts), INTERVAL '0.2' SECOND)) GROUP BY window_start, window_end;
+CREATE TABLE one_visit WITH ('connector' = 'penstock') AS SELECT id, window_end, COUNT(*) AS n
+FROM TABLE(SESSION(TABLE trades PARTITION BY id, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
+GROUP BY id, window_start, window_end;
 CREATE VIEW minutes AS SELECT symbol, window_time AS at_time, SUM(price) AS total
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY symbol, window_start, window_end,
   window_time;

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import polars as pl
 import pytest
-from processor.window_oracle import Expected, Row, aligned, cumulate, hop, steps_of, tumble
+from processor.window_oracle import Expected, Row, aligned, cumulate, hop, sessions, steps_of, tumble
 
 from penstock.codecs.frames import polars_schema
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import DeltaKind, StateDelta
 from penstock_processor.compile.build import build_engine
-from penstock_processor.logical.plan import AppPlan
+from penstock_processor.logical.plan import AppPlan, Part
 from penstock_processor.logical.plan_app import plan_app
+from penstock_processor.logical.stages import task_plans
 from penstock_processor.operators.interface import Engine, SourceBlock, StepResult
 
 SECOND = 1000
@@ -53,6 +54,14 @@ ALIGNED = {
         cumulate(10 * SECOND, 40 * SECOND, 13 * SECOND),
 }  # fmt: skip
 
+#: The call, its gap, and whether each key has sessions of its own.
+SESSIONS = {
+    "SESSION(TABLE readings PARTITION BY device, DESCRIPTOR(ts), INTERVAL '5' SECOND)": (5 * SECOND, True),
+    "SESSION(DATA => TABLE readings PARTITION BY (device), TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '2' SECOND)":
+        (2 * SECOND, True),
+    "SESSION(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' SECOND)": (1 * SECOND, False),
+}  # fmt: skip
+
 
 def _plan(window: str, *, distinct: bool, emit: str = "final") -> AppPlan:
     key = ", PRIMARY KEY (device, s, e) NOT ENFORCED" if emit == "early" else ""
@@ -62,13 +71,14 @@ def _plan(window: str, *, distinct: bool, emit: str = "final") -> AppPlan:
     return plan_app("app", APP.format(window=window, key=key, emit=emit, **more))
 
 
-def _blocks(plan: AppPlan, rows: Sequence[Row]) -> list[SourceBlock]:
+def _blocks(plan: AppPlan, rows: Sequence[Row], *, alone: bool) -> list[SourceBlock]:
+    """`alone`: all rows are in the first partition, and the others hold nothing back."""
     schema = polars_schema(plan.sources["readings"].spec.columns)
     found = []
     for partition in range(PARTITIONS):
         own = [row[1:] for row in rows if row[0] == partition]
         frame = pl.DataFrame(own, schema={"device": pl.String, "n": pl.Int64, "ts": pl.Int64}, orient="row")
-        found.append(SourceBlock("readings", partition, frame.cast(schema)))
+        found.append(SourceBlock("readings", partition, frame.cast(schema), idle=alone and partition > 0))
     return found
 
 
@@ -107,13 +117,15 @@ class Restarting:
             self._log[delta.operator].append(delta)
 
 
-def _outcome(plan: AppPlan, engine: Engine | Restarting, steps: Sequence[Sequence[Row]]) -> Expected:
+def _outcome(
+    plan: AppPlan, engine: Engine | Restarting, steps: Sequence[Sequence[Row]], *, alone: bool = False
+) -> Expected:
     """What the table `totals` ends with (each final row written once), and the number of late rows."""
     key = plan.sources["totals"].spec.primary_key
     rows: list[tuple[object, ...]] = []
     table: dict[tuple[object, ...], tuple[object, ...]] = {}
     late = 0
-    for result in [*(engine.step(_blocks(plan, each)) for each in steps), engine.finish()]:
+    for result in [*(engine.step(_blocks(plan, each, alone=alone)) for each in steps), engine.finish()]:
         late += sum(problem.code == "late" for problem in result.problems)
         for output in result.outputs:
             for row in output.frame.with_columns(pl.col("s", "e").dt.timestamp("ms")).iter_rows(named=True):
@@ -172,15 +184,66 @@ def test_early_results_end_as_the_final_ones(window: str) -> None:
 @pytest.mark.parametrize("window", ALIGNED)
 def test_rows_in_order_of_time_are_cut_anywhere_with_the_same_results(window: str) -> None:
     plan = _plan(window, distinct=False)
-    for seed in range(2):
+    for seed in (0,):
         chance = random.Random(seed)
         rows = sorted(
             (row for step in steps_of(chance, partitions=1, tick=SECOND) for row in step), key=lambda r: r[3]
         )
-        rows = [row for n, row in enumerate(rows) if n == 0 or row[3] >= rows[n - 1][3]]
         found = []
         for size in (1, 7, len(rows)):
             steps = [rows[n : n + size] for n in range(0, len(rows), size)]
-            found.append(_outcome(plan, build_engine(plan), steps))
+            found.append(_outcome(plan, build_engine(plan), steps, alone=True))
         assert found[0] == found[1] == found[2]
         assert found[0][1] == 0 and found[0][0]
+
+
+@pytest.mark.parametrize("distinct", [False, True], ids=["plain", "distinct"])
+@pytest.mark.parametrize("window", SESSIONS)
+def test_sessions_merge_as_their_rows_arrive_wherever_the_engine_restarts(window: str, distinct: bool) -> None:
+    plan = _plan(window, distinct=distinct)
+    gap, by_key = SESSIONS[window]
+    lates = 0
+    for seed in range(4):
+        chance = random.Random(seed)
+        steps = steps_of(chance, partitions=PARTITIONS, tick=SECOND)
+        expected = sessions(gap, steps, lag=LAG, partitions=PARTITIONS, by_key=by_key)
+        lates += expected[1]
+        assert len(expected[0]) > 5
+        expected = expected if distinct else _without_distinct(expected)
+        assert _outcome(plan, build_engine(plan), steps) == expected
+        assert _outcome(plan, Restarting(plan, chance), steps) == expected
+    assert lates > 0
+
+
+@pytest.mark.parametrize("window", SESSIONS)
+def test_sessions_of_rows_in_order_of_time_do_not_depend_on_how_batches_are_cut(window: str) -> None:
+    plan = _plan(window, distinct=True)
+    gap, by_key = SESSIONS[window]
+    for seed in (0,):
+        chance = random.Random(seed)
+        rows = sorted(
+            (row for step in steps_of(chance, partitions=1, tick=SECOND) for row in step), key=lambda r: r[3]
+        )
+        expected = sessions(gap, [rows], lag=LAG, partitions=1, by_key=by_key)
+        for size in (1, 9, len(rows)):
+            steps = [rows[n : n + size] for n in range(0, len(rows), size)]
+            assert _outcome(plan, build_engine(plan), steps, alone=True) == expected
+
+
+def test_a_late_row_of_a_session_behind_a_repartition_stream_is_told_by_its_values() -> None:
+    text = APP.format(window=next(iter(SESSIONS)), key="", emit="final", distinct="", count="")
+    plan = plan_app("app", text + "SET 'parallelism.default' = '2';")
+    (reader,) = [task for task in task_plans(plan) if task.part == Part(1, 0, 2)]
+    engine = build_engine(reader)
+    (moved,) = [name for name, source in reader.sources.items() if source.spec.internal == "repartition"]
+    problems = []
+    for at, through in ((100_000, 200_000), (10_000, 200_000)):
+        frame = pl.DataFrame({"device": ["a"], "n": [1], "ts": [at]}).cast({"ts": pl.Datetime("ms")})
+        blocks = [
+            SourceBlock(moved, 0, frame, through_ms=through),
+            SourceBlock(moved, 1, frame[:0], through_ms=through),
+        ]
+        problems += engine.step(blocks).problems
+    (problem,) = problems
+    assert (problem.code, problem.statement, problem.relation, problem.row) == ("late", "totals", None, None)
+    assert problem.values == '{"device":"a","n":1,"ts":"1970-01-01T00:00:10"}'

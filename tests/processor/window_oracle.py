@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-__all__ = ["Expected", "Row", "aligned", "cumulate", "hop", "steps_of", "tumble"]
+__all__ = ["Expected", "Row", "aligned", "cumulate", "hop", "sessions", "steps_of", "tumble"]
 
 Row = tuple[int, str | None, int | None, int]
 #: What a group ends with, sorted: (key, start, end, rows, sum of the numbers, different numbers, greatest number)
@@ -61,6 +61,34 @@ def aligned(windows: Callable[[int], list[Bounds]], steps: Sequence[Sequence[Row
             for start, end in still_open:
                 groups.setdefault((key, start, end), []).append(number)
     return sorted((summary(key, start, end, each) for (key, start, end), each in groups.items()), key=repr), late
+
+
+def sessions(gap: int, steps: Sequence[Sequence[Row]], *, lag: int, partitions: int, by_key: bool = True) -> Expected:
+    """Groups by key of sessions of each key (or of all rows): row by row as they arrive, merged with what is open."""
+    open_: list[list[Row]] = []
+    ended: list[list[Row]] = []
+    late = 0
+    marks = watermarks(steps, lag=lag, partitions=partitions)
+    for rows, watermark in [*zip(steps, marks, strict=True), ([], END)]:
+        ended += [each for each in open_ if _last(each) + gap - 1 <= watermark]
+        open_ = [each for each in open_ if _last(each) + gap - 1 > watermark]
+        for row in sorted(rows, key=lambda each: each[0]):  # partition after partition, as an engine reads them
+            near = [each for each in open_ if not by_key or each[0][1] == row[1]]
+            near = [each for each in near if min(r[3] for r in each) - gap <= row[3] <= _last(each) + gap]
+            if not near and row[3] + gap - 1 <= watermark:
+                late += 1
+                continue
+            open_ = [each for each in open_ if each not in near] + [[row, *(r for each in near for r in each)]]
+    found = []
+    for each in ended:
+        start, end = min(r[3] for r in each), _last(each) + gap
+        for key in {r[1] for r in each}:
+            found.append(summary(key, start, end, [r[2] for r in each if r[1] == key]))
+    return sorted(found, key=repr), late
+
+
+def _last(session: Sequence[Row]) -> int:
+    return max(row[3] for row in session)
 
 
 def watermarks(steps: Sequence[Sequence[Row]], *, lag: int, partitions: int) -> list[int]:

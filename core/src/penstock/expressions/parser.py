@@ -300,11 +300,26 @@ class FlinkParser(Parser):
             table.set("alias", alias)
         return table
 
+    def _flink_partition(self) -> list[exp.Expr]:
+        """`k` or `(k, l)`: a comma behind a single column ends the argument."""
+        if self._match(TokenType.L_PAREN):
+            columns = self._parse_csv(self._parse_column)
+            self._match_r_paren()
+        else:
+            column = self._parse_column()
+            columns = [] if column is None else [column]
+        if not columns:
+            self._refuse("PARTITION BY needs a column", "Write TABLE t PARTITION BY k, or PARTITION BY (k, l).")
+        return columns
+
     def _flink_table_argument(self) -> exp.Expr | None:
         if self._next and self._next.token_type is TokenType.FARROW:
             name = _placed(exp.Var(this=self._curr.text.upper()), self._curr)
             self._advance(2)
             return self.expression(exp.Kwarg(this=name, expression=self._flink_table_argument()))
         if self._match(TokenType.TABLE):
-            return self._parse_table_parts()
+            table = self._parse_table_parts()
+            if table is not None and self._match(TokenType.PARTITION_BY):
+                table.set("partition", exp.Tuple(expressions=self._flink_partition()))
+            return table
         return self._parse_disjunction()

@@ -31,6 +31,8 @@ from penstock_processor.operators.accumulators import (
 from penstock_processor.operators.chain import Chain, ProjectStage
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.groups import AggregateShape
+from penstock_processor.operators.sessions import session_bounds
+from penstock_processor.operators.step import SLICE
 from penstock_processor.operators.window_assign import window_columns
 from penstock_processor.operators.windows import Windows
 
@@ -68,8 +70,13 @@ def argument_stage(node: Aggregate, *more: pl.Expr) -> Planned:
     return Planned(ProjectStage(columns, errors), _all_references(node))
 
 
-def shape_of(node: Aggregate, windows: Windows, early: Chain | None, *, combined: bool = False) -> AggregateShape:
-    """Accumulators and results. The input has the columns of `argument_stage`, or is `combined` of them."""
+def shape_of(
+    node: Aggregate, windows: Windows | None, early: Chain | None, *, combined: bool = False
+) -> AggregateShape:
+    """Accumulators and results. The input has the columns of `argument_stage`, or is `combined` of them.
+
+    `windows` None: sessions.
+    """
     keys = tuple(f"$k{n}" for n in range(len(node.keys)))
     arguments, by_call = _arguments(node)
     rows = Count("$rows", None)
@@ -101,11 +108,12 @@ def _all_references(node: Aggregate) -> frozenset[str]:
     return references(exprs)
 
 
-def _window_outputs(node: Aggregate, windows: Windows) -> list[pl.Expr]:
+def _window_outputs(node: Aggregate, windows: Windows | None) -> list[pl.Expr]:
     """The grouped window columns under the node's names (fields after the keys)."""
     fields = node.fields[len(node.keys) : len(node.keys) + len(node.window_columns)]
     types = {name: polars_type(f.type) for name, f in zip(node.window_columns, fields, strict=True)}
-    made = window_columns(windows, [types.get(name, pl.Datetime("ms")) for name in WINDOW_COLUMNS])
+    bounds = session_bounds(node.input.size_ms) if windows is None else windows.bounds(pl.col(SLICE))
+    made = window_columns(bounds, [types.get(name, pl.Datetime("ms")) for name in WINDOW_COLUMNS])
     by_name = dict(zip(WINDOW_COLUMNS, made, strict=True))
     return [by_name[name].alias(f.name) for name, f in zip(node.window_columns, fields, strict=True)]
 

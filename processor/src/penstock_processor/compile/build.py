@@ -11,7 +11,7 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.expressions.compile import compile_expression
-from penstock.expressions.nodes import Expr
+from penstock.expressions.nodes import ColumnRef, Expr
 from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
@@ -43,6 +43,7 @@ from penstock_processor.logical.plan import (
     Statement,
     Union,
     WindowAssign,
+    WindowKind,
 )
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.operators.aggregate import WindowAggregate
@@ -53,6 +54,8 @@ from penstock_processor.operators.join import IntervalJoinOperator, JoinSide, ke
 from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
+from penstock_processor.operators.session_aggregate import SessionAggregate
+from penstock_processor.operators.sessions import session_time
 from penstock_processor.operators.sink import Sink
 from penstock_processor.operators.step import AT, SLICE, Operator, Stateful
 from penstock_processor.operators.union import UnionOperator
@@ -115,6 +118,7 @@ class _StatementBuilder:
         self._plan = plan
         self._place = place
         self.stateful: list[Stateful] = []
+        self._sessions: list[SessionAggregate] = []  # those whose results are the target's rows
 
     def sink(self, statement: Statement, *, writers: int) -> Sink | RepartitionSink:
         """The whole statement, its columns under the target's names; or a part that ends in a repartition stream."""
@@ -129,7 +133,8 @@ class _StatementBuilder:
         else:
             root = self._build(top, (rename_stage(top.fields, names),), path="0", at_sink=True)
         op = operation(statement, target, writers=writers)
-        return Sink(statement.name, target, root=root, op=op, complete=completeness(statement.undivided))
+        complete = completeness(statement.undivided, self._sessions)
+        return Sink(statement.name, target, root=root, op=op, complete=complete)
 
     def _repartition(self, statement: Statement, node: Repartition, target: StreamSpec) -> RepartitionSink:
         below, part = node.input, self._plan.part
@@ -201,8 +206,25 @@ class _StatementBuilder:
         return WindowAssignOperator(source, windows_of(node), time_column=node.time_column, dtypes=dtypes)
 
     def _aggregate(self, node: Aggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
+        if node.input.kind is WindowKind.SESSION:
+            return self._session(node, above, path=path, at_sink=at_sink)
         source, windows = self._arguments(node, path)
         return self._grouped(node, source, windows, above, path=path, at_sink=at_sink)
+
+    def _session(self, node: Aggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
+        stage = argument_stage(node, session_time(pl.col(node.input.time_column)))
+        stage = Planned(stage.stage, stage.reads | {node.input.time_column})
+        source = self._build(node.input.input, (stage,), path=f"{path}.0")
+        partition = [
+            f"$k{n}" for n, key in enumerate(node.keys)
+            if isinstance(key.expr, ColumnRef) and key.expr.name in node.input.partition
+        ]  # fmt: skip
+        operator = SessionAggregate(source, shape_of(node, None, None), gap_ms=node.input.size_ms,
+                                    partition=partition, operator=f"{self._place}.{path}")  # fmt: skip
+        self.stateful.append(operator)
+        if at_sink:
+            self._sessions.append(operator)
+        return operator if not above else _chained(operator, above)
 
     def _partial(self, node: PartialAggregate, *, path: str) -> Operator:
         source, windows = self._arguments(node.of, path)
@@ -298,7 +320,7 @@ def _repartition_relation(spec: StreamSpec, part: Part | None) -> Relation:
     """A channel for each writer; rows come with whatever columns their writer gave them."""
     writers = range(1) if part is None else range(part.partition * part.parallelism, part.after_last_writer)
     clock = Watermarks(f"watermark:{spec.name}", [str(writer) for writer in writers])
-    return Relation(spec.name, (), computed=(), watermark=None, clock=clock)
+    return Relation(spec.name, (), computed=(), watermark=None, clock=clock, moved=True)
 
 
 def _channels(spec: StreamSpec, part: Part | None) -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from penstock.expressions.nodes import ColumnRef
 from penstock.model.batch import Op
@@ -18,6 +18,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.operators.session_aggregate import SessionAggregate
 from penstock_processor.operators.step import MAX_WATERMARK
 from penstock_processor.operators.windows import Windows
 
@@ -44,17 +45,23 @@ def keeps_event_time(statement: Statement, source: SourcePlan) -> bool:
     return any(field.rowtime and column.name == source.watermark.column for field, column in fields)
 
 
-def completeness(plan: Node) -> Callable[[int], int]:
-    """Watermark -> event time up to which the target is complete, by each of its window columns.
+def completeness(plan: Node, sessions: Sequence[SessionAggregate]) -> Callable[[int], int | None]:
+    """Watermark -> event time up to which the target is complete, by each of its window columns; None: unknown.
 
-    A windowed result whose window_start lies below the first open window cannot come any more.
+    A windowed result whose window_start lies below the first open window cannot come any more. Which sessions are
+    open only their operators know: `sessions` are those of the plan that this task runs.
     """
-    windows = _windows(plan)
+    tops = _tops(plan)
+    windows = [windows_of(node) for node in tops if node.kind is not WindowKind.SESSION]
+    elsewhere = len(tops) - len(windows) - len(sessions)
 
-    def complete(watermark: int) -> int:
+    def complete(watermark: int) -> int | None:
         if watermark == MAX_WATERMARK:
             return watermark
-        return min([watermark, *(w.complete_to(watermark) for w in windows)])
+        if elsewhere:
+            return None
+        aligned = [each.complete_to(watermark) for each in windows]
+        return min([watermark, *aligned, *(each.complete_to(watermark) for each in sessions)])
 
     return complete
 
@@ -64,16 +71,17 @@ def windows_of(node: WindowAssign, *, sliced: bool = False) -> Windows:
     return Windows(node.size_ms, node.slide_ms, node.offset_ms, sliced, node.kind is WindowKind.CUMULATE)
 
 
-def _windows(node: Node) -> list[Windows]:
+def _tops(node: Node) -> list[WindowAssign]:
+    """The windows that rows of the plan come out of."""
     match node:
         case Filter() | Project():
-            return _windows(node.input)
+            return _tops(node.input)
         case Union():
-            return [w for branch in node.inputs for w in _windows(branch)]
+            return [w for branch in node.inputs for w in _tops(branch)]
         case Aggregate():
-            return [windows_of(node.input)]
+            return [node.input]
         case WindowAssign():
-            return [windows_of(node)]
+            return [node]
     return []
 
 

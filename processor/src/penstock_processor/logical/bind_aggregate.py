@@ -15,7 +15,7 @@ from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
 from penstock.model.types import BIGINT, STRING, DataType, Kind, decimal
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
-from penstock_processor.logical.plan import Aggregate, AggregateCall, Field, Named, WindowAssign
+from penstock_processor.logical.plan import Aggregate, AggregateCall, Field, Named, WindowAssign, WindowKind
 from penstock_processor.logical.rewrite import columns_read
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
@@ -44,6 +44,8 @@ class Grouping:
                 message="GROUP BY does not name the window, so its groups would never end.",
                 remedy="Group by window_start and window_end.",
             )
+        if window.kind is WindowKind.SESSION:
+            self._check_session(at)
 
     def value(self, node: exp.Expr) -> Expr:
         """An expression over the groups: keys, window columns, aggregate calls. Raises SqlErrors."""
@@ -67,6 +69,20 @@ class Grouping:
             *(Field(c.name, c.type) for c in self._calls),
         )
         return Aggregate(fields, self._window, tuple(self._keys), columns, tuple(self._calls))
+
+    def _check_session(self, at: Span) -> None:
+        """Sessions are those of PARTITION BY, groups lie inside them."""
+        columns = {key.expr.name for key in self._keys if isinstance(key.expr, ColumnRef)}
+        missing = [name for name in self._window.partition if name not in columns]
+        if missing:
+            raise refusal(
+                at,
+                "not_grouped",
+                message=f"The session window is partitioned by '{missing[0]}', which is not in GROUP BY.",
+                remedy=f"Add {missing[0]} to GROUP BY, or remove it from PARTITION BY.",
+            )
+        if columns_read(*(key.expr for key in self._keys)) & set(WINDOW_COLUMNS):
+            raise _inside_session(at)
 
     def _add_key(self, node: exp.Expr) -> None:
         key = bind_value(node, self._rows, hook=rows_only("GROUP BY"))
@@ -145,6 +161,8 @@ class Grouping:
         predicate = None if where is None else bind_condition(where, self._rows, hook=hook, what="FILTER")
         star = isinstance(arguments[0], exp.Star)
         arg = None if star else bind_value(arguments[0], self._rows, hook=hook)
+        if self._window.kind is WindowKind.SESSION and columns_read(arg, predicate) & set(WINDOW_COLUMNS):
+            raise _inside_session(at)
         if arg is None and (function != "COUNT" or distinct):
             raise refusal(
                 at,
@@ -177,6 +195,15 @@ class Grouping:
         name = f"{function.lower()}${len(self._calls)}"
         self._calls.append(AggregateCall(name, function, arg, type_, distinct, where))
         return ColumnRef(type_, name=name, span=at)
+
+
+def _inside_session(at: Span) -> SqlErrors:
+    return refusal(
+        at,
+        "unsupported",
+        message="The bounds of a session are known when it has ended; rows cannot be grouped or added up by them.",
+        remedy="Compute with them in an outer query over the grouped result.",
+    )
 
 
 def _result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:

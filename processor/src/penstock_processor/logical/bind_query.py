@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from sqlglot import exp
@@ -14,7 +15,7 @@ from penstock_processor.logical.bind_aggregate import Grouping
 from penstock_processor.logical.bind_from import From, bind_from
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
-from penstock_processor.logical.plan import Field, Filter, Named, Node, Project, Union, WindowAssign
+from penstock_processor.logical.plan import Field, Filter, Named, Node, Project, Union, WindowAssign, WindowKind
 from penstock_processor.logical.rewrite import columns_read, inputs_of
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.logical.select_list import outputs_of, project, renamed
@@ -256,16 +257,14 @@ def _rows_filtered(window: WindowAssign, condition: Expr | None, *, at: Span) ->
             message="WHERE cannot use window columns: rows are filtered before windows are assigned.",
             remedy="Use HAVING.",
         )
-    rows = window.input
-    return WindowAssign(
-        window.fields,
-        Filter(rows.fields, rows, condition),
-        window.kind,
-        window.time_column,
-        window.size_ms,
-        window.slide_ms,
-        window.offset_ms,
-    )
+    if window.kind is WindowKind.SESSION:
+        raise refusal(
+            condition.span if condition.span.line > 1 else at,
+            "unsupported",
+            message="WHERE over a session window is not in this version: rows it leaves out still make sessions.",
+            remedy="Filter before the window, in a view or subquery, or count with FILTER (WHERE ...).",
+        )
+    return replace(window, input=_filtered(window.input, condition))
 
 
 def _measure(node: Node) -> tuple[int, int]:

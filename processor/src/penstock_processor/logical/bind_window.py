@@ -1,4 +1,4 @@
-"""FROM TABLE(TUMBLE(...)), TABLE(HOP(...)) and TABLE(CUMULATE(...)): arguments, time attribute, sizes.
+"""FROM TABLE(TUMBLE(...)), TABLE(HOP(...)), CUMULATE and SESSION: arguments, time attribute, sizes.
 
 Flink: "Windowing table-valued functions"; HOP and CUMULATE take the slide or step before the size.
 """
@@ -29,11 +29,13 @@ _FORMS = {
     "TUMBLE": "TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' MINUTE))",
     "HOP": "TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '10' MINUTE)), slide before size",
     "CUMULATE": "TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR, INTERVAL '1' DAY)), step before size",
+    "SESSION": "TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE))",
 }
 _PARAMETERS = {
     "TUMBLE": ("DATA", "TIMECOL", "SIZE", "OFFSET"),
     "HOP": ("DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"),
     "CUMULATE": ("DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"),
+    "SESSION": ("DATA", "TIMECOL", "GAP"),
 }
 
 
@@ -59,22 +61,14 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
     found = _arguments(call)
     if "DATA" not in found.arguments:
         raise found.missing("TABLE argument")
-    data = relation(found.arguments["DATA"])
+    table, partition = _partition(found)
+    data = relation(table)
     time = _time_column(found, data)
-    size = _interval(found, "SIZE")
-    shift = {"HOP": "SLIDE", "CUMULATE": "STEP"}.get(found.function)
-    slide = size if shift is None else _interval(found, shift)
-    offset = _interval(found, "OFFSET", positive=False) if "OFFSET" in found.arguments else 0
-    if shift is not None:
-        _check_shift(found, shift.lower(), slide=slide, size=size, limits=limits)
-    elif abs(offset) >= size:
-        raise refusal(
-            span_of(found.arguments["OFFSET"]),
-            "bad_window",
-            message=f"The offset {interval_text(offset)} is not shorter than the size {interval_text(size)}.",
-            remedy=f"Windows repeat after each size: {interval_text(offset % size)} gives the same ones.",
-        )
-    period = slide if found.function == "HOP" else size
+    if found.function == "SESSION":
+        size = slide = _interval(found, "GAP")
+        offset = 0
+    else:
+        size, slide, offset = _aligned(found, limits=limits)
     taken = {f.name for f in data.fields} & set(WINDOW_COLUMNS)
     if taken:
         raise refusal(
@@ -89,7 +83,59 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
         Field("window_end", TIMESTAMP),
         Field("window_time", time.type, rowtime=True),
     )
-    return WindowAssign(fields, data, WindowKind(found.function), time.name, size, slide, offset % period)
+    by = tuple(_partition_column(column, data) for column in partition)
+    return WindowAssign(fields, data, WindowKind(found.function), time.name, size, slide, offset, by)
+
+
+def _aligned(found: _Call, *, limits: SqlLimits) -> tuple[int, int, int]:
+    """(size, slide or step, offset) of windows that do not depend on rows."""
+    size = _interval(found, "SIZE")
+    shift = {"HOP": "SLIDE", "CUMULATE": "STEP"}.get(found.function)
+    slide = size if shift is None else _interval(found, shift)
+    offset = _interval(found, "OFFSET", positive=False) if "OFFSET" in found.arguments else 0
+    if shift is not None:
+        _check_shift(found, shift.lower(), slide=slide, size=size, limits=limits)
+    elif abs(offset) >= size:
+        raise refusal(
+            span_of(found.arguments["OFFSET"]),
+            "bad_window",
+            message=f"The offset {interval_text(offset)} is not shorter than the size {interval_text(size)}.",
+            remedy=f"Windows repeat after each size: {interval_text(offset % size)} gives the same ones.",
+        )
+    return size, slide, offset % (slide if found.function == "HOP" else size)
+
+
+def _partition(call: _Call) -> tuple[exp.Expr, list[exp.Expr]]:
+    """The table argument without PARTITION BY, and the columns of that."""
+    table = call.arguments["DATA"]
+    partition = table.args.get("partition")
+    if partition is None:
+        return table, []
+    if call.function != "SESSION":
+        raise refusal(
+            span_of(partition.expressions[0]),
+            "syntax",
+            message=f"{call.function} takes no PARTITION BY: its windows are the same for all rows.",
+            remedy="Remove it, and write the column into GROUP BY.",
+        )
+    plain = table.copy()
+    plain.set("partition", None)
+    return plain, list(partition.expressions)
+
+
+def _partition_column(node: exp.Expr, data: Node) -> str:
+    at = span_of(node)
+    if not isinstance(node, exp.Column) or node.args.get("table"):
+        raise refusal(at, "syntax", message="PARTITION BY takes names of columns.", remedy="Write PARTITION BY k.")
+    names = [field.name for field in data.fields]
+    if node.name not in names:
+        raise refusal(
+            at,
+            "unknown_column",
+            message=f"There is no column '{node.name}'.",
+            remedy=closest(node.name, names, otherwise="Name a column of the table."),
+        )
+    return node.name
 
 
 def _arguments(call: exp.Anonymous) -> _Call:
@@ -99,7 +145,7 @@ def _arguments(call: exp.Anonymous) -> _Call:
             at,
             "unsupported",
             message=f"{function} is not a window of this version.",
-            remedy=closest(function, _FORMS, otherwise=f"Write {_FORMS['TUMBLE']}, HOP or CUMULATE."),
+            remedy=closest(function, _FORMS, otherwise=f"Write {_FORMS['TUMBLE']}, HOP, CUMULATE or SESSION."),
         )
     names = _PARAMETERS[function]
     arguments: dict[str, exp.Expr] = {}

@@ -172,6 +172,7 @@ def _node_json(node: Node) -> dict[str, object]:
                 "size_ms": node.size_ms,
                 "slide_ms": node.slide_ms,
                 "offset_ms": node.offset_ms,
+                "partition": list(node.partition),
             }
         case Aggregate():
             found |= {

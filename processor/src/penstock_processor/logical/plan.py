@@ -42,12 +42,16 @@ class Watermark:
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """How rows of a declared relation look to statements: physical columns, then computed ones, and event time."""
+    """How rows of a declared relation look to statements: physical and computed columns, and event time.
+
+    `order`: names of all columns as they were declared, which is what `*` stands for; empty: computed ones come last.
+    """
 
     spec: StreamSpec
     computed: tuple[Named, ...] = ()
     watermark: Watermark | None = None
     idle_timeout_ms: int | None = None
+    order: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +90,24 @@ class WindowKind(StrEnum):
     TUMBLE = "TUMBLE"
     HOP = "HOP"
     CUMULATE = "CUMULATE"
+    SESSION = "SESSION"
 
 
 @dataclass(frozen=True, slots=True)
 class WindowAssign(Node):
     """Adds window_start, window_end, window_time. A row may lie in size/slide windows (HOP, CUMULATE).
 
-    Windows are [start, end), aligned to epoch + offset_ms, in UTC.
+    Windows are [start, end), aligned to epoch + offset_ms, in UTC. SESSION: from the first to the last row of equal
+    values in the columns `partition` that are at most the gap, `size_ms`, apart, and the gap after that.
     """
 
     input: Node
     kind: WindowKind
     time_column: str
     size_ms: int
-    slide_ms: int  # = size_ms for TUMBLE; the step of CUMULATE
+    slide_ms: int  # = size_ms for TUMBLE and SESSION; the step of CUMULATE
     offset_ms: int
+    partition: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

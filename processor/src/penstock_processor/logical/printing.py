@@ -164,6 +164,9 @@ def _repartition(node: Repartition) -> str:
 
 
 def _window(node: WindowAssign) -> str:
+    if node.kind is WindowKind.SESSION:
+        by = f" by {', '.join(name_text(name) for name in node.partition)}" if node.partition else ""
+        return f"SESSION {name_text(node.time_column)} gap {interval_text(node.size_ms)}{by}"
     word = "by" if node.kind is WindowKind.CUMULATE else "every"
     slide = f" {word} {interval_text(node.slide_ms)}" if node.slide_ms != node.size_ms else ""
     offset = f" offset {interval_text(node.offset_ms)}" if node.offset_ms else ""

@@ -46,6 +46,7 @@ from penstock_processor.logical.plan import (
     Statement,
     Union,
     WindowAssign,
+    WindowKind,
 )
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
@@ -180,9 +181,13 @@ class _Cutter:
     def _aggregate(self, node: Aggregate, statement: Statement) -> _Cut:
         below, stage, spread = self._cut(node.input.input, statement)
         here = replace(node, input=replace(node.input, input=below))
+        if node.input.kind is WindowKind.SESSION:
+            spread = frozenset(each for each in spread if set(each) <= set(node.input.partition))
         groups = of_groups(node, spread)
         if groups:
             return here, stage, groups
+        if node.input.kind is WindowKind.SESSION:
+            return self._session(here, statement, stage)
         names = tuple(key.name for key in node.keys)
         fields = tuple(Field(key.name, key.expr.type) for key in node.keys)
         combined = not any(call.distinct and call.function not in ("MIN", "MAX") for call in node.calls)
@@ -191,6 +196,15 @@ class _Cutter:
         scan = self._moved(statement, partial, stage, Repartition(fields, partial, route, names))
         final = FinalAggregate(node.fields, scan, node, combined)
         return final, stage + 1, frozenset({names}) if names else ANYWHERE
+
+    def _session(self, node: Aggregate, statement: Statement, stage: int) -> _Cut:
+        """Rows move to the task that has their sessions: only there it is known what is late, and what to combine."""
+        below, by = node.input.input, node.input.partition
+        required = ((node.input.time_column, "no_event_time", "the time that its window goes by is NULL"),)
+        route = Route.HASH if by else Route.FIRST
+        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
+        moved = replace(node, input=replace(node.input, input=scan))
+        return moved, stage + 1, of_groups(node, frozenset({by})) if by else ANYWHERE
 
     def _join(self, node: IntervalJoin, statement: Statement) -> _Cut:
         left, right = self._cut(node.left, statement), self._cut(node.right, statement)

@@ -46,6 +46,25 @@ class DistinctFeed:
             accumulator.absorb(grouped[_SLOT].to_numpy(), grouped)
         return values
 
+    def merge(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Take the values of slots into others; the first ones are free then."""
+        slots: list[int] = []
+        values: list[Hashable] = []
+        for source, target in zip(sources, targets, strict=True):
+            known = self._seen.setdefault(target, set())
+            new = self._seen.pop(source, set()) - known
+            known |= new
+            values += new
+            slots += [target] * len(new)
+        if not values:
+            return
+        columns = key_columns(values, [self.column], [self._type])
+        grouped = (
+            pl.DataFrame([pl.Series(_SLOT, slots, dtype=pl.Int64), *columns]).group_by(_SLOT).agg(self._partials)
+        )
+        for accumulator in self.accumulators:
+            accumulator.absorb(grouped[_SLOT].to_numpy(), grouped)
+
     def load(self, values: pl.DataFrame, table: SlotTable) -> None:
         """Learn values that were kept; the accumulators are loaded by themselves."""
         self._learn(values, table)

@@ -20,6 +20,7 @@ from penstock_processor.operators.step import SLICE
 
 __all__ = ["AggregateShape", "Groups"]
 
+_INTO = "$into"
 _VISIBLE = "$visible"  # saved: whether the target has a row of the slot
 
 
@@ -113,6 +114,27 @@ class Groups:
             for feed in self._shape.distinct:
                 if feed.column in frame.columns:
                     feed.load(frame, self._table)
+
+    def merge(self, panes: Iterable[tuple[int, int]]) -> None:
+        """Move the groups of the first of each pair of panes into the second."""
+        sources: list[int] = []
+        targets: list[int] = []
+        for source, target in panes:
+            for slot, taken in self._table.move(source, target):
+                sources.append(slot)
+                targets.append(taken)
+        if not sources:
+            return
+        both = np.array([*dict.fromkeys(targets), *sources], np.int64)
+        ends = pl.Series(_INTO, [*dict.fromkeys(targets), *targets], dtype=pl.Int64)
+        plain = self._shape.accumulators
+        saved = pl.DataFrame([ends, *(column for each in plain for column in each.save(both))])
+        merged = saved.group_by(_INTO, maintain_order=True).agg(m for each in plain for m in each.merges)
+        for accumulator in plain:
+            accumulator.load(merged[_INTO].to_numpy(), merged)
+        for feed in self._shape.distinct:
+            feed.merge(sources, targets)
+        self._table.free(sources)
 
     def drop(self, panes: Iterable[int]) -> None:
         """Forget panes; their slots are free."""

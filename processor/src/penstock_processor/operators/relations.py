@@ -40,13 +40,16 @@ class Relation:
 
     `watermark`: event time up to which a row says that its channel is complete; None: no WATERMARK is declared.
     `own`: channels of this task, where several tasks share the relation and the others' channels come from the log.
+    `moved`: a repartition stream.
     """
 
     def __init__(self, name: str, columns: Sequence[str], *, computed: Sequence[Computed],
-                 watermark: pl.Expr | None, clock: Watermarks | None, own: Sequence[str] = ()) -> None:  # fmt: skip
+                 watermark: pl.Expr | None, clock: Watermarks | None, own: Sequence[str] = (),
+                 moved: bool = False) -> None:  # fmt: skip
         self.name = name
         self.clock = clock
         self.own = tuple(own)
+        self._moved = moved
         self._columns = list(columns)
         self._watermark = watermark
         self._computed = [each.value.alias(each.name) for each in computed]
@@ -57,7 +60,8 @@ class Relation:
         frames, channels = [], []
         for block in blocks:
             if block.frame.height:
-                frames.append(with_at(block.frame, step.admit(self.name, block.partition, block.frame)))
+                name, partition = (None, None) if self._moved else (self.name, block.partition)
+                frames.append(with_at(block.frame, step.admit(name, partition, block.frame)))
                 channels.append(str(block.partition))
         scanned = self._scan(frames, channels, step)
         if self.clock is None or not step.advancing:

@@ -25,7 +25,7 @@ class Sink:
     """Runs a statement. `complete`: how far the target is complete at a watermark of the plan (both ms)."""
 
     def __init__(self, statement: str, target: StreamSpec, *, root: Operator, op: Op,
-                 complete: Callable[[int], int]) -> None:  # fmt: skip
+                 complete: Callable[[int], int | None]) -> None:  # fmt: skip
         self.statement = statement
         self.label = statement
         self.target = target

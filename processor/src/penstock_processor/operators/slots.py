@@ -68,6 +68,17 @@ class SlotTable:
         """Forget a slice; its slots are free."""
         self._free.extend(self.panes.pop(slice_start).values())
 
+    def move(self, source: int, target: int) -> list[tuple[int, int]]:
+        """Move the keys of a pane to another. For keys that both have: the slot left over, and the one kept."""
+        into = self.panes.setdefault(target, {})
+        return [
+            (slot, into[key]) for key, slot in self.panes.pop(source).items() if into.setdefault(key, slot) != slot
+        ]
+
+    def free(self, slots: Iterable[int]) -> None:
+        """These slots hold nothing any more."""
+        self._free.extend(slots)
+
     def _extend(self) -> None:
         more = max(_FIRST_CAPACITY, self.capacity)
         self._free.extend(range(self.capacity + more - 1, self.capacity - 1, -1))

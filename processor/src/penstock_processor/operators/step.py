@@ -50,7 +50,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    relation: str
+    relation: str | None  # None: of a repartition stream, which nobody knows; its rows are shown by their values
     partition: int | None  # None: rows of a derived relation, chained in memory
     frame: pl.DataFrame
 
@@ -67,7 +67,7 @@ class Step:
     deltas: list[StateDelta] = field(default_factory=list)
     _blocks: list[_Block] = field(default_factory=list)
 
-    def admit(self, relation: str, partition: int | None, frame: pl.DataFrame) -> int:
+    def admit(self, relation: str | None, partition: int | None, frame: pl.DataFrame) -> int:
         """Register a block of rows; returns the `$at` of its first row."""
         self._blocks.append(_Block(relation, partition, frame))
         return (len(self._blocks) - 1) << 32

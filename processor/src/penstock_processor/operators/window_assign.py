@@ -25,7 +25,7 @@ class WindowAssignOperator:
         self._source = source
         self._windows = windows
         self._time = time_column
-        self._columns = window_columns(windows, dtypes)
+        self._columns = window_columns(windows.bounds(pl.col(SLICE)), dtypes)
 
     def run(self, step: Step) -> Flow:
         """See `Operator`."""
@@ -55,10 +55,10 @@ class WindowAssignOperator:
         return pl.concat(copies).filter(pl.col(self._time).dt.timestamp("ms") < ends)
 
 
-def window_columns(windows: Windows, dtypes: Sequence[pl.DataType]) -> list[pl.Expr]:
-    """`window_start`, `window_end` and `window_time` of these types from `$slice` (here: the window's number)."""
+def window_columns(bounds: tuple[pl.Expr, pl.Expr], dtypes: Sequence[pl.DataType]) -> list[pl.Expr]:
+    """`window_start`, `window_end` and `window_time` of these types from start and end in epoch milliseconds."""
     starts, ends, times = dtypes
-    start, end = windows.bounds(pl.col(SLICE))
+    start, end = bounds
     return [
         start.cast(starts).alias("window_start"),
         end.cast(ends).alias("window_end"),

@@ -41,7 +41,9 @@ def _needing(node: Node, names: set[str]) -> Node:
             below = _needing(node.input, names | columns_read(node.predicate))
             return Filter(below.fields, below, node.predicate)
         case WindowAssign():
-            below = _needing(node.input, (names | {node.time_column}) & {f.name for f in node.input.fields})
+            below = _needing(
+                node.input, (names | {node.time_column, *node.partition}) & {f.name for f in node.input.fields}
+            )
             own = node.fields[len(node.input.fields) :]
             plain = tuple(f for f in node.fields if f.name in {b.name for b in below.fields})
             return replace(node, fields=(*plain, *own), input=below)

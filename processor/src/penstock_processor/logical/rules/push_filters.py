@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from penstock.expressions.nodes import ColumnRef, Expr
-from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Node, Project, Union
+from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Node, Project, Union, WindowKind
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
 
 __all__ = ["push_filters"]
@@ -53,7 +53,8 @@ def _below_union(node: Filter, inner: Union) -> Node:
 
 def _below_aggregate(node: Filter, inner: Aggregate) -> Node:
     """Terms over grouping keys alone decide on whole groups, so on their rows as well."""
-    by = {n.name: n.expr for n in inner.keys}
+    whole = inner.input.partition if inner.input.kind is WindowKind.SESSION else None
+    by = {n.name: n.expr for n in inner.keys if whole is None or n.name in whole}  # other rows make sessions too
     down, stay = _split(node.predicate, lambda term: columns_read(term) <= set(by) and bool(columns_read(term)))
     if not down or any(not is_plain(by[c]) for term in down for c in columns_read(term)):
         return node
