@@ -30,7 +30,7 @@ CONSTANT_PLACES = {
 }  # fmt: skip
 #: Functions that give a value for NULL.
 NOT_STRICT = {"IS NULL", "IS NOT NULL", "IS TRUE", "IS FALSE", "IS DISTINCT FROM", "IS NOT DISTINCT FROM",
-              "IS JSON", "JSON_OBJECT", "JSON_ARRAY"}  # fmt: skip
+              "IS_ALPHA", "IS_DIGIT", "IS_DECIMAL", "IS JSON", "JSON_OBJECT", "JSON_ARRAY"}  # fmt: skip
 
 
 def _shown(value: object) -> str:

@@ -9,6 +9,8 @@ from core.expression_eval import evaluate, one
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.errors import SqlErrors
+from penstock.expressions.bind import bind_text
 from penstock.model import types
 
 TEXTS = ["", "a", "né😀b", "  x ", None]
@@ -53,11 +55,62 @@ TEXTS = ["", "a", "né😀b", "  x ", None]
         ("REGEXP_REPLACE(s, '[a-z]', '$0\\')", ["", "$0\\", "$0\\é😀$0\\", "  $0\\ ", None]),
         ("ASCII(s)", [0, 97, 110, 32, None]),
         ("OVERLAY(s PLACING 'ZZ' FROM 1)", ["", "ZZ", "ZZ😀b", "ZZx ", None]),
+        ("OVERLAY(s PLACING 'Z' FROM 2 FOR 0)", ["", "a", "nZ", " Z", None]),
+        ("OVERLAY(s PLACING '' FROM 2)", ["", "a", "n", " ", None]),
+        ("OVERLAY(s PLACING 'Z' FROM 2 FOR -1)", ["", "a", "nZ", " Z", None]),
+        ("SPLIT_INDEX(s, ',', 0)", [None, "a", "né😀b", "  x ", None]),
+        ("SPLIT_INDEX(s, '', 2)", [None, None, None, "x", None]),
+        ("INITCAP(s || 'ÑB o''neil')", ["ÑB O'Neil", "AÑB O'Neil", "Né😀BÑB O'Neil", "  X ÑB O'Neil", None]),
+        ("LOCATE('b', s || 'b', 2)", [0, 2, 4, 5, None]),
+        ("LOCATE('b', s || 'b', -7)", [1, 2, 4, 5, None]),
+        ("LOCATE('', s, 9)", [1, 1, 1, 1, None]),
+        ("LOCATE('b', s, CAST(NULL AS INT))", [None] * 5),
+        ("TRANSLATE(s, 'aéx', 'b😀')", ["", "b", "n😀😀b", "   ", None]),
+        ("TRANSLATE(s, 'aa', 'xy')", ["", "x", "né😀b", "  x ", None]),
+        ("TRANSLATE(s, 'a', NULL)", ["", "", "né😀b", "  x ", None]),
+        ("TRANSLATE(s, NULL, 'a')", ["", "a", "né😀b", "  x ", None]),
+        ("ELT(CHAR_LENGTH(s), 'one', NULL, 'three', s)", [None, "one", "né😀b", "  x ", None]),
+        ("IS_ALPHA(s)", [False, True, False, False, False]),
         ("MD5(s) = MD5(s)", [True, True, True, True, None]),
     ],
 )
 def test_text_functions_over_empty_short_wide_and_null(sql: str, expected: list[object]) -> None:
     assert evaluate(sql, {"s": (types.STRING, TEXTS)}) == expected
+
+
+def test_digits_and_numbers_are_those_of_java() -> None:
+    texts = ["1", "\uff11", "1.5", "1e5", "0x10", "1d", "NaN", "Infinity", " 1 ", "+1", "-1", "1L", "9" * 20,
+             "\u0663", "½", ".5", "5.", "1_0", "0x1p3", "", "-", ".", "abc", "1\u2003", None]  # fmt: skip
+    table = {"s": (types.STRING, texts)}
+    digits = [text for text, found in zip(texts, evaluate("IS_DIGIT(s)", table), strict=True) if found]
+    assert digits == ["1", "\uff11", "9" * 20, "\u0663"]
+    numbers = [text for text, found in zip(texts, evaluate("IS_DECIMAL(s)", table), strict=True) if found]
+    assert numbers == ["1", "\uff11", "1.5", "1e5", "1d", "NaN", "Infinity", " 1 ", "+1", "-1", "9" * 20, "\u0663",
+                       ".5", "5.", "0x1p3"]  # fmt: skip
+    letters = {"s": (types.STRING, ["é", "一", "ß1", "a b", "😀", None])}
+    assert evaluate("IS_ALPHA(s)", letters) == [True, True, False, False, False, False]
+
+
+def test_texts_beyond_the_limit_reject_their_row_only() -> None:
+    table = {"s": (types.STRING, ["ab", "ab", None]), "n": (types.INT, [2, 2**31 - 1, 2**31 - 1])}
+    over = "error: overflow"
+    assert evaluate("REPEAT(s, n)", table) == ["abab", over, None]
+    assert evaluate("LPAD(s, n, 'x')", table) == ["ab", over, None]
+    assert evaluate("RPAD(s, n, '')", table) == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("sql", "remedy"),
+    [
+        ("TRANSLATE('a', 'b')", "arguments"), ("ELT('a', 'b')", "CAST(x AS BIGINT)"), ("ELT(1)", "arguments"),
+        ("IS_DIGIT(1)", "CAST(x AS STRING)"), ("LOCATE('a', 'b', 'c')", "CAST(x AS INT)"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_of_text_functions_have_a_place_and_a_remedy(sql: str, remedy: str) -> None:
+    with pytest.raises(SqlErrors) as caught:
+        bind_text("\n" + sql, [])
+    (error,) = caught.value.errors
+    assert (error.line, error.column, remedy in error.remedy) == (2, 1, True)
 
 
 @settings(max_examples=150, deadline=None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import polars as pl
 
@@ -11,10 +13,12 @@ from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.table import (
     CONSTANT_TEXT,
     INTEGER,
+    LONG,
     TEXT,
     Compiled,
     Function,
     Typing,
+    failing,
     plain,
     takes,
     typed,
@@ -23,7 +27,8 @@ from penstock.model.types import BOOLEAN, INT, STRING
 
 __all__ = ["FUNCTIONS"]
 
-_FARTHEST = 2**31 - 1
+#: Longest text that REPEAT, LPAD and RPAD make; a row that asks for more is rejected.
+MADE_CHARS_MAX = 1_048_576
 
 
 def _slice(value: pl.Expr, first: pl.Expr, length: pl.Expr | None = None) -> pl.Expr:
@@ -69,7 +74,9 @@ def _pad(text: str, size: int, fill: str, *, left: bool) -> str | None:
 def _split_index(text: str, separator: str, index: int) -> str | None:
     if index < 0:
         return None
-    parts = text.split(separator) if separator else text.split()
+    if not text:  # as Java splits: an empty text has no parts, and no separator means each blank
+        return None
+    parts = text.split(separator) if separator else re.split(r"\s", text)
     return parts[index] if index < len(parts) else None
 
 
@@ -77,8 +84,18 @@ def _overlay(text: str, new: str, start: int, length: int | None = None) -> str:
     count = len(new) if length is None else length
     if start <= 0 or start > len(text):
         return text
-    rest = text[start - 1 + count :] if count >= 0 else ""
+    rest = text[start - 1 + count :] if count > 0 else ""  # Flink drops what follows where nothing is replaced
     return text[: start - 1] + new + rest
+
+
+def _locate(part: pl.Expr, text: pl.Expr, start: pl.Expr | None = None) -> pl.Expr:
+    """LOCATE from a place on: a place below 1 is 1; an empty part is always at 1."""
+    if start is None:
+        return _instr(text, part)
+    skipped = (start.cast(pl.Int64) - 1).clip(lower_bound=0)
+    at = _instr(text.str.slice(skipped), part)
+    found = pl.when(at == 0).then(at).otherwise(at + skipped.cast(pl.Int32))
+    return pl.when((part == "") & found.is_not_null()).then(pl.lit(1, dtype=pl.Int32)).otherwise(found)
 
 
 def _instr(text: pl.Expr, part: pl.Expr) -> pl.Expr:
@@ -142,8 +159,60 @@ def _with_separator(_: Call, values: Sequence[pl.Expr]) -> Compiled:
     return Compiled(joined)
 
 
-def _initcap(value: pl.Expr) -> pl.Expr:
-    return value.str.to_titlecase()
+def _initcap(text: str) -> str:
+    """Words are ASCII letters and digits; other characters stay as they are, and end words."""
+    return re.sub("[A-Za-z0-9]+", lambda word: word[0].capitalize(), text)
+
+
+def _repeat(_: Call, values: Sequence[pl.Expr]) -> Compiled:
+    text, count = values
+    too_long = text.str.len_chars().cast(pl.Int64) * count.cast(pl.Int64) > MADE_CHARS_MAX
+    made = by_row(lambda t, n: t * n, pl.String())(text, pl.when(~too_long).then(count))
+    return Compiled(made, failing("overflow", too_long))
+
+
+def _padded(call: Call, values: Sequence[pl.Expr]) -> Compiled:
+    text, size, fill = values
+    left = call.function == "LPAD"
+    kept = pl.when(size <= MADE_CHARS_MAX).then(size)
+    made = by_row(lambda t, n, f: _pad(t, n, f, left=left), pl.String())(text, kept, fill)
+    too_long = (size > MADE_CHARS_MAX) & text.is_not_null() & (fill != "")
+    return Compiled(made, failing("overflow", too_long))
+
+
+def _translate(text: str | None, old: str | None, new: str | None) -> str | None:
+    """Character by character; the first of a character that stands twice in `old` counts."""
+    if not text or not old:
+        return text
+    return text.translate(
+        {ord(o): n for o, n in reversed(list(zip_longest(old, (new or "")[: len(old)], fillvalue="")))}
+    )
+
+
+def _elt(index: pl.Expr, *texts: pl.Expr) -> pl.Expr:
+    found: pl.Expr = pl.lit(None, dtype=pl.String)
+    for place, text in enumerate(texts, start=1):
+        found = pl.when(index == place).then(text).otherwise(found)
+    return found
+
+
+#: What Java's Double.parseDouble reads, with the blanks around it, and any digits that are a BIGINT.
+_NUMBER = re.compile(
+    r"[\0- ]*[+-]?(?:NaN|Infinity|(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+    r"|0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+)[fFdD]?)[\0- ]*"
+)
+
+
+def _is_decimal(text: str) -> bool:
+    if _NUMBER.fullmatch(text):
+        return True
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    return digits.isdecimal() and -(2**63) <= int(text) < 2**63
+
+
+def _told(test: Callable[[pl.Expr], pl.Expr]) -> Callable[[Call, Sequence[pl.Expr]], Compiled]:
+    """A test that is false for NULL."""
+    return lambda _, values: Compiled(test(values[0]).fill_null(value=False))
 
 
 def _text(name: str, usage: str, doc: str, build: Callable[..., pl.Expr], *examples: tuple[str, str]) -> Function:
@@ -163,7 +232,8 @@ FUNCTIONS = (
              (("CONCAT_WS('-', 'a', NULL, 'b')", '"a-b"'), ("CONCAT_WS(NULL, 'a')", "null"))),
     _text("UPPER", "UPPER(text)", "In upper case.", lambda v: v.str.to_uppercase(), ("UPPER('aß')", '"ASS"')),
     _text("LOWER", "LOWER(text)", "In lower case.", lambda v: v.str.to_lowercase(), ("LOWER('ABC')", '"abc"')),
-    _text("INITCAP", "INITCAP(text)", "Each word with a capital first letter, the rest in lower case.", _initcap,
+    _text("INITCAP", "INITCAP(text)", "Each word (of ASCII letters and digits) with a capital first letter, the rest "
+          "in lower case.", by_row(_initcap, pl.String()),
           ("INITCAP('new DELHI')", '"New Delhi"')),
     Function("CHAR_LENGTH", "CHAR_LENGTH(text), LENGTH(text)", "The number of characters.", takes(INT, TEXT),
              plain(lambda v: v.str.len_chars().cast(pl.Int32)), (("CHAR_LENGTH('né😀')", "3"), ("CHAR_LENGTH('')",
@@ -194,23 +264,22 @@ FUNCTIONS = (
              (("REPLACE('a-b-c', '-', '+')", '"a+b+c"'), ("REPLACE('abc', 'b', '')", '"ac"'))),
     Function("LPAD", "LPAD(text, n, fill)", "Filled on the left, or cut, to n characters. NULL for a negative n "
              "or an empty "
-             "fill.", takes(STRING, TEXT, INTEGER, TEXT), plain(by_row(lambda t, n, f: _pad(t, n, f, left=True),
-             pl.String())),
+             "fill.", takes(STRING, TEXT, INTEGER, TEXT), typed(_padded),
              (("LPAD('7', 3, '0')", '"007"'), ("LPAD('abc', 2, '0')", '"ab"'), ("LPAD('a', -1, '0')", "null"))),
     Function("RPAD", "RPAD(text, n, fill)", "Filled on the right, or cut, to n characters.",
-             takes(STRING, TEXT, INTEGER, TEXT), plain(by_row(lambda t, n, f: _pad(t, n, f, left=False),
-             pl.String())),
+             takes(STRING, TEXT, INTEGER, TEXT), typed(_padded),
              (("RPAD('ab', 5, '.-')", '"ab.-."'),)),
     Function("REPEAT", "REPEAT(text, n)", "The text n times; empty for n below 1.", takes(STRING, TEXT, INTEGER),
-             plain(by_row(lambda t, n: t * min(n, _FARTHEST // max(1, len(t))), pl.String())),
+             typed(_repeat),
              (("REPEAT('ab', 3)", '"ababab"'), ("REPEAT('ab', -1)", '""'))),
     _text("REVERSE", "REVERSE(text)", "The characters in reverse order.", by_row(lambda t: t[::-1], pl.String()),
           ("REVERSE('abc')", '"cba"')),
     Function("POSITION", "POSITION(part IN text)", "The place of the first occurrence, from 1; 0 if there is none.",
              takes(INT, TEXT, TEXT), plain(lambda part, text: _instr(text, part)),
              (("POSITION('c' IN 'abc')", "3"), ("POSITION('x' IN 'abc')", "0"))),
-    Function("LOCATE", "LOCATE(part, text)", "As POSITION.", takes(INT, TEXT, TEXT),
-             plain(lambda part, text: _instr(text, part)), (("LOCATE('é', 'aé')", "2"),)),
+    Function("LOCATE", "LOCATE(part, text[, start])", "As POSITION, from a place on.",
+             takes(INT, TEXT, TEXT, INTEGER, optional=1), plain(_locate),
+             (("LOCATE('é', 'aé')", "2"), ("LOCATE('a', 'abca', 2)", "4"))),
     Function("INSTR", "INSTR(text, part)", "As POSITION, with the text first.", takes(INT, TEXT, TEXT), plain(_instr),
              (("INSTR('abc', 'b')", "2"), ("INSTR('éb', 'b')", "2"))),
     Function("SPLIT_INDEX", "SPLIT_INDEX(text, separator, index)",
@@ -222,6 +291,22 @@ FUNCTIONS = (
              takes(STRING, TEXT, TEXT, INTEGER, INTEGER, optional=1), plain(by_row(_overlay, pl.String())),
              (("OVERLAY('abcdef' PLACING 'XY' FROM 2)", '"aXYdef"'), ("OVERLAY('abcdef' PLACING 'X' FROM 2 FOR 3)",
              '"aXef"'))),
+    Function("TRANSLATE", "TRANSLATE(text, old, new)", "Each character of old replaced by the one at its place "
+             "in new, or left out; the text itself if old is NULL.", takes(STRING, TEXT, TEXT, TEXT),
+             plain(by_row(_translate, pl.String(), nulls=True)),
+             (("TRANSLATE('2026-11-21', '-', '/')", '"2026/11/21"'), ("TRANSLATE('abcab', 'ab', 'x')", '"xcx"'))),
+    Function("ELT", "ELT(n, a, b, ...)", "The n-th of the texts, from 1; NULL beyond them.",
+             takes(STRING, LONG, TEXT, more=True), plain(_elt),
+             (("ELT(2, 'a', 'b')", '"b"'), ("ELT(3, 'a', 'b') IS NULL", "true"))),
+    Function("IS_ALPHA", "IS_ALPHA(text)", "True if all characters are letters; false for an empty text and NULL.",
+             takes(BOOLEAN, TEXT), typed(_told(lambda v: v.str.contains(r"^[\p{L}&&[\x{0}-\x{FFFF}]]+$"))),
+             (("IS_ALPHA('Né')", "true"), ("IS_ALPHA('a1')", "false"))),
+    Function("IS_DIGIT", "IS_DIGIT(text)", "True if all characters are digits; false for an empty text and NULL.",
+             takes(BOOLEAN, TEXT), typed(_told(lambda v: v.str.contains(r"^\p{Nd}+$"))),
+             (("IS_DIGIT('042')", "true"), ("IS_DIGIT('-1')", "false"))),
+    Function("IS_DECIMAL", "IS_DECIMAL(text)", "True if the text is a number as Java reads DOUBLEs; false for NULL.",
+             takes(BOOLEAN, TEXT), typed(_told(by_row(_is_decimal, pl.Boolean()))),
+             (("IS_DECIMAL(' -1.5e3')", "true"), ("IS_DECIMAL('1,5')", "false"))),
     Function("STARTSWITH", "STARTSWITH(text, prefix)", "True if the text begins so.", takes(BOOLEAN, TEXT, TEXT),
              plain(lambda v, p: v.str.starts_with(p)), (("STARTSWITH('abc', 'ab')", "true"),
              ("STARTSWITH('abc', NULL)", "null"))),
