@@ -2,6 +2,7 @@
 
 PyYAML finds the structure and the places; what a plain scalar means is decided here, as its own resolver would make a
 date of `2026-01-05`, a number of `1:30` and a boolean of `no`. A number keeps its digits: `12.50` is sent as `12.50`.
+Its parser in Python is used, not libyaml: that one is twice as fast and ends the process on deeply nested text.
 """
 
 from __future__ import annotations

@@ -54,11 +54,11 @@ class AppUnderTest:
     was reached.
     """
 
-    def __init__(self, plan: AppPlan, *, now_ms: int, settings: CaseSettings) -> None:
+    def __init__(self, plan: AppPlan, *, now_ms: int, settings: CaseSettings, log: SteppedLog | None = None) -> None:
         self._plan = plan
         self._settings = settings
         self._clock = ManualClock(now_ms)
-        self._log = SteppedLog(clock=self._clock)
+        self._log = log or SteppedLog(clock=self._clock)
         self._gateway = self._new_gateway()
         self._runners: list[AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
