@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pytest
 from engine_plans import (
     MINUTE,
@@ -21,11 +19,11 @@ from engine_plans import (
     statement,
     windowed,
 )
+from engine_rig import DeltaLog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.model.types import BIGINT, DOUBLE, INT, STRING, TIMESTAMP
-from penstock.ports.log import DeltaKind
 from penstock_processor.compile.build import build_engine
 from penstock_processor.logical.plan import AggregateCall, Field, IntervalJoin, Union
 
@@ -91,19 +89,6 @@ ROWS = st.lists(
 STEPS = st.lists(st.tuples(ROWS, st.booleans(), st.booleans()), min_size=2, max_size=8)
 
 
-class _Log:
-    """Deltas per operator, as a log keeps them."""
-
-    def __init__(self):
-        self.deltas = defaultdict(list)
-
-    def write(self, deltas):
-        for delta in deltas:
-            if delta.kind is DeltaKind.REPLACE:
-                self.deltas[delta.operator].clear()
-            self.deltas[delta.operator].append(delta)
-
-
 def _blocks(rows, clock):
     made = []
     for partition in (0, 1):
@@ -122,7 +107,7 @@ def _shown(result):
 @given(steps=STEPS)
 def test_restarts_and_snapshots_change_no_result(name, steps):
     plan = PLANS[name]()
-    straight, restarted, log = build_engine(plan), build_engine(plan), _Log()
+    straight, restarted, log = build_engine(plan), build_engine(plan), DeltaLog()
     for number, (rows, restart, compact) in enumerate(steps):
         if compact:
             log.write([restarted.compact(operator) for operator in sorted(restarted.operators)])
@@ -160,7 +145,7 @@ def test_results_do_not_depend_on_how_batches_are_cut(name, rows, cuts):
 def test_an_unchanged_statement_keeps_its_state_when_others_change():
     plan = _windowed(CALLS)
     engine = build_engine(plan)
-    log = _Log()
+    log = DeltaLog()
     log.write(engine.step(_blocks([("a", 1, 1.0, 0, 0)], 0)).deltas)
     wider = app([source(partitions=2)], statement("new", project(scan(), n=column("n", INT))), *plan.statements,
                 primary_keys={"totals": ["device", "window_start"]})  # fmt: skip

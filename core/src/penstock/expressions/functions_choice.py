@@ -11,7 +11,7 @@ from penstock.expressions.coercion import Mismatch, common_type
 from penstock.expressions.nodes import Call, Expr
 from penstock.expressions.operators_logic import comparable_type, equal
 from penstock.expressions.table import BOOL, Compiled, Function, Typing, merge_errors, typed
-from penstock.model.types import BOOLEAN
+from penstock.model.types import BOOLEAN, Kind
 
 __all__ = ["FUNCTIONS"]
 
@@ -66,14 +66,16 @@ def _if(call: Call, args: Sequence[Compiled]) -> Compiled:
 def _nullif_check(args: Sequence[Expr]) -> Typing:
     if len(args) != 2:
         raise Mismatch(f"takes 2 arguments, not {len(args)}.", "Write NULLIF(a, b).")
-    target = comparable_type(args)
-    return Typing((target, target), target)
+    target, own = comparable_type(args), args[0].type
+    # Flink's type is that of `a`; where comparing it as the wider type could lose digits, the wider one stays.
+    exact = own.kind is not Kind.NULL and (target.is_integer or target.kind is Kind.DECIMAL)
+    return Typing((target, target), own if exact and own.is_numeric else target)
 
 
 def _nullif(call: Call, values: Sequence[pl.Expr]) -> Compiled:
     (left, right), (a, b) = call.args, values
     same = equal(left, right, a, b).fill_null(value=False)
-    return Compiled(pl.when(~same).then(a))
+    return Compiled(pl.when(~same).then(a.cast(polars_type(call.type))))
 
 
 def _extreme(call: Call, values: Sequence[pl.Expr]) -> Compiled:

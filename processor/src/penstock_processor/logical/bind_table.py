@@ -73,16 +73,19 @@ def bind_table(
     time = watermark.column if watermark is not None and watermark.column in {c.name for c in columns} else None
     spec = _spec(table, context.app, relation=relation, columns=columns, key=key, time=time, options=options)
     idle = options.idle_timeout_ms if options.idle_timeout_ms is not None else context.idle_timeout_ms
-    return SourcePlan(spec, tuple(named for _, named in computed), watermark, idle if watermark is not None else None)
+    order = tuple(column.name.text for column in table.columns) if computed else ()
+    return SourcePlan(
+        spec, tuple(named for _, named in computed), watermark, idle if watermark is not None else None, order
+    )
 
 
 def fields_of(source: SourcePlan) -> tuple[Field, ...]:
-    """What statements see: physical columns, then computed ones; the watermark's column is the rowtime."""
+    """What statements see: physical and computed columns; the watermark's column is the rowtime."""
     time = None if source.watermark is None else source.watermark.column
-    return (
-        *(Field(c.name, c.type, c.name == time) for c in source.spec.columns),
-        *(Field(c.name, c.expr.type, c.name == time) for c in source.computed),
-    )
+    fields = [Field(c.name, c.type, c.name == time) for c in source.spec.columns]
+    fields += [Field(c.name, c.expr.type, c.name == time) for c in source.computed]
+    places = {name: place for place, name in enumerate(source.order)}
+    return tuple(sorted(fields, key=lambda field: places.get(field.name, 0)))
 
 
 def check_relation_name(name: Word, findings: Findings) -> None:

@@ -62,7 +62,8 @@ class _Waiting:
             return None
         numbers = np.arange(self._next, self._next + frame.height, dtype=np.int64)
         self._next += frame.height
-        expiries = frame[self.time].to_numpy() + self.shape.outlives_ms
+        # A row whose time is the watermark is on time (WATERMARK FOR ts AS ts, two rows of one millisecond).
+        expiries = frame[self.time].to_numpy() + self.shape.outlives_ms + 1
         return self.rows.make(frame.hstack([pl.Series(self.number, numbers), pl.Series(self.expiry, expiries)]))
 
     def keep(self, new: Segment | None, watermark: int | None) -> pl.DataFrame | None:

@@ -1,1 +1,1 @@
-CREATE TABLE copy WITH ('connector' = 'penstock') AS SELECT t.*, t.price + 1 AS more FROM trades AS t;
+CREATE TABLE copy WITH ('connector' = 'penstock') AS SELECT t.*, t.price + 1 AS rest FROM trades AS t;

@@ -1,2 +1,2 @@
 CREATE TABLE doubled WITH ('connector' = 'penstock')
-AS SELECT symbol, twice + 1 AS value_of FROM (SELECT symbol, price * 2 AS twice FROM trades) AS t WHERE twice > 10;
+AS SELECT symbol, twice + 1 AS plus_one FROM (SELECT symbol, price * 2 AS twice FROM trades) AS t WHERE twice > 10;
