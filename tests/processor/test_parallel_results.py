@@ -69,6 +69,11 @@ FROM TABLE(SESSION(TABLE trades, DESCRIPTOR(ts), INTERVAL '0.2' SECOND)) GROUP B
 CREATE TABLE one_visit WITH ('connector' = 'penstock') AS SELECT id, window_end, COUNT(*) AS n
 FROM TABLE(SESSION(TABLE trades PARTITION BY id, DESCRIPTOR(ts), INTERVAL '1' MINUTE))
 GROUP BY id, window_start, window_end;
+CREATE TABLE busiest WITH ('connector' = 'penstock') AS SELECT s, e, MAX(n) AS most, COUNT(*) AS regions
+FROM (SELECT region, window_start AS s, window_end AS e, COUNT(*) AS n
+  FROM TABLE(HOP(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE))
+  GROUP BY region, window_start, window_end)
+GROUP BY s, e;
 CREATE VIEW minutes AS SELECT symbol, window_time AS at_time, SUM(price) AS total
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY symbol, window_start, window_end,
   window_time;

@@ -59,7 +59,7 @@ def test_every_node_gives_the_fields_that_the_next_one_reads(path: Path) -> None
 
 
 def check_fields(node: Node) -> None:
-    from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Project, WindowAssign
+    from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Project, WindowAssign, WindowKind
     from penstock_processor.logical.rewrite import columns_read
 
     assert len({f.name for f in node.fields}) == len(node.fields)
@@ -76,9 +76,9 @@ def check_fields(node: Node) -> None:
             assert node.fields == node.input.fields
         case WindowAssign():
             assert node.time_column in below
-            assert [f.name for f in node.fields] == [
-                *(f.name for f in node.input.fields), "window_start", "window_end", "window_time",
-            ]  # fmt: skip
+            assert set(node.partition) <= below
+            added = () if node.kind is WindowKind.ATTACHED else ("window_start", "window_end", "window_time")
+            assert [f.name for f in node.fields] == [*(f.name for f in node.input.fields), *added]
         case Aggregate():
             assert columns_read(*(k.expr for k in node.keys), *(c.arg for c in node.calls)) <= {
                 f.name for f in node.input.fields

@@ -18,7 +18,7 @@ from penstock.expressions.decimals import divide, exactly
 from penstock.expressions.nodes import Expr
 from penstock.model.types import BIGINT, DOUBLE, DataType, Kind
 from penstock_processor.compile.stages import Planned, project_stage, references
-from penstock_processor.logical.plan import Aggregate, AggregateCall, Named
+from penstock_processor.logical.plan import Aggregate, AggregateCall, Named, WindowKind
 from penstock_processor.operators.accumulators import (
     Accumulator,
     Count,
@@ -54,6 +54,8 @@ class _Argument:
 
 def by_window(node: Aggregate) -> bool:
     """Whether state is kept by window and not by slice: slices cannot be merged, or rows see the window."""
+    if node.input.kind is WindowKind.ATTACHED:
+        return False
     shared = node.input.slide_ms != node.input.size_ms
     return (shared and (node.early or any(call.distinct for call in node.calls))) or bool(
         _all_references(node) & set(WINDOW_COLUMNS)

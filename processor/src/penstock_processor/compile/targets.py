@@ -18,6 +18,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.uniqueness import telling
 from penstock_processor.operators.session_aggregate import SessionAggregate
 from penstock_processor.operators.step import MAX_WATERMARK
 from penstock_processor.operators.windows import Windows
@@ -78,6 +79,8 @@ def _tops(node: Node) -> list[WindowAssign]:
             return _tops(node.input)
         case Union():
             return [w for branch in node.inputs for w in _tops(branch)]
+        case Aggregate(input=WindowAssign(kind=WindowKind.ATTACHED) as below):
+            return _tops(below.input)
         case Aggregate():
             return [node.input]
         case WindowAssign():
@@ -99,5 +102,6 @@ def _groups(node: Node) -> list[set[str]] | None:
         case Aggregate():
             names = [field.name for field in node.fields]
             keys = [{name} for name in names[: len(node.keys)]]
-            return [*keys, set(names[len(node.keys) : len(node.keys) + len(node.window_columns)])]
+            columns = names[len(node.keys) : len(node.keys) + len(node.window_columns)]
+            return [*keys, set(columns) & telling(node)] if columns else keys
     return None

@@ -37,7 +37,8 @@ class Grouping:
         self._calls: list[AggregateCall] = []
         for key in keys:
             self._add_key(key)
-        if not {"window_start", "window_end"} <= self._window_columns:
+        own = window.kind is not WindowKind.ATTACHED
+        if own and not {"window_start", "window_end"} <= self._window_columns:
             raise refusal(
                 at,
                 "unbounded_state",
@@ -64,11 +65,16 @@ class Grouping:
         columns = tuple(c for c in WINDOW_COLUMNS if c in self._window_columns)
         by_name = {f.name: f for f in self._window.fields}
         fields = (
-            *(Field(k.name, k.expr.type) for k in self._keys),
+            *(Field(k.name, k.expr.type, self._is_time(k.expr)) for k in self._keys),
             *(by_name[c] for c in columns),
             *(Field(c.name, c.type) for c in self._calls),
         )
         return Aggregate(fields, self._window, tuple(self._keys), columns, tuple(self._calls))
+
+    def _is_time(self, key: Expr) -> bool:
+        """The window_time of rows that come out of windows stays the time attribute."""
+        passes = self._window.kind is WindowKind.ATTACHED and isinstance(key, ColumnRef)
+        return passes and isinstance(key, ColumnRef) and self._rows.rowtime(key.name)
 
     def _check_session(self, at: Span) -> None:
         """Sessions are those of PARTITION BY, groups lie inside them."""
@@ -93,7 +99,8 @@ class Grouping:
                 message="GROUP BY takes columns; a number is no position in Flink SQL.",
                 remedy="Write the column or expression itself.",
             )
-        if isinstance(key, ColumnRef) and key.name in WINDOW_COLUMNS:
+        own = self._window.kind is not WindowKind.ATTACHED
+        if own and isinstance(key, ColumnRef) and key.name in WINDOW_COLUMNS:
             self._window_columns.add(key.name)
         elif all(key != k.expr for k in self._keys):
             name = key.name if isinstance(key, ColumnRef) else f"key${len(self._keys)}"

@@ -19,6 +19,7 @@ from penstock_processor.logical.plan import Field, Filter, Named, Node, Project,
 from penstock_processor.logical.rewrite import columns_read, inputs_of
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.logical.select_list import outputs_of, project, renamed
+from penstock_processor.logical.window_bounds import attached
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.limits import SqlLimits
 from penstock_processor.sql.parse import identifier, only
@@ -123,9 +124,12 @@ class QueryBinder:
         )
 
     def _grouped(self, tree: exp.Select, source: From) -> Node:
-        window, group, having = source.node, tree.args.get("group"), tree.args.get("having")
+        group, having = tree.args.get("group"), tree.args.get("having")
+        rows = RowScope(source.seen)
+        keys = list(group.expressions) if group is not None else []
+        window = source.node if isinstance(source.node, WindowAssign) else _attached(source, keys, rows)
         at = span_of(group) if group is not None and group.expressions else span_of(tree)
-        if not isinstance(window, WindowAssign):
+        if window is None:
             raise refusal(
                 at,
                 "unbounded_state",
@@ -136,9 +140,9 @@ class QueryBinder:
             )
         if group is not None:
             only(group, ("expressions",), where="GROUP BY")
-        rows = RowScope(source.seen)
-        keys = list(group.expressions) if group is not None else []
-        grouping = Grouping(_rows_filtered(window, source.where, at=span_of(tree)), rows, keys, at=at)
+        if window.kind is not WindowKind.ATTACHED:
+            window = _rows_filtered(window, source.where, at=span_of(tree))
+        grouping = Grouping(window, rows, keys, at=at)
         outputs = outputs_of(tree, rows, grouping)
         condition = None if having is None else grouping.condition(having.this)
         node = grouping.node()
@@ -265,6 +269,16 @@ def _rows_filtered(window: WindowAssign, condition: Expr | None, *, at: Span) ->
             remedy="Filter before the window, in a view or subquery, or count with FILTER (WHERE ...).",
         )
     return replace(window, input=_filtered(window.input, condition))
+
+
+def _attached(source: From, keys: list[exp.Expr], rows: RowScope) -> WindowAssign | None:
+    """The windows that the rows of a query come out of, if GROUP BY names their start and end."""
+    names = []
+    for key in keys:
+        if isinstance(key, exp.Column):
+            found = bind_value(key, rows, hook=rows_only("GROUP BY"))
+            names += [found.name] if isinstance(found, ColumnRef) else []
+    return attached(_filtered(source.node, source.where), names)
 
 
 def _measure(node: Node) -> tuple[int, int]:

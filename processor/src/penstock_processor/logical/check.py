@@ -14,7 +14,7 @@ from penstock.model.stream import Relation
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import Aggregate, Filter, Node, Project, SourcePlan, Statement, WindowKind
 from penstock_processor.logical.topology import find_cycle
-from penstock_processor.logical.uniqueness import grouping_of, unique_by
+from penstock_processor.logical.uniqueness import grouping_of, telling, unique_by
 from penstock_processor.sql.findings import Findings, refusal
 
 __all__ = ["check_app", "early"]
@@ -49,7 +49,7 @@ def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
             remedy="Remove 'emit'.",
         )
     if not unique_by(plan, set(key)):
-        wanted = [k.name for k in grouping.keys] + [c for c in grouping.window_columns if c != "window_end"][:1]
+        wanted = [k.name for k in grouping.keys] + [c for c in grouping.window_columns if c in telling(grouping)][:1]
         raise refusal(
             at,
             "early_key",

@@ -91,6 +91,7 @@ class WindowKind(StrEnum):
     HOP = "HOP"
     CUMULATE = "CUMULATE"
     SESSION = "SESSION"
+    ATTACHED = "ATTACHED"  # no function: rows that have the bounds of their windows already
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class WindowAssign(Node):
     """Adds window_start, window_end, window_time. A row may lie in size/slide windows (HOP, CUMULATE).
 
     Windows are [start, end), aligned to epoch + offset_ms, in UTC. SESSION: from the first to the last row of equal
-    values in the columns `partition` that are at most the gap, `size_ms`, apart, and the gap after that.
+    values in the columns `partition` that are at most the gap, `size_ms`, apart, and the gap after that. ATTACHED
+    adds no columns: `time_column` is the last millisecond of the window that a row comes out of.
     """
 
     input: Node

@@ -164,6 +164,8 @@ def _repartition(node: Repartition) -> str:
 
 
 def _window(node: WindowAssign) -> str:
+    if node.kind is WindowKind.ATTACHED:
+        return "Windows of the input"
     if node.kind is WindowKind.SESSION:
         by = f" by {', '.join(name_text(name) for name in node.partition)}" if node.partition else ""
         return f"SESSION {name_text(node.time_column)} gap {interval_text(node.size_ms)}{by}"

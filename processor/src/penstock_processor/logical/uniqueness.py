@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Set
 
 from penstock.expressions.nodes import ColumnRef
-from penstock_processor.logical.plan import Aggregate, Filter, Node, Project
+from penstock_processor.logical.plan import Aggregate, Filter, Node, Project, WindowKind
 
-__all__ = ["grouping_of", "unique_by"]
+__all__ = ["grouping_of", "telling", "unique_by"]
 
 
 def unique_by(node: Node, names: Set[str]) -> bool:
@@ -19,9 +19,16 @@ def unique_by(node: Node, names: Set[str]) -> bool:
         case Filter():
             return unique_by(node.input, names)
         case Aggregate():
-            return {k.name for k in node.keys} <= names and bool(set(node.window_columns) & names)
+            own = node.input.kind is not WindowKind.ATTACHED
+            return {k.name for k in node.keys} <= names and (not own or bool(telling(node) & names))
         case _:
             return False
+
+
+def telling(node: Aggregate) -> set[str]:
+    """Window columns of which each alone tells the windows of a group apart; CUMULATE has many of one start."""
+    growing = node.input.kind is WindowKind.CUMULATE
+    return set(node.window_columns) - ({"window_start"} if growing else set())
 
 
 def grouping_of(node: Node) -> Aggregate | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from penstock_processor.operators.step import SLICE
+from penstock_processor.operators.step import MAX_WATERMARK, SLICE
 
 __all__ = ["Windows"]
 
@@ -75,9 +75,9 @@ class Windows:
         return (at_ms - self.offset_ms) // self.slide_ms * self.slide_ms + self.offset_ms
 
     def first_open(self, watermark_ms: int) -> int:
-        """Number of the first window that has not fired at this watermark."""
+        """Number of the first window that has not fired at this watermark; at the end no number is as great."""
         least_ms = self.slide_ms if self.cumulative else self.size_ms
-        return self.last_start(watermark_ms + 1 - least_ms) + self.slide_ms
+        return min(self.last_start(watermark_ms + 1 - least_ms) + self.slide_ms, MAX_WATERMARK)
 
     def kept_from(self, watermark_ms: int) -> int:
         """The first unit of state that a window which has not fired may need; what lies before it is late."""

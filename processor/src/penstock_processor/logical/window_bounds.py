@@ -1,0 +1,64 @@
+"""Columns that are the start or the end of a window, followed through a plan: what is grouped by both is windowed.
+
+Flink: "Window Aggregation", cascading: a query over a windowed result may group by its window_start and window_end
+again, under whatever names, and has one result when those windows end.
+"""
+
+from __future__ import annotations
+
+from penstock.expressions.nodes import Call, ColumnRef, Literal
+from penstock.model.types import DataType, Kind
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Field,
+    Filter,
+    Named,
+    Node,
+    Project,
+    WindowAssign,
+    WindowKind,
+)
+
+__all__ = ["attached", "bound_of"]
+
+_TIME = "window_time$"
+
+
+def bound_of(node: Node, name: str) -> tuple[str, Aggregate] | None:
+    """`window_start` or `window_end` and the grouping that it comes from, if the column of `node` is that."""
+    match node:
+        case Project():
+            expr = next((each.expr for each in node.exprs if each.name == name), None)
+            return bound_of(node.input, expr.name) if isinstance(expr, ColumnRef) else None
+        case Filter():
+            return bound_of(node.input, name)
+        case WindowAssign(kind=WindowKind.ATTACHED):
+            return bound_of(node.input, name)
+        case Aggregate():
+            if name in node.window_columns:
+                return (name, node) if name in ("window_start", "window_end") else None
+            expr = next((each.expr for each in node.keys if each.name == name), None)
+            passed = node.input.kind is WindowKind.ATTACHED and isinstance(expr, ColumnRef)
+            return bound_of(node.input, expr.name) if passed and isinstance(expr, ColumnRef) else None
+        case _:
+            return None
+
+
+def attached(node: Node, names: list[str]) -> WindowAssign | None:
+    """The windows that rows of `node` have already, if a start and an end of one grouping are among `names`.
+
+    Each row is in one of them, that which ended when the row came: a window of the last millisecond before its end.
+    """
+    found = [(name, bound) for name in names if (bound := bound_of(node, name)) is not None]
+    for name, (column, grouping) in found:
+        starts = any(other == "window_start" and of is grouping for _, (other, of) in found)
+        if column == "window_end" and starts:
+            end = next(field for field in node.fields if field.name == name)
+            fields = tuple(Field(field.name, field.type) for field in node.fields)
+            shown = [Named(field.name, ColumnRef(field.type, name=field.name)) for field in fields]
+            before = Literal(DataType(Kind.INTERVAL), 1)
+            last = Call(end.type, function="-", args=(ColumnRef(end.type, name=name), before))
+            timed = (*fields, Field(_TIME, end.type, rowtime=True))
+            below = Project(timed, node, (*shown, Named(_TIME, last)))
+            return WindowAssign(timed, below, WindowKind.ATTACHED, _TIME, 1, 1, 0)
+    return None
