@@ -24,7 +24,7 @@ CONSTANT_PLACES = {
     "REGEXP": (1,), "REGEXP_REPLACE": (1, 2), "REGEXP_EXTRACT": (1, 2), "LTRIM": (1,), "RTRIM": (1,),
     "BTRIM": (1,), "EXTRACT": (0,), "TIMESTAMPADD": (0,), "TIMESTAMPDIFF": (0,), "DATE_FORMAT": (1,), "ROUND": (1,),
     "TRUNCATE": (1,), "TO_TIMESTAMP": (1,), "TO_DATE": (1,), "UNIX_TIMESTAMP": (1,), "FROM_UNIXTIME": (1,),
-    "TO_TIMESTAMP_LTZ": (1,), "FLOOR": (1,), "CEIL": (1,), "ENCODE": (1,), "DECODE": (1,),
+    "TO_TIMESTAMP_LTZ": (1, 2), "FLOOR": (1,), "CEIL": (1,), "ENCODE": (1,), "DECODE": (1,),
     "JSON_VALUE": (1, 2, 3, 5), "JSON_QUERY": (1, 2, 3, 4, 5), "JSON_EXISTS": (1, 2), "IS JSON": (1,),
     "JSON_OBJECT": (0, *range(1, 20, 2)), "JSON_ARRAY": (0,),
 }  # fmt: skip

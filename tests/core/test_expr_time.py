@@ -98,6 +98,10 @@ def test_timestampadd_keeps_the_day_where_it_can_and_bounds_the_count() -> None:
         ("EEE, dd MMM yyyy", "Sun, 04 Mar 2018"),
         ("EEEE MMMM", "Sunday March"),
         ("D", "63"),
+        ("SS SSSSSS S", "08 089000 0"),
+        ("kk k K KK", "05 5 5 05"),
+        ("Q QQ QQQ q", "1 01 Q1 1"),
+        ("LLLL L A", "March 3 18367089"),
         ("yyyyMMdd'T'HHmm", "20180304T0506"),
         ("''yy'' 'o''clock' 100%", "'18' o'clock 100%"),
     ],
@@ -118,6 +122,27 @@ def test_java_patterns_format(pattern: str, expected: str) -> None:
         ("04 Mar 2018", "dd MMM yyyy", datetime(2018, 3, 4)),
         ("2018-03-04 rest", "yyyy-MM-dd", None),
         ("2018-13-04", "yyyy-MM-dd", None),
+        ("2018-00-04", "yyyy-MM-dd", None),
+        ("2018-3-4", "yyyy-MM-dd", datetime(2018, 3, 4)),
+        ("2018-02-31", "yyyy-MM-dd", datetime(2018, 2, 28)),
+        ("2018-02-32", "yyyy-MM-dd", None),
+        ("2018", "yyyy", datetime(2018, 1, 1)),
+        ("03-04", "MM-dd", datetime(1970, 3, 4)),
+        ("05:06", "HH:mm", datetime(1970, 1, 1, 5, 6)),
+        ("6", "m", datetime(1970, 1, 1, 0, 6)),
+        ("18-03-04 24:00:00", "yy-MM-dd HH:mm:ss", datetime(2018, 3, 5)),
+        ("2018-03-04 24:00:01", "yyyy-MM-dd HH:mm:ss", None),
+        ("2018-03-04 05:60:00", "yyyy-MM-dd HH:mm:ss", None),
+        ("20180304050607089", "yyyyMMddHHmmssSSS", AT),
+        ("2018-03-04 05:06:07", "yyyy-MM-dd HH:mm:ss.SSS", datetime(2018, 3, 4, 5, 6, 7)),
+        ("2018-03-04 05:06:07.1234", "yyyy-MM-dd HH:mm:ss.SSS", datetime(2018, 3, 4, 5, 6, 7, 123_000)),
+        ("2018-03-04 05:06:07.5", "yyyy-MM-dd HH:mm:ss.S", datetime(2018, 3, 4, 5, 6, 7, 500_000)),
+        ("2018-03-04 5:06 PM", "yyyy-MM-dd h:mm a", datetime(2018, 3, 4, 17, 6)),
+        ("2018-03-04 12:06 AM", "yyyy-MM-dd h:mm a", datetime(2018, 3, 4, 0, 6)),
+        ("2018-03-04 13:06 AM", "yyyy-MM-dd h:mm a", None),
+        ("Mar 4, 2018", "MMM d, yyyy", datetime(2018, 3, 4)),
+        ("4 March 2018", "d MMMM yyyy", datetime(2018, 3, 4)),
+        ("4 march 2018", "d MMMM yyyy", None),
         ("", "yyyy-MM-dd", None),
     ],
 )
@@ -127,11 +152,16 @@ def test_java_patterns_read(text: str, pattern: str, expected: datetime | None) 
     assert evaluate(f"TO_DATE(s, '{pattern}')", table) == [expected.date() if expected else None, None]
 
 
-@pytest.mark.parametrize("pattern", ["YYYY", "qq", "SS", "n", "", "'open", "yyyyy"])
+@pytest.mark.parametrize("pattern", ["YYYY", "ww", "SSSSSSSSSS", "n", "", "'open", "yyyyy"])
 def test_patterns_without_a_counterpart_are_refused(pattern: str) -> None:
     text = pattern.replace("'", "''")
     with pytest.raises(SqlErrors, match="DATE_FORMAT"):
         bind_text(f"DATE_FORMAT(TIMESTAMP '2018-01-01 00:00:00', '{text}')", [])
+
+
+def test_hours_of_a_clock_that_begins_at_one() -> None:
+    table = {"ts": (types.TIMESTAMP, [datetime(2018, 1, 1), datetime(2018, 1, 1, 12), None])}
+    assert evaluate("DATE_FORMAT(ts, 'kk K h')", table) == ["24 0 12", "12 0 12", None]
 
 
 def test_epoch_numbers() -> None:

@@ -12,6 +12,7 @@ from penstock.expressions import (
     functions_regexp,
     functions_text,
     functions_time,
+    functions_zones,
     operators_arithmetic,
     operators_logic,
 )
@@ -29,7 +30,7 @@ FAMILIES: dict[str, tuple[Function, ...]] = {
     "Regular expressions": functions_regexp.FUNCTIONS,
     "Encodings and hashes": functions_encoding.FUNCTIONS,
     "JSON": functions_json.FUNCTIONS,
-    "Time": functions_time.FUNCTIONS,
+    "Time": (*functions_time.FUNCTIONS, *functions_zones.FUNCTIONS),
 }
 
 FUNCTIONS: dict[str, Function] = {entry.name: entry for entries in FAMILIES.values() for entry in entries}

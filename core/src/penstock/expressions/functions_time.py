@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from penstock.expressions.casts import read_timestamp
 from penstock.expressions.coercion import Mismatch
-from penstock.expressions.java_patterns import chrono_format
+from penstock.expressions.java_patterns import formatted, read_pattern
 from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.operators_arithmetic import truncated
 from penstock.expressions.table import (
     CONSTANT_TEXT,
-    INTEGER,
     LONG,
     TEXT,
     Check,
@@ -25,7 +23,8 @@ from penstock.expressions.table import (
     takes,
     typed,
 )
-from penstock.model.types import BIGINT, DATE, INT, STRING, TIMESTAMP, TIMESTAMP_LTZ, DataType, Kind
+from penstock.expressions.times import SPAN_MAX_MS, millis_of_seconds, read_time
+from penstock.model.types import BIGINT, DATE, INT, STRING, TIMESTAMP, DataType, Kind
 
 __all__ = ["FUNCTIONS", "ceil_time", "floor_time", "time_rounding_check"]
 
@@ -35,7 +34,6 @@ _UNIT_MONTHS = {"YEAR": 12, "QUARTER": 3, "MONTH": 1}
 _STEPS = {"YEAR": "1y", "QUARTER": "1q", "MONTH": "1mo", "WEEK": "1w", "DAY": "1d", "HOUR": "1h", "MINUTE": "1m",
           "SECOND": "1s", "MILLISECOND": "1ms"}  # fmt: skip
 _NEXT = {"YEAR": "12mo", "QUARTER": "3mo", "MONTH": "1mo"}
-_SPAN_MAX_MS = 315_360_000_000_000  # ten thousand years: what may be added to a time
 _CLOCK = ("HOUR", "MINUTE", "SECOND", "MILLISECOND")
 
 
@@ -139,7 +137,7 @@ def _add(call: Call, values: Sequence[pl.Expr]) -> Compiled:
     unit, count, moment = _unit(call.args[0]), values[1], values[2]
     stamp = _stamp(moment, call.args[2].type)
     size = _UNIT_MS.get(unit) or _UNIT_MONTHS[unit] * 2_592_000_000
-    too_far = (count > _SPAN_MAX_MS // size) | (count < -(_SPAN_MAX_MS // size))
+    too_far = (count > SPAN_MAX_MS // size) | (count < -(SPAN_MAX_MS // size))
     kept = pl.when(~too_far).then(count)
     if unit in _UNIT_MS:
         moved = stamp + (kept * _UNIT_MS[unit]).cast(pl.Duration("ms"))
@@ -150,7 +148,7 @@ def _add(call: Call, values: Sequence[pl.Expr]) -> Compiled:
     if (
         isinstance(constant, Literal)
         and isinstance(constant.value, int)
-        and abs(constant.value) * size <= _SPAN_MAX_MS
+        and abs(constant.value) * size <= SPAN_MAX_MS
     ):
         return Compiled(moved.dt.date() if call.type.kind is Kind.DATE else moved)
     return Compiled(moved.dt.date() if call.type.kind is Kind.DATE else moved, error)
@@ -197,7 +195,11 @@ def _pattern_check(result: DataType, *parameters: Parameter, optional: int = 0, 
     def check(args: Sequence[Expr]) -> Typing:
         typing = base(args)
         if len(args) == len(parameters) and isinstance(args[-1], Literal):
-            chrono_format(str(args[-1].value), parsing=parsing)
+            pattern = str(args[-1].value)
+            if parsing:
+                read_pattern(pattern)
+            else:
+                formatted(pl.lit(None, dtype=pl.Datetime("ms")), pattern)
         return typing
 
     return check
@@ -211,63 +213,26 @@ def _pattern(call: Call, place: int) -> str | None:
 
 
 def _date_format(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    return Compiled(values[0].dt.to_string(chrono_format(_pattern(call, 1) or "", parsing=False)))
-
-
-def _read(text: pl.Expr, pattern: str | None) -> pl.Expr:
-    """Text as TIMESTAMP by a Java pattern; NULL where it does not fit."""
-    if pattern is None:
-        return read_timestamp(text.str.strip_chars())
-    form = chrono_format(pattern, parsing=True)
-    has = {p: p in form for p in ("%H", "%-H", "%I", "%-I", "%M", "%-M")}
-    if not any(has.values()):
-        return text.str.to_date(form, strict=False).cast(pl.Datetime("ms"))
-    if not (has["%M"] or has["%-M"]):
-        text, form = text + "\t00", form + "\t%M"
-    return text.str.to_datetime(form, time_unit="ms", strict=False)
+    return Compiled(formatted(values[0], _pattern(call, 1) or ""))
 
 
 def _to_timestamp(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    return Compiled(_read(values[0], _pattern(call, 1)))
+    return Compiled(read_time(values[0], _pattern(call, 1)))
 
 
 def _to_date(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    return Compiled(_read(values[0], _pattern(call, 1)).dt.date())
+    return Compiled(read_time(values[0], _pattern(call, 1)).dt.date())
 
 
 def _unix_timestamp(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    read = _read(values[0], _pattern(call, 1))
+    read = read_time(values[0], _pattern(call, 1))
     return Compiled(read.dt.epoch("s"), failing("bad_argument", read.is_null() & values[0].is_not_null()))
 
 
-def _seconds(value: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """(milliseconds, where the seconds are out of range)."""
-    limit = _SPAN_MAX_MS // 1000
-    outside = (value > limit) | (value < -limit)
-    return pl.when(~outside).then(value) * 1000, outside
-
-
 def _from_unixtime(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    millis, outside = _seconds(values[0])
-    form = chrono_format(_pattern(call, 1) or "yyyy-MM-dd HH:mm:ss", parsing=False)
-    return Compiled(millis.cast(pl.Datetime("ms")).dt.to_string(form), failing("bad_argument", outside))
-
-
-def _ltz_check(args: Sequence[Expr]) -> Typing:
-    typing = takes(TIMESTAMP_LTZ, LONG, INTEGER, optional=1)(args)
-    if len(args) > 1 and not (isinstance(args[1], Literal) and args[1].value in (0, 3)):
-        raise Mismatch("takes 0 (seconds) or 3 (milliseconds) as precision.", "Write TO_TIMESTAMP_LTZ(n, 3).")
-    return typing
-
-
-def _to_ltz(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    precision = call.args[1] if len(call.args) > 1 else None
-    if isinstance(precision, Literal) and precision.value == 0:
-        millis, outside = _seconds(values[0])
-    else:
-        outside = (values[0] > _SPAN_MAX_MS) | (values[0] < -_SPAN_MAX_MS)
-        millis = pl.when(~outside).then(values[0])
-    return Compiled(millis.cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"), failing("bad_argument", outside))
+    millis, outside = millis_of_seconds(values[0])
+    text = formatted(millis.cast(pl.Datetime("ms")), _pattern(call, 1) or "yyyy-MM-dd HH:mm:ss")
+    return Compiled(text, failing("bad_argument", outside))
 
 
 def _part(name: str, field: str, doc: str, example: str) -> Function:
@@ -301,8 +266,8 @@ FUNCTIONS = (
     _part("MINUTE", "MINUTE", "The minute.", "6"),
     _part("SECOND", "SECOND", "The second.", "7"),
     Function("DATE_FORMAT", "DATE_FORMAT(ts, 'pattern')", "The time as text by a Java pattern: yyyy, yy, MM, M, "
-             "MMM, MMMM, dd, "
-             "d, HH, H, hh, h, mm, m, ss, s, SSS, a, E, EEEE, D and 'quoted text'.",
+             "MMM, MMMM, dd, d, HH, H, hh, h, kk, KK, mm, m, ss, s, S, SSS, a, E, EEEE, D, Q, QQQ, A and 'quoted "
+             "text'.",
              _pattern_check(STRING, _STAMP, CONSTANT_TEXT, parsing=False), typed(_date_format),
              (("DATE_FORMAT(TIMESTAMP '2018-03-04 05:06:07', 'yyyy-MM-dd HH:mm')", '"2018-03-04 05:06"'),)),
     Function("TO_TIMESTAMP", "TO_TIMESTAMP(text[, 'pattern'])",
@@ -312,11 +277,6 @@ FUNCTIONS = (
              typed(_to_timestamp),
              (("TO_TIMESTAMP('04.03.2018 05:06', 'dd.MM.yyyy HH:mm')", '"2018-03-04T05:06:00.000"'),
               ("TO_TIMESTAMP('soon')", "null"))),
-    Function("TO_TIMESTAMP_LTZ", "TO_TIMESTAMP_LTZ(n[, precision])",
-             "Epoch milliseconds (precision 3) or seconds (0) as "
-             "TIMESTAMP_LTZ.", _ltz_check, typed(_to_ltz),
-             (("TO_TIMESTAMP_LTZ(1514764800123, 3)", '"2018-01-01T00:00:00.123Z"'),
-              ("TO_TIMESTAMP_LTZ(0, 0)", '"1970-01-01T00:00:00.000Z"'))),
     Function("TO_DATE", "TO_DATE(text[, 'pattern'])", "Text as DATE; NULL if it does not fit the pattern "
              "(yyyy-MM-dd by default).",
              _pattern_check(DATE, TEXT, CONSTANT_TEXT, optional=1, parsing=True), typed(_to_date),

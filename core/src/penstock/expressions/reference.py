@@ -28,6 +28,9 @@ Values in the examples are shown as in JSON: `DECIMAL` as a string, times in ISO
 | places and lengths in text | characters | an emoji is two in `LPAD`, `RPAD`, `OVERLAY`, `REGEXP_INSTR` |
 | time zone of a session | UTC | configurable |
 | `TIMESTAMP`, `TIMESTAMP_LTZ` | milliseconds; finer ones are refused, none means (3) | up to (9), none means (6) |
+| a text of a time with `T` (`2018-01-01T10:00:00`) | read | `NULL`, or `CAST` fails |
+| `TO_DATE`, `UNIX_TIMESTAMP` of a text that is no time | `NULL`, rejected | some date, the least `BIGINT` |
+| a time zone that does not exist, as a constant | refused | UTC |
 | paths into JSON | constants without filters and functions | expressions |
 | `RETURNING` in `JSON_QUERY` | only `STRING` | also `ARRAY<STRING>` |
 | `JSON_QUOTE` of an emoji | two escapes, as JSON has it | a broken escape |
