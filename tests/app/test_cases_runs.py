@@ -113,6 +113,36 @@ async def test_a_stream_shows_what_is_new_and_a_table_what_there_is(tmp_path: Pa
     assert (tried.wrong, tried.said) == ([], [])
 
 
+async def test_changes_of_a_table_are_rows_with_their_operation(tmp_path: Path):
+    tried = await try_steps(
+        tmp_path,
+        SENT
+        + """
+- expect: per_minute
+  changes: true
+  rows: [{$op: +I, customer: ada, orders: 2, $complete: false}, {$op: +I, customer: ben}]
+- send: orders
+  rows: [{id: d, customer: ada, amount: 1, ts: 2026-01-05T09:00:03}]
+- complete: orders
+  through: 2026-01-05T09:59:59
+- expect: per_minute
+  rows: [{customer: ada, orders: 3}, {customer: ben, orders: 1}]
+- expect: per_minute
+  changes: true
+  ordered: true
+  rows: [{$op: +U, orders: 3, $complete: false}, {$op: +U, orders: 3, $complete: true}, {$op: +U, customer: ben}]
+- send: orders
+  rows: [{id: e, customer: eve, amount: 1, ts: 2026-01-05T11:00:00}]
+""",
+    )
+    assert tried.wrong == []
+    assert tried.said == [
+        "20: per_minute: changes came after the last expectation",
+        'extra     {"customer":"eve","minute_start":"2026-01-05T11:00:00.000","orders":1,"amount":1.0,'
+        '"$complete":false,"$op":"+I"}',
+    ]
+
+
 async def test_a_restart_keeps_state_dedupe_and_watermarks(tmp_path: Path):
     tried = await try_steps(
         tmp_path,

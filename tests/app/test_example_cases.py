@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+import typer
 from case_rig import try_cases
 from penstock_process import PROGRAM
+from typer.testing import CliRunner
 
+from penstock_app import commands_cases
 from penstock_app.starter import STARTER_FILES
 
 
@@ -45,6 +50,46 @@ def test_the_example_of_the_guide_does_what_the_guide_prints(repository: Path, t
     done = subprocess.run([PROGRAM, "test"], cwd=tmp_path, capture_output=True, text=True, timeout=110)
     assert done.returncode == 1
     assert done.stdout.startswith(failing)
+
+
+@pytest.fixture
+def command() -> Iterator[typer.Typer]:
+    """The command in this process, without what it does to the logs of others."""
+    before = structlog.get_config()
+    program = typer.Typer()
+    commands_cases.register(program)
+    yield program
+    structlog.configure(**before)
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "code", "said"),
+    [
+        ("cases.test.yml", ["-k", "large"], 0, "1 case passed in "),
+        ("cases.test.yml", ["-k", "small"], 2, "no case has 'small' in its name"),
+        ("cases.txt", ["."], 2, "no case files (*.test.yml) here"),
+        ("cases.txt", ["cases.txt", "--seed", "x"], 2, "unable to parse string as an integer"),
+        ("broken.test.yml", ["."], 2, "broken.test.yml:1:8: `cases` is a list, found a number."),
+        ("broken.test.yml", ["."], 2, "1 case passed, 1 case file could not be run in "),
+    ],
+)
+def test_the_command_says_by_its_exit_code_what_is_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: typer.Typer,
+    file: str,
+    arguments: list[str],
+    code: int,
+    said: str,
+):
+    monkeypatch.chdir(tmp_path)
+    Path("app.sql").write_text(STARTER_FILES["app.sql"])
+    Path(file).write_text("cases: 5" if file.startswith("broken") else STARTER_FILES["app.test.yml"])
+    if file.startswith("broken"):
+        Path("good.test.yml").write_text(STARTER_FILES["app.test.yml"])
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == code, done.output
+    assert said in re.sub(r"[│\s]+", " ", done.output)
 
 
 @pytest.mark.parametrize("name", ["app.test.yml", "tests/orders.yml"])

@@ -24,7 +24,7 @@ def register(program: typer.Typer) -> None:
 def run_cases(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[PATH]...", help="Case files, apps, or folders that hold some; none: this folder."),
+        typer.Argument(metavar="PATH", help="Case files, apps, or folders that hold some; none: this folder."),
     ] = None,
     *,
     keyword: Annotated[str, typer.Option("-k", metavar="TEXT", help="Only cases with this in their name.")] = "",
@@ -68,9 +68,10 @@ def run_cases(
         junit.write_bytes(junit_xml(results))
     failed = sum(1 for result in results if result.failures)
     seconds = sum(result.seconds for result in results)
-    verdict = f"{failed} of {len(results)} cases failed" if failed else f"{len(results)} cases passed"
+    run = f"{len(results)} case{'' if len(results) == 1 else 's'}"
+    verdict = f"{failed} of {run} failed" if failed else f"{run} passed"
     wrong = len({path for path, _ in session.wrong})
-    unread = f", {wrong} case file{'' if wrong == 1 else 's'} could not be read" if wrong else ""
+    unread = f", {wrong} case file{'' if wrong == 1 else 's'} could not be run" if wrong else ""
     screen.print(f"{verdict}{unread} in {seconds:.1f} s", markup=False)
     if wrong or failed:
         raise typer.Exit(2 if wrong else 1)

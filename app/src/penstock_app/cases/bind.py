@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from penstock.model.batch import Op
 from penstock.model.stream import Relation, StreamSpec
-from penstock.model.types import BOOLEAN
+from penstock.model.types import BOOLEAN, STRING
 from penstock_app.cases.compare import ColumnReading, ExpectedRow, Wanted
 from penstock_app.cases.document import Scalar
 from penstock_app.cases.model import (
@@ -24,10 +25,13 @@ from penstock_app.cases.model import (
 from penstock_app.cases.shape import Wrongs, near
 from penstock_processor.logical.plan import AppPlan
 
-__all__ = ["COMPLETE", "BoundCase", "BoundExpect", "BoundStep", "bind_case", "readings_of"]
+__all__ = ["COMPLETE", "OPERATION", "BoundCase", "BoundExpect", "BoundStep", "bind_case", "readings_of"]
 
 #: Beside its columns a row of a table with `'emit' = 'early'` has this: whether its window is over.
 COMPLETE = "$complete"
+#: And a change of a table what it is, as subscribers see it.
+OPERATION = "$op"
+_OPERATIONS = tuple(op.text for op in Op if op is not Op.UPDATE_BEFORE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,13 @@ def bind_case(case: Case, plan: AppPlan, wrongs: Wrongs) -> BoundCase:
     return BoundCase(case, plan, tuple(steps))
 
 
-def readings_of(spec: StreamSpec) -> dict[str, ColumnReading]:
-    """How each column's JSON text is read, `$complete` included where rows have it."""
+def readings_of(spec: StreamSpec, *, changes: bool = False) -> dict[str, ColumnReading]:
+    """How each column's JSON text is read, `$complete` and `$op` included where rows have them."""
     readings = {column.name: ColumnReading(column.type) for column in spec.columns}
     if spec.relation is Relation.TABLE and spec.emit == "early":
         readings[COMPLETE] = ColumnReading(BOOLEAN)
+    if changes:
+        readings[OPERATION] = ColumnReading(STRING)
     return readings
 
 
@@ -117,7 +123,10 @@ class _Binder:
 
     def _expect(self, step: Expect) -> BoundExpect:
         spec = self._relation(step.relation, self._derived, "stream or table that is written to")
-        readings = readings_of(spec)
+        if step.changes and spec.relation is not Relation.TABLE:
+            remedy = "Leave out `changes`: each row of a stream is one."
+            raise self._wrongs.skip(step.relation, f"'{spec.name}' is a stream, it has no changes.", remedy)
+        readings = readings_of(spec, changes=step.changes)
         tolerances = {t.column.value: t.within for t in step.tolerances if t.column is not None}
         of_all = next((t.within for t in step.tolerances if t.column is None), 0.0)
         numeric = {column.name for column in spec.columns if column.type.is_numeric}
@@ -137,7 +146,10 @@ class _Binder:
         self, row: Row, spec: StreamSpec, readings: Mapping[str, ColumnReading], within: Mapping[str, float]
     ) -> ExpectedRow:
         columns: dict[str, Wanted] = {}
-        types = {column.name: str(column.type) for column in spec.columns} | {COMPLETE: "BOOLEAN"}
+        types = {column.name: str(column.type) for column in spec.columns} | {
+            COMPLETE: "BOOLEAN",
+            OPERATION: "STRING",
+        }
         for cell in row.cells or ():
             if cell.name not in readings:
                 remedy = f"Its columns are {', '.join(readings)}."
@@ -149,6 +161,10 @@ class _Binder:
                 message = f"'{cell.name}' is {types[cell.name]}: {error}."
                 remedy = "Write the value as an event would have it; null where it is NULL."
                 self._wrongs.add_at(cell.line, cell.column, message, remedy)
+                continue
+            if cell.name == OPERATION and value not in _OPERATIONS:
+                message = f"'{OPERATION}' is one of {', '.join(_OPERATIONS)}."
+                self._wrongs.add_at(cell.line, cell.column, message, "A row is inserted, updated or deleted.")
                 continue
             columns[cell.name] = Wanted(value, within[cell.name], cell.json)
         return ExpectedRow(row.line, columns)

@@ -76,11 +76,14 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Rows of a stream since it was looked at last, or all rows of a table. `exact`: and no others."""
+    """Rows of a stream since it was looked at last, or all rows of a table; `changes`: what was written to the
+    table since that was looked at last. `exact`: and no others.
+    """
 
     line: int
     relation: Scalar
     rows: tuple[Row, ...]
+    changes: bool
     ordered: bool
     exact: bool
     tolerances: tuple[Tolerance, ...]

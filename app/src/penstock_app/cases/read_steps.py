@@ -32,7 +32,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "advance": ("advance",),
     "complete": ("complete", "through"),
     "restart": ("restart",),
-    "expect": ("expect", "rows", "ordered", "exact", "tolerance"),
+    "expect": ("expect", "rows", "changes", "ordered", "exact", "tolerance"),
     "expect_rejected": ("expect_rejected", "exact"),
 }
 _PATTERN_KEYS = ("stream", "code", "field", "statement", "event")
@@ -112,12 +112,13 @@ class StepReader:
             remedy = "Write `rows:` below it; `rows: []` where nothing may come."
             raise self._wrongs.skip(keys["expect"], "`expect` has no rows.", remedy)
         rows = self._rows(keys["rows"], verbatim=False)
+        changes = self._wrongs.flag(keys.get("changes"), "changes", default=False)
         ordered = self._wrongs.flag(keys.get("ordered"), "ordered", default=False)
         exact = self._wrongs.flag(keys.get("exact"), "exact", default=True)
         if ordered and not exact:
             remedy = "Leave out one of the two."
             raise self._wrongs.skip(keys["exact"], "`ordered: true` and `exact: false` contradict.", remedy)
-        return Expect(line, relation, rows, ordered, exact, self._tolerances(keys.get("tolerance")))
+        return Expect(line, relation, rows, changes, ordered, exact, self._tolerances(keys.get("tolerance")))
 
     def _expect_rejected(self, line: int, keys: dict[str, Value]) -> ExpectRejected:
         items = self._wrongs.items(

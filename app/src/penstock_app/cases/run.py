@@ -11,9 +11,9 @@ import polars as pl
 
 from penstock.codecs.rows import rows_to_lines
 from penstock.errors import PenstockError
-from penstock.model.batch import PENDING_COLUMN, RejectedEvent
+from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op, RejectedEvent
 from penstock.model.stream import Relation, StreamSpec
-from penstock_app.cases.bind import COMPLETE, BoundCase, BoundExpect, BoundStep, readings_of
+from penstock_app.cases.bind import COMPLETE, OPERATION, BoundCase, BoundExpect, BoundStep, readings_of
 from penstock_app.cases.compare import GotRow, compare
 from penstock_app.cases.model import Advance, Complete, ExpectRejected, Restart, Send
 from penstock_app.cases.rejected import compare_rejected
@@ -91,9 +91,10 @@ class _CaseRun:
     async def end(self) -> None:
         """Nothing has come that nobody expected: rows of streams that were looked at, rejected events."""
         for name, last in self._watched.items():
-            difference = compare((), await self._rows(last.spec), ordered=False, exact=True)
+            difference = compare((), await self._rows(last), ordered=False, exact=True)
             if difference:
-                title = f"{name}: rows came after the last expectation"
+                what = "changes" if last.step.changes else "rows"
+                title = f"{name}: {what} came after the last expectation"
                 self.failures.append(not_as_expected(last.step.line, title, difference, self._settings))
         if not self._rejected_free:
             left = await self._app.take_rejected()
@@ -103,12 +104,13 @@ class _CaseRun:
 
     async def _expect(self, expect: BoundExpect) -> None:
         step, name = expect.step, expect.spec.name
-        got = await self._rows(expect.spec)
+        got = await self._rows(expect)
         difference = compare(expect.rows, got, ordered=step.ordered, exact=step.exact)
         if difference:
-            title = f"{name} is not as expected: {len(expect.rows)} expected, {len(got)} came"
+            what = f"the changes of {name} are" if step.changes else f"{name} is"
+            title = f"{what} not as expected: {len(expect.rows)} expected, {len(got)} came"
             self.failures.append(not_as_expected(step.line, title, difference, self._settings))
-        if expect.spec.relation is Relation.STREAM:
+        if step.changes or expect.spec.relation is Relation.STREAM:
             if step.exact:
                 self._watched[name] = expect
             else:
@@ -123,8 +125,10 @@ class _CaseRun:
             self.failures.append(not_rejected_as_expected(step.line, title, missing, shown, self._settings))
         self._rejected_free = not step.exact
 
-    async def _rows(self, spec: StreamSpec) -> list[GotRow]:
-        frame = await self._app.take_rows(spec.name)
+    async def _rows(self, expect: BoundExpect) -> list[GotRow]:
+        spec, changes = expect.spec, expect.step.changes
+        is_state = spec.relation is Relation.TABLE and not changes
+        frame = await (self._app.table(spec.name) if is_state else self._app.take_written(spec.name))
         if frame is None:
             return []
         if frame.height > self._settings.rows_max:
@@ -133,18 +137,23 @@ class _CaseRun:
                 f"{spec.name} has {frame.height} rows, {self._settings.rows_max} can be compared; look at them more "
                 "often, or raise test.rows_max",
             )
-        return got_rows(frame, spec)
+        return got_rows(frame, spec, changes=changes)
 
 
-def got_rows(frame: pl.DataFrame, spec: StreamSpec) -> list[GotRow]:
-    """Rows of a frame as subscribers would see them, read as expected rows are."""
-    readings = readings_of(spec)
+def got_rows(frame: pl.DataFrame, spec: StreamSpec, *, changes: bool) -> list[GotRow]:
+    """Rows of a frame as subscribers would see them, read as expected rows are: a deletion has the key alone."""
+    readings = readings_of(spec, changes=changes)
     lines = rows_to_lines(frame, spec.columns)
     pending = frame.get_column(PENDING_COLUMN).to_list() if PENDING_COLUMN in frame.columns else None
+    ops = [Op(op) for op in frame.get_column(OP_COLUMN).to_list()] if changes else None
     rows = []
     for number, line in enumerate(lines):
         texts = {name: bytes(raw) for name, raw in msgspec.json.decode(line, type=dict[str, msgspec.Raw]).items()}
+        if ops is not None and ops[number] is Op.DELETE:
+            texts = {name: text if name in spec.primary_key else b"null" for name, text in texts.items()}
         if pending is not None:
             texts[COMPLETE] = _JSON_OF[not pending[number]]
+        if ops is not None:
+            texts[OPERATION] = msgspec.json.encode(ops[number].text)
         rows.append(GotRow({name: readings[name].read(text) for name, text in texts.items()}, texts))
     return rows

@@ -10,7 +10,7 @@ import polars as pl
 
 from penstock.codecs.arrow import decode_frame
 from penstock.errors import PenstockError
-from penstock.model.batch import PENDING_COLUMN, Encoding, NewBatch, RejectedEvent
+from penstock.model.batch import Encoding, NewBatch, RejectedEvent
 from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.inlet import Inlet
@@ -65,7 +65,7 @@ class AppUnderTest:
         self._specs = {spec.name: spec for spec in specs_of(plan)}
         self._read: dict[tuple[str, int], int] = {}
         self._tables = {name: EndState(spec) for name, spec in self._specs.items() if spec.relation is Relation.TABLE}
-        self._streams: dict[str, list[pl.DataFrame]] = {}
+        self._fresh: dict[str, list[pl.DataFrame]] = {}
         self._rejected_seen: set[str] = set()
 
     async def start(self) -> None:
@@ -117,16 +117,18 @@ class AppUnderTest:
         self._gateway = self._new_gateway()
         await self._start_tasks()
 
-    async def take_rows(self, relation: str) -> pl.DataFrame | None:
-        """Rows of a stream since they were last taken, or all rows of a table as they are now; None: there are none.
+    async def table(self, name: str) -> pl.DataFrame | None:
+        """All rows of a table as they are now; None: there are none. Columns: see `take_written`."""
+        await self._collect()
+        return self._tables[name].rows()
 
-        With the columns of the log's batches: those of the relation, and `$pending` where windows emit early.
+    async def take_written(self, relation: str) -> pl.DataFrame | None:
+        """What was written to a stream or table since this was last asked; None: nothing.
+
+        With the columns of the log's batches: those of the relation, `$op`, and `$pending` where windows emit early.
         """
         await self._collect()
-        table = self._tables.get(relation)
-        if table is not None:
-            return table.rows()
-        frames = self._streams.pop(relation, [])
+        frames = self._fresh.pop(relation, [])
         return pl.concat(frames) if frames else None
 
     async def take_rejected(self) -> list[RejectedEvent]:
@@ -195,10 +197,7 @@ class AppUnderTest:
         while batches := await self._log.read(spec.name, partition, self._read.get(key, 0), _READ_BYTES):
             for batch in batches:
                 frame = decode_frame(batch.payload)
+                self._fresh.setdefault(spec.name, []).append(frame)
                 if spec.name in self._tables:
                     self._tables[spec.name].apply(frame)
-                else:
-                    names = [column.name for column in spec.columns]
-                    pending = [PENDING_COLUMN] if PENDING_COLUMN in frame.columns else []
-                    self._streams.setdefault(spec.name, []).append(frame.select(names + pending))
             self._read[key] = batches[-1].next
