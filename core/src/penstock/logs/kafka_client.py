@@ -10,7 +10,15 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NoReturn
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource  # where the library has them
 from confluent_kafka.admin._listoffsets import OffsetSpec
@@ -33,6 +41,7 @@ _logger.propagate = False
 _RETRY_S = 0.1
 _NO_LEADER_YET_S = 0.01
 _INTRODUCE_S = 1.0
+_FIRST_ASKED_S = 1.0  # for ends of partitions, before it is asked again for twice as long: leaders change
 _LOOK_S = 0.05  # between two looks at what connections of the admin client complain of
 
 
@@ -195,26 +204,35 @@ class Cluster:
             await self._answer(future, "deleting records", ok=KafkaError.OFFSET_OUT_OF_RANGE)
 
     async def _offsets(self, parts: Sequence[TopicPart], spec: OffsetSpec) -> list[int]:
-        """Tried again until the time-out: a topic that has just been made has no leader yet."""
+        """Tried again until the time-out: a topic that has just been made has no leader yet, and a leader that was
+        killed is asked until brokers have chosen another.
+        """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self.settings.timeout_s
+        patience_s = _FIRST_ASKED_S
         while True:
             wanted = {TopicPartition(*part): spec for part in parts}
             futures = self._admin.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.settings.timeout_s
+                wanted,
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=min(patience_s, self.settings.timeout_s),
             )
             try:
                 found = {
                     (part.topic, part.partition): await asyncio.wrap_future(future)
                     for part, future in futures.items()
                 }
+                offsets: list[int] = [found[part].offset for part in parts]
+                if OFFSET_INVALID in offsets:  # what the library gives, without an error, for who did not answer
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # the library's name
             except KafkaException as error:
                 if loop.time() > deadline_s:
                     raise self._unavailable(error, f"the ends of {parts[0][0]}") from error
                 await self._await_leaders({topic for topic, _ in parts})
+                patience_s *= 2
             else:
                 self._refusals.answered()
-                return [found[part].offset for part in parts]
+                return offsets
 
     async def _await_leaders(self, topics: Collection[str]) -> None:
         """Until each partition of these topics has a leader, or the time-out; the client learns it by asking."""

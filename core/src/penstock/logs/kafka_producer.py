@@ -26,6 +26,7 @@ _ANY_TOPIC = "__transaction_state"
 _UNKNOWN_PART = {KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
 _QUEUE_FULL_S = 0.05
 _RETRY_S = 0.02
+_ABORT_S = 2.0  # brokers that do not answer are not waited for twice: opening again aborts, too
 _POLL_EVERY = 10_000  # records between two looks at what was acknowledged
 
 
@@ -145,7 +146,10 @@ class TransactionalWriter:
                 if sent % _POLL_EVERY == 0:
                     producer.poll(0)
         if producer.flush(self._timeout_s):
-            raise LogUnavailable(f"writing as '{self._id}': no acknowledgement in {self._timeout_s} s")
+            raise LogUnavailable(
+                f"writing as '{self._id}': no acknowledgement in {self._timeout_s} s; are the brokers up, and "
+                "as many replicas in sync as their min.insync.replicas asks for?"
+            )
         for portion in portions:
             if portion.failed is not None:
                 raise KafkaException(portion.failed)
@@ -184,7 +188,9 @@ class TransactionalWriter:
                     raise unavailable(error, f"committing as '{self._id}'") from error
                 if not cause.retriable() or time.perf_counter() > deadline_s:
                     self._drop()
-                    raise UnknownOutcome(f"committing as '{self._id}': {cause.str()}") from error
+                    raise UnknownOutcome(
+                        f"committing as '{self._id}': {cause.str()}; nobody knows whether it took place"
+                    ) from error
                 time.sleep(_RETRY_S)
             else:
                 return
@@ -193,7 +199,7 @@ class TransactionalWriter:
         """Undo; where that does not succeed either, opening again does it. True if another has taken the name."""
         try:
             producer.purge()
-            producer.abort_transaction(self._timeout_s)
+            producer.abort_transaction(min(_ABORT_S, self._timeout_s))
         except KafkaException as error:
             self._drop()
             return error.args[0].code() in _FENCED
