@@ -108,7 +108,7 @@ REFUSED = [
     ("REGEXP_EXTRACT(s, 'a(b)', 2)", 1, "type_mismatch", "parentheses"),
     ("s LIKE '!x' ESCAPE '!'", 1, "type_mismatch", "Escape only"),
     ("s LIKE s", 1, "type_mismatch", "quotes"),
-    ("DATE_FORMAT(ts, 'yyyy-qq')", 1, "type_mismatch", "yyyy MM dd"),
+    ("DATE_FORMAT(ts, 'yyyy-ww')", 1, "type_mismatch", "yyyy MM dd"),
     ("EXTRACT(YEAR FROM TIME '10:00:00')", 1, "type_mismatch", "HOUR"),
     ("DATE '2018-02-30'", 6, "type_mismatch", "'2018-01-31'"),
     ("INTERVAL '1 day' DAY", 1, "type_mismatch", "INTERVAL '10' MINUTE"),

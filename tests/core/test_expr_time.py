@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.errors import SqlErrors
 from penstock.expressions.bind import bind_text
 from penstock.model import types
+from penstock.model.stream import Column
 
 AT = datetime(2018, 3, 4, 5, 6, 7, 89_000)  # a Sunday
 BEFORE = datetime(1969, 12, 31, 23, 59, 59, 999_000)
@@ -190,3 +191,39 @@ def test_times_compare_with_constant_texts() -> None:
     assert one("EXTRACT(MINUTE FROM TIME '10:20:00')") == 20
     assert one("CAST(TIME '10:20:00.5' AS STRING)") == "10:20:00.500"
     assert time(1) > time(0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("('2018-01-01', '2018-01-03')", "('2018-01-02', '2018-01-05')", True),
+        ("('2018-01-03', '2018-01-01')", "('2018-01-05', '2018-01-02')", True),
+        ("('2018-01-01', '2018-01-02')", "('2018-01-02', '2018-01-03')", True),
+        ("('2018-01-01', '2018-01-02')", "('2018-01-03', '2018-01-04')", False),
+        ("('2018-01-05', INTERVAL '-2' DAY)", "('2018-01-01', INTERVAL '2' DAY)", True),
+        ("('2018-01-01', INTERVAL '1' MONTH)", "('2018-02-01', INTERVAL '1' DAY)", True),
+        ("('2018-01-01', CAST(NULL AS DATE))", "('2018-01-01', '2018-02-02')", None),
+    ],
+)
+def test_overlapping_spans(first: str, second: str, expected: bool | None) -> None:
+    sql = f"{first} OVERLAPS {second}".replace("'2018", "DATE '2018")
+    assert one(sql) is expected
+    assert one(f"NOT ({sql})") is (None if expected is None else not expected)
+    table = {"a": (types.TIMESTAMP, [datetime(2018, 1, 1), None]), "b": (types.TIMESTAMP, [datetime(2018, 1, 2)] * 2)}
+    assert evaluate("(a, b) OVERLAPS (b, INTERVAL '1' HOUR) AND TRUE", table) == [True, None]
+
+
+@pytest.mark.parametrize(
+    ("sql", "remedy"),
+    [
+        ("(1, 2) OVERLAPS (2, 3)", "OVERLAPS"),
+        ("ts OVERLAPS ts", "OVERLAPS"),
+        ("(ts, ts) OVERLAPS (ts, ts, ts)", "OVERLAPS"),
+        ("(ts, ts) OVERLAPS (lt, lt)", "CAST"),
+    ],
+)
+def test_spans_that_are_none_have_a_remedy(sql: str, remedy: str) -> None:
+    with pytest.raises(SqlErrors) as caught:
+        bind_text(sql, [Column("ts", types.TIMESTAMP), Column("lt", types.TIMESTAMP_LTZ)])
+    (error,) = caught.value.errors
+    assert remedy in error.remedy

@@ -167,6 +167,8 @@ class _Binder:
                 return self._like(node, node, [node.this, node.expression])
             case exp.Escape() if isinstance(node.this, exp.Like | exp.SimilarTo):
                 return self._like(node, node.this, [node.this.this, node.this.expression, node.expression])
+            case exp.Overlaps():
+                return self._overlaps(node)
             case exp.Cast():  # TryCast is a Cast
                 return self._cast(node, span)
             case exp.Case():
@@ -263,6 +265,16 @@ class _Binder:
         if node.args.get("query") is not None or not items:
             raise self._error(node, "unsupported", "IN takes a list of values.", "Write x IN (1, 2, 3), or a join.")
         return self.call("IN", [node.this, *items], node)
+
+    def _overlaps(self, node: exp.Overlaps) -> Expr:
+        ends: list[exp.Expr] = []
+        for side in (node.this, node.expression):
+            if not isinstance(side, exp.Tuple) or len(side.expressions) != 2:
+                raise self._error(node, "syntax", "OVERLAPS takes two pairs of times.",
+                                  "Write (start, end) OVERLAPS (start, INTERVAL '1' HOUR).")  # fmt: skip
+            start, end = side.expressions
+            ends += [start, exp.Add(this=start.copy(), expression=end) if isinstance(end, exp.Interval) else end]
+        return self.call("OVERLAPS", ends, node)
 
     def _like(self, node: exp.Expr, like: exp.Like | exp.SimilarTo, operands: Sequence[exp.Expr]) -> Expr:
         found = self.call("LIKE" if isinstance(like, exp.Like) else "SIMILAR TO", operands, node)

@@ -10,6 +10,7 @@ from penstock.expressions.coercion import Mismatch
 from penstock.expressions.java_patterns import formatted, read_pattern
 from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.expressions.operators_arithmetic import truncated
+from penstock.expressions.operators_logic import comparable_type
 from penstock.expressions.table import (
     CONSTANT_TEXT,
     LONG,
@@ -20,11 +21,12 @@ from penstock.expressions.table import (
     Parameter,
     Typing,
     failing,
+    plain,
     takes,
     typed,
 )
 from penstock.expressions.times import SPAN_MAX_MS, millis_of_seconds, read_time
-from penstock.model.types import BIGINT, DATE, INT, STRING, TIMESTAMP, DataType, Kind
+from penstock.model.types import BIGINT, BOOLEAN, DATE, INT, STRING, TIMESTAMP, DataType, Kind
 
 __all__ = ["FUNCTIONS", "ceil_time", "floor_time", "time_rounding_check"]
 
@@ -235,6 +237,24 @@ def _from_unixtime(call: Call, values: Sequence[pl.Expr]) -> Compiled:
     return Compiled(text, failing("bad_argument", outside))
 
 
+def _overlaps_check(args: Sequence[Expr]) -> Typing:
+    target = comparable_type(args)
+    if target.kind not in (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ):
+        raise Mismatch(f"takes times, not {target}.", "Write (start, end) OVERLAPS (start, INTERVAL '1' HOUR).")
+    return Typing((target,) * 4, BOOLEAN)
+
+
+def _overlaps(first: pl.Expr, last: pl.Expr, other_first: pl.Expr, other_last: pl.Expr) -> pl.Expr:
+    """Ends of a pair stand in any order and belong to it: pairs that touch overlap, as in Calcite."""
+
+    def ordered(a: pl.Expr, b: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+        return pl.when(a <= b).then(a).otherwise(b), pl.when(a <= b).then(b).otherwise(a)
+
+    start, end = ordered(first, last)
+    other_start, other_end = ordered(other_first, other_last)
+    return (end >= other_start) & (other_end >= start)
+
+
 def _part(name: str, field: str, doc: str, example: str) -> Function:
     """YEAR(ts) and its like: EXTRACT by another name."""
     parameter = _ANY_TIME if field in _CLOCK else _DAY_TIME
@@ -265,6 +285,11 @@ FUNCTIONS = (
     _part("HOUR", "HOUR", "The hour, 0 to 23.", "5"),
     _part("MINUTE", "MINUTE", "The minute.", "6"),
     _part("SECOND", "SECOND", "The second.", "7"),
+    Function("OVERLAPS", "(a, b) OVERLAPS (c, d)", "True if two spans of time have a moment in common; b and d "
+             "are times or INTERVALs.", _overlaps_check, plain(_overlaps),
+             (("(DATE '2018-01-01', DATE '2018-01-05') OVERLAPS (DATE '2018-01-05', INTERVAL '3' DAY)", "true"),
+              ("(TIMESTAMP '2018-01-01 09:00:00', INTERVAL '1' HOUR) OVERLAPS "
+               "(TIMESTAMP '2018-01-01 10:15:00', INTERVAL '3' HOUR)", "false"))),
     Function("DATE_FORMAT", "DATE_FORMAT(ts, 'pattern')", "The time as text by a Java pattern: yyyy, yy, MM, M, "
              "MMM, MMMM, dd, d, HH, H, hh, h, kk, KK, mm, m, ss, s, S, SSS, a, E, EEEE, D, Q, QQQ, A and 'quoted "
              "text'.",
