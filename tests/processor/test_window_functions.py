@@ -28,8 +28,8 @@ FROM TABLE({window}) GROUP BY device, window_start, window_end;
 """
 
 
-def _plan(window: str, *, distinct: bool, emit: str = "final") -> AppPlan:
-    key = ", PRIMARY KEY (device, s, e) NOT ENFORCED" if emit == "early" else ""
+def _plan(window: str, *, distinct: bool, emit: str = "final", key: str = "device, s, e") -> AppPlan:
+    key = f", PRIMARY KEY ({key}) NOT ENFORCED" if emit == "early" else ""
     more = (
         {"distinct": "kinds BIGINT, ", "count": "COUNT(DISTINCT n), "} if distinct else {"distinct": "", "count": ""}
     )
@@ -132,6 +132,20 @@ def test_sessions_merge_as_their_rows_arrive_wherever_the_engine_restarts(window
         assert _outcome(plan, build_engine(plan), steps) == expected
         assert _outcome(plan, Restarting(plan, chance), steps) == expected
     assert lates > 0
+
+
+@pytest.mark.parametrize("key", ["device, s, e", "device, s", "device, e"])
+@pytest.mark.parametrize("window", SESSIONS)
+def test_early_results_of_sessions_move_with_their_bounds_and_end_as_the_final_ones(window: str, key: str) -> None:
+    plan = _plan(window, distinct=True, emit="early", key=key)
+    gap, by_key = SESSIONS[window]
+    for seed in range(3):
+        chance = random.Random(seed)
+        steps = steps_of(chance, partitions=PARTITIONS, tick=SECOND)
+        steps = [[row for row in step if row[1] is not None] for step in steps]  # a primary key has no NULL
+        expected = sessions(gap, steps, lag=LAG, partitions=PARTITIONS, by_key=by_key)
+        assert _outcome(plan, build_engine(plan), steps) == expected
+        assert _outcome(plan, Restarting(plan, chance), steps) == expected
 
 
 @pytest.mark.parametrize("window", SESSIONS)

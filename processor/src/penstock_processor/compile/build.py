@@ -46,6 +46,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.stages import watermarks_name
+from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
 from penstock_processor.operators.chain import Chain, ChainOperator, FilterStage, ProjectStage
 from penstock_processor.operators.engine import AppEngine
@@ -119,6 +120,7 @@ class _StatementBuilder:
         self._place = place
         self.stateful: list[Stateful] = []
         self._sessions: list[SessionAggregate] = []  # those whose results are the target's rows
+        self._end_is_key = False
 
     def sink(self, statement: Statement, *, writers: int) -> Sink | RepartitionSink:
         """The whole statement, its columns under the target's names; or a part that ends in a repartition stream."""
@@ -127,6 +129,8 @@ class _StatementBuilder:
             return self._repartition(statement, statement.plan, target)
         names = [column.name for column in target.columns]
         top = statement.plan
+        key = {f.name for f, name in zip(top.fields, names, strict=True) if name in target.primary_key}
+        self._end_is_key = bool(grouped_names(top, key) & {"window_end", "window_time"})
         if isinstance(top, Project):
             exprs = [Named(name, each.expr) for name, each in zip(names, top.exprs, strict=True)]
             root = self._build(top.input, (project_stage(exprs),), path="0", at_sink=True)
@@ -219,12 +223,15 @@ class _StatementBuilder:
             f"$k{n}" for n, key in enumerate(node.keys)
             if isinstance(key.expr, ColumnRef) and key.expr.name in node.input.partition
         ]  # fmt: skip
-        operator = SessionAggregate(source, shape_of(node, None, None), gap_ms=node.input.size_ms,
-                                    partition=partition, operator=f"{self._place}.{path}")  # fmt: skip
+        early = node.early and at_sink
+        chain = _chain(above, hidden=(AT, SLOT, PENDING_COLUMN), marking=True) if early else None
+        operator = SessionAggregate(source, shape_of(node, None, chain), gap_ms=node.input.size_ms,
+                                    partition=partition, operator=f"{self._place}.{path}",
+                                    end_moves=self._end_is_key)  # fmt: skip
         self.stateful.append(operator)
         if at_sink:
             self._sessions.append(operator)
-        return operator if not above else _chained(operator, above)
+        return operator if early or not above else _chained(operator, above)
 
     def _partial(self, node: PartialAggregate, *, path: str) -> Operator:
         source, windows = self._arguments(node.of, path)

@@ -251,7 +251,7 @@ def _filtered(node: Node, condition: Expr | None) -> Node:
 
 
 def _rows_filtered(window: WindowAssign, condition: Expr | None, *, at: Span) -> WindowAssign:
-    """WHERE over a window filters its rows before they are assigned."""
+    """WHERE over a window filters its rows before they are assigned, also to sessions (as Flink 2.3 does)."""
     if condition is None:
         return window
     if columns_read(condition) & set(WINDOW_COLUMNS):
@@ -260,13 +260,6 @@ def _rows_filtered(window: WindowAssign, condition: Expr | None, *, at: Span) ->
             "unsupported",
             message="WHERE cannot use window columns: rows are filtered before windows are assigned.",
             remedy="Use HAVING.",
-        )
-    if window.kind is WindowKind.SESSION:
-        raise refusal(
-            condition.span if condition.span.line > 1 else at,
-            "unsupported",
-            message="WHERE over a session window is not in this version: rows it leaves out still make sessions.",
-            remedy="Filter before the window, in a view or subquery, or count with FILTER (WHERE ...).",
         )
     return replace(window, input=_filtered(window.input, condition))
 

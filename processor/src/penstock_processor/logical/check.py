@@ -12,7 +12,7 @@ from dataclasses import replace
 from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
 from penstock_processor.logical.identity import scans_of
-from penstock_processor.logical.plan import Aggregate, Filter, Node, Project, SourcePlan, Statement, WindowKind
+from penstock_processor.logical.plan import Aggregate, Filter, Node, Project, SourcePlan, Statement
 from penstock_processor.logical.topology import find_cycle
 from penstock_processor.logical.uniqueness import grouping_of, telling, unique_by
 from penstock_processor.sql.findings import Findings, refusal
@@ -40,13 +40,6 @@ def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
             "early_without_window",
             message=f"'{name}' has 'emit' = 'early', but this query has no window on top.",
             remedy="Remove 'emit', or group by window_start, window_end.",
-        )
-    if grouping.input.kind is WindowKind.SESSION:
-        raise refusal(
-            at,
-            "early_session",
-            message=f"'{name}' has 'emit' = 'early', but a session has no bounds before it ends.",
-            remedy="Remove 'emit'.",
         )
     if not unique_by(plan, set(key)):
         wanted = [k.name for k in grouping.keys] + [c for c in grouping.window_columns if c in telling(grouping)][:1]

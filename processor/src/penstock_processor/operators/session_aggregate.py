@@ -7,20 +7,22 @@ the gap, extends and merges sessions by them, and fires those that the watermark
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
+from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import DeltaKind, StateDelta
 from penstock_processor.operators.accumulators import Slots
+from penstock_processor.operators.chain import PASSES, Chain
 from penstock_processor.operators.groups import AggregateShape, Groups
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.sessions import LAST, START, Session, Sessions
 from penstock_processor.operators.slots import hashable_keys
 from penstock_processor.operators.step import SLICE, Flow, Operator, Step, timestamp
-from penstock_processor.operators.window_results import results_of
+from penstock_processor.operators.window_results import SLOT, marked, results_of, told
 
 __all__ = ["SessionAggregate"]
 
@@ -29,24 +31,32 @@ _PLACE = "$place"
 
 @dataclass(slots=True)
 class _Touched:
-    """What a cycle's rows changed. `gone`: sessions that others took in; `merged`: those that took them in."""
+    """What a cycle's rows changed. `gone`: sessions that others took in; `whole`: those told with all groups.
+
+    `back`: early results under keys that the target no longer has.
+    """
 
     groups: pl.DataFrame
     slots: Slots
     kept: list[pl.DataFrame]
     gone: list[int] = field(default_factory=list)
-    merged: set[int] = field(default_factory=set)
+    whole: set[int] = field(default_factory=set)
+    back: pl.DataFrame | None = None
 
 
 class SessionAggregate:
-    """See the module. `partition`: the key columns that have sessions of their own, a part of the shape's keys."""
+    """See the module. `partition`: the key columns that have sessions of their own, a part of the shape's keys.
+
+    Early results move where a session's start moves, or also its end (`end_moves`): the old row is deleted.
+    """
 
     def __init__(self, source: Operator, shape: AggregateShape, *, gap_ms: int, partition: Sequence[str],
-                 operator: str) -> None:  # fmt: skip
+                 operator: str, end_moves: bool = False) -> None:  # fmt: skip
         self.id = operator
         self._source = source
         self._shape = shape
         self._partition = list(partition)
+        self._end_moves = end_moves
         self._groups = Groups(shape)
         self._sessions = Sessions(gap_ms)
 
@@ -57,12 +67,9 @@ class SessionAggregate:
         if flow.frame is not None and flow.frame.height:
             rows = self._on_time(flow.frame, flow.before, step)
             if rows.height:
-                touched = self._absorb(rows)
+                touched = self._absorb(rows, step)
         due = self._sessions.due(flow.after) if step.advancing and flow.after is not None else []
-        frame = None
-        if due:
-            saved, _ = self._groups.gather([(n, n) for n in due])
-            frame = results_of(self._shape, (START, LAST, *self._shape.key_names), self._bounded(saved))
+        frame = self._fire(due) if self._shape.early is None else self._update(self._shape.early, touched, due, step)
         if step.durable:
             self._record(step, touched, due)
         for number in due:
@@ -96,6 +103,49 @@ class SessionAggregate:
         """See `Stateful`."""
         return len(self._groups)
 
+    def _fire(self, due: Sequence[int]) -> pl.DataFrame | None:
+        """Results of the sessions that have ended."""
+        if not due:
+            return None
+        saved, _ = self._groups.gather([(n, n) for n in due])
+        return self._results(self._bounded(saved))
+
+    def _update(self, above: Chain, touched: _Touched | None, due: Sequence[int], step: Step) -> pl.DataFrame | None:
+        """Early: results that moved are taken back, sessions that changed are pending, those that ended final."""
+        changed = [] if touched is None else sorted(touched.whole - set(due))
+        parts = []
+        for numbers, pending in ((changed, True), (due, False)):
+            if numbers:
+                saved, slots = self._groups.gather([(n, n) for n in numbers])
+                parts.append(marked(self._bounded(saved), slots, pending=pending))
+        frames = [] if touched is None or touched.back is None else [touched.back]
+        if parts:
+            done = above.apply(self._results(pl.concat(parts), SLOT, PENDING_COLUMN), step)
+            frames += [] if done is None else [told(done, self._groups)]
+        return pl.concat(frames) if frames else None
+
+    def _take_back(self, above: Chain, before: dict[int, Session], step: Step) -> pl.DataFrame | None:
+        """Deletions of early results whose session is gone or has other bounds; the groups are as they were told."""
+        moved = [n for n, was in before.items() if n in self._groups.panes and self._has_moved(n, was)]
+        saved, slots = self._groups.gather([(n, n) for n in moved])
+        seen = self._groups.visible[slots]
+        if not seen.any():
+            return None
+        saved, slots = saved.filter(pl.Series(seen)), slots[seen]
+        self._groups.visible[slots] = False
+        results = self._results(marked(_with_bounds(saved, before), slots, pending=True), SLOT, PENDING_COLUMN)
+        done = above.apply(results, step)
+        if done is None:
+            return None
+        return done.drop(SLOT, PASSES).with_columns(pl.lit(int(Op.DELETE), pl.Int8).alias(OP_COLUMN))
+
+    def _has_moved(self, number: int, was: Session) -> bool:
+        now = self._sessions.open.get(number)
+        return now is None or now.start != was.start or (self._end_moves and now.last != was.last)
+
+    def _results(self, bounded: pl.DataFrame, *hidden: str) -> pl.DataFrame:
+        return results_of(self._shape, (START, LAST, *self._shape.key_names), bounded, *hidden)
+
     def _on_time(self, frame: pl.DataFrame, watermark: int | None, step: Step) -> pl.DataFrame:
         """Rows that count, sorted by partition and time; the others go to `step.reject`."""
         times = frame[SLICE]
@@ -122,7 +172,7 @@ class SessionAggregate:
         step.reject(late, "late", f"the session of this row had ended; the watermark was at {timestamp(watermark)}")
         return frame.filter(pl.Series(counts))
 
-    def _absorb(self, rows: pl.DataFrame) -> _Touched:
+    def _absorb(self, rows: pl.DataFrame, step: Step) -> _Touched:
         """Merge rows, sorted by partition and time, into sessions and groups."""
         firsts = self._pieces(rows)
         ends = np.append(firsts[1:], rows.height)
@@ -135,11 +185,15 @@ class SessionAggregate:
             into.update(dict.fromkeys(taken, number))
             numbers.append(number)
         final = [_end_of(into, number) for number in numbers]
+        before, back = self._sessions.take_before(), None
+        if self._shape.early is not None:
+            back = self._take_back(self._shape.early, before, step)
         gone = [number for number in into if number in self._groups.panes]
         self._groups.merge([(number, _end_of(into, number)) for number in gone])
         placed = rows.with_columns(pl.Series(SLICE, np.repeat(np.array(final, np.int64), ends - firsts)))
         groups, slots, kept = self._groups.absorb(placed)
-        return _Touched(groups, slots, kept, gone, {_end_of(into, number) for number in gone})
+        whole = set(final) if self._shape.early is not None else {_end_of(into, number) for number in gone}
+        return _Touched(groups, slots, kept, gone, whole, back)
 
     def _pieces(self, rows: pl.DataFrame) -> Slots:
         """Where pieces begin: rows of one partition without a pause longer than the gap."""
@@ -151,13 +205,7 @@ class SessionAggregate:
 
     def _bounded(self, saved: pl.DataFrame) -> pl.DataFrame:
         """Saved state of groups with the bounds of their sessions."""
-        sessions = [self._sessions.open[number] for number in saved[SLICE].to_list()]
-        return saved.hstack(
-            [
-                pl.Series(START, [session.start for session in sessions], dtype=pl.Int64),
-                pl.Series(LAST, [session.last for session in sessions], dtype=pl.Int64),
-            ]
-        )
+        return _with_bounds(saved, self._sessions.open)
 
     def _record(self, step: Step, touched: _Touched | None, due: Sequence[int]) -> None:
         """Deltas: sessions that went into others, groups and values of DISTINCT that live on, ended sessions."""
@@ -165,11 +213,11 @@ class SessionAggregate:
             if touched.gone:
                 step.deltas.append(self._delete(touched.gone))
             ended = pl.Series(due, dtype=pl.Int64)
-            merged = pl.Series(list(touched.merged), dtype=pl.Int64)
-            self._upsert(step, touched, pl.col(SLICE).is_in(ended.implode()) | pl.col(SLICE).is_in(merged.implode()))
-            whole = sorted(touched.merged - set(due))
-            if whole:
-                frame, slots = self._groups.gather([(n, n) for n in whole])
+            whole = pl.Series(list(touched.whole), dtype=pl.Int64)
+            self._upsert(step, touched, pl.col(SLICE).is_in(ended.implode()) | pl.col(SLICE).is_in(whole.implode()))
+            rest = sorted(touched.whole - set(due))
+            if rest:
+                frame, slots = self._groups.gather([(n, n) for n in rest])
                 payload = pack([self._bounded(frame), *self._groups.seen(frame, slots)])
                 step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, payload))
         if due:
@@ -202,6 +250,12 @@ class SessionAggregate:
         for number in numbers:
             self._sessions.remove(number)
         self._groups.drop(numbers)
+
+
+def _with_bounds(saved: pl.DataFrame, by_number: Mapping[int, Session]) -> pl.DataFrame:
+    sessions = [by_number[number] for number in saved[SLICE].to_list()]
+    starts = pl.Series(START, [session.start for session in sessions], dtype=pl.Int64)
+    return saved.hstack([starts, pl.Series(LAST, [session.last for session in sessions], dtype=pl.Int64)])
 
 
 def _end_of(into: dict[int, int], number: int) -> int:

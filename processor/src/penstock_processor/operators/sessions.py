@@ -39,6 +39,7 @@ class Sessions:
         self._ends: list[tuple[int, int]] = []  # heap of (last, number); those that no longer hold are skipped
         self._starts: list[tuple[int, int]] = []  # heap of (start, number), likewise
         self._next = 0
+        self._before: dict[int, Session] = {}
 
     def extend(self, key: Hashable, first: int, last: int) -> tuple[int, list[int]]:
         """Rows of `key` from `first` to `last` without a longer pause: their session, and those that went into it."""
@@ -46,6 +47,8 @@ class Sessions:
         if not touched:
             self.put(self._next, Session(key, first, last))
             return self._next - 1, []
+        for each in touched:
+            self._before.setdefault(each, self.open[each])
         number, *others = touched
         spans = [self.open[n] for n in touched]
         joined = Session(key, min(first, *(s.start for s in spans)), max(last, *(s.last for s in spans)))
@@ -54,6 +57,11 @@ class Sessions:
         if joined != self.open[number]:
             self.put(number, joined)
         return number, others
+
+    def take_before(self) -> dict[int, Session]:
+        """Sessions as they were before the `extend`s since the last call, those that were there."""
+        before, self._before = self._before, {}
+        return before
 
     def put(self, number: int, session: Session) -> None:
         """Set a session: a new one, or new bounds."""
