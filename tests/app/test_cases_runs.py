@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 from case_rig import ORDERS, try_cases, try_steps
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock_app.cases.compare import matched
+from penstock_app.cases.document import Finding
 from penstock_app.cases.report import CaseResult, Failure, junit_xml
 from penstock_app.cases.run import Cut
 from penstock_app.cases.settings import CaseSettings
@@ -258,6 +259,7 @@ async def test_a_case_whose_rows_depend_on_the_cut_fails_under_some_seed(tmp_pat
     assert (await try_steps(tmp_path, steps, seed=1, case="    cut: false\n")).said == []
 
 
+@settings(max_examples=40)
 @given(st.lists(st.binary(max_size=2), min_size=1, max_size=20), st.integers())
 def test_pieces_are_the_input_in_order(lines: list[bytes], seed: int):
     pieces = Cut(seed).pieces(lines, random.Random(seed))
@@ -265,6 +267,7 @@ def test_pieces_are_the_input_in_order(lines: list[bytes], seed: int):
     assert [line for piece in pieces for line in piece] == lines
 
 
+@settings(max_examples=60)
 @given(st.lists(st.sets(st.integers(0, 5)), max_size=6))
 def test_as_many_rows_find_a_partner_as_can(candidates: list[set[int]]):
     partners = matched(candidates)
@@ -313,13 +316,19 @@ def test_junit_counts_and_holds_any_text(tmp_path: Path):
         CaseResult(Path("a.yml"), "bad", 6, 0.5, (bad, Failure(0, "more"))),
         CaseResult(Path("b.yml"), "good", 3, 0.25),
     ]
-    root = ElementTree.fromstring(junit_xml(results))
-    assert {name: root.get(name) for name in ("tests", "failures", "time")} == {
-        "tests": "3", "failures": "1", "time": "1.000",
+    wrong = [(Path("c.yml"), Finding(2, 5, "No.", "Yes.")), (Path("c.yml"), Finding(3, 1, "No?", "Yes!"))]
+    root = ElementTree.fromstring(junit_xml(results, wrong))
+    assert {name: root.get(name) for name in ("tests", "failures", "errors", "time")} == {
+        "tests": "4", "failures": "1", "errors": "1", "time": "1.000",
     }  # fmt: skip
-    assert [(suite.get("name"), suite.get("tests"), suite.get("failures")) for suite in root] == [
-        ("a.yml", "2", "1"),
-        ("b.yml", "1", "0"),
+    assert [
+        (suite.get("name"), suite.get("tests"), suite.get("failures"), suite.get("errors")) for suite in root
+    ] == [
+        ("c.yml", "1", "0", "1"),
+        ("a.yml", "2", "1", "0"),
+        ("b.yml", "1", "0", "0"),
     ]
+    errors = [(error.get("message"), error.text) for error in root.iter("error")]
+    assert errors == [("c.yml:2:5: No.", "Yes."), ("c.yml:3:1: No?", "Yes!")]
     said = [(failure.get("message"), failure.text) for failure in root.iter("failure")]
     assert said == [("a.yml:7: got \ufffd & <that>", "a\ufffd\nb"), ("a.yml:6: more", None)]

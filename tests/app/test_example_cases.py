@@ -19,6 +19,16 @@ from penstock_app import commands_cases
 from penstock_app.starter import STARTER_FILES
 
 
+@pytest.fixture
+def command() -> Iterator[typer.Typer]:
+    """The command in this process, without what it does to the logs of others."""
+    before = structlog.get_config()
+    program = typer.Typer()
+    commands_cases.register(program)
+    yield program
+    structlog.configure(**before)
+
+
 def test_the_cases_of_the_examples_pass_however_their_input_is_cut(repository: Path):
     done = subprocess.run(
         [PROGRAM, "test", "examples", "--cut"], cwd=repository, capture_output=True, text=True, timeout=110
@@ -29,7 +39,9 @@ def test_the_cases_of_the_examples_pass_however_their_input_is_cut(repository: P
     assert f"\n{len(passed)} cases passed in " in done.stdout
 
 
-def test_the_example_of_the_guide_does_what_the_guide_prints(repository: Path, tmp_path: Path):
+def test_the_example_of_the_guide_does_what_the_guide_prints(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: typer.Typer
+):
     text = (repository / "docs/guides/test-an-app.md").read_text()
     [sql], [yaml] = re.findall(r"```sql\n(.*?)```", text, re.S), re.findall(r"```yaml\n(.*?)```", text, re.S)
     commands = re.findall(r"```sh\n(.*?)```", text, re.S)
@@ -38,28 +50,19 @@ def test_the_example_of_the_guide_does_what_the_guide_prints(repository: Path, t
     (tmp_path / "orders/app.sql").write_text(sql)
     (tmp_path / "orders/app.test.yml").write_text(yaml)
     env = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
-    for command in commands:
+    for line in commands:
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=110
+            ["bash", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=110
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert _timeless(done.stdout) == _timeless(passing)
     assert (tmp_path / "results.xml").is_file()
     wrong = yaml.replace("- {id: o2, customer: ben}", "- {id: o1, customer: ben}", 1)
     (tmp_path / "orders/app.test.yml").write_text(wrong)
-    done = subprocess.run([PROGRAM, "test"], cwd=tmp_path, capture_output=True, text=True, timeout=110)
-    assert done.returncode == 1
-    assert done.stdout.startswith(failing)
-
-
-@pytest.fixture
-def command() -> Iterator[typer.Typer]:
-    """The command in this process, without what it does to the logs of others."""
-    before = structlog.get_config()
-    program = typer.Typer()
-    commands_cases.register(program)
-    yield program
-    structlog.configure(**before)
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(command, [])
+    assert failed.exit_code == 1
+    assert failed.output.startswith(failing)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def run_cases(
         raise typer.BadParameter(f"no case has '{keyword}' in its name", param_hint="-k")
     results = asyncio.run(session.run(lambda result: _show(result, screen)))
     if junit is not None:
-        junit.write_bytes(junit_xml(results))
+        junit.write_bytes(junit_xml(results, session.wrong))
     failed = sum(1 for result in results if result.failures)
     seconds = sum(result.seconds for result in results)
     run = f"{len(results)} case{'' if len(results) == 1 else 's'}"

@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.model.batch import RejectedEvent
 from penstock_app.cases.compare import Difference, GotRow, Wanted
+from penstock_app.cases.document import Finding
 from penstock_app.cases.model import RejectedPattern
 from penstock_app.cases.settings import CaseSettings
 
@@ -95,9 +96,18 @@ def lines_of(result: CaseResult) -> list[str]:
     return lines
 
 
-def junit_xml(results: Sequence[CaseResult]) -> bytes:
-    """All results in the form that CI servers read: a suite for each file, a test case for each case."""
+def junit_xml(results: Sequence[CaseResult], wrong: Sequence[tuple[Path, Finding]] = ()) -> bytes:
+    """All results in the form that CI servers read: a suite for each file, a test case for each case.
+
+    A wrong file is a suite whose one test case has the findings as errors.
+    """
     root = ElementTree.Element("testsuites")
+    for path in dict.fromkeys(path for path, _ in wrong):
+        suite = ElementTree.SubElement(root, "testsuite", _counts((), errors=1), name=_clean(str(path)))
+        case = ElementTree.SubElement(suite, "testcase", classname=_clean(str(path)), name="the file", time="0.000")
+        for found in (finding for other, finding in wrong if other == path):
+            message = f"{path}:{found.line}:{found.column}: {found.message}"
+            ElementTree.SubElement(case, "error", message=_clean(message)).text = _clean(found.remedy)
     for path in dict.fromkeys(result.path for result in results):
         own = [result for result in results if result.path == path]
         suite = ElementTree.SubElement(root, "testsuite", _counts(own), name=_clean(str(path)))
@@ -115,16 +125,17 @@ def junit_xml(results: Sequence[CaseResult]) -> bytes:
                 place = f"{path}:{failure.line or result.line}"
                 element = ElementTree.SubElement(case, "failure", message=_clean(f"{place}: {failure.title}"))
                 element.text = _clean("\n".join(failure.details))
-    for name, value in _counts(results).items():
+    for name, value in _counts(results, errors=len({path for path, _ in wrong})).items():
         root.set(name, value)
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _counts(results: Sequence[CaseResult]) -> dict[str, str]:
+def _counts(results: Sequence[CaseResult], *, errors: int = 0) -> dict[str, str]:
     failed = sum(1 for result in results if result.failures)
     seconds = sum(result.seconds for result in results)
-    return {"tests": str(len(results)), "failures": str(failed), "errors": "0", "time": f"{seconds:.3f}"}
+    counts = {"tests": len(results) + errors, "failures": failed, "errors": errors}
+    return {name: str(count) for name, count in counts.items()} | {"time": f"{seconds:.3f}"}
 
 
 def _first(found: Sequence[T], settings: CaseSettings, details: list[str]) -> Iterable[T]:
