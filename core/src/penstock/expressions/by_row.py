@@ -6,6 +6,7 @@ NULL comes of a NULL argument (unless `nulls` is set) and of None.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import RLock
 
 import polars as pl
 
@@ -38,9 +39,9 @@ def by_row(build: Callable[..., object], result: pl.DataType, *, nulls: bool = F
 
     def apply(*values: pl.Expr) -> pl.Expr:
         if len(values) == 1:
-            return values[0].map_batches(column, return_dtype=result, is_elementwise=True)
+            return values[0].map_batches(_once(column), return_dtype=result, is_elementwise=True)
         packed = pl.struct(value.alias(str(i)) for i, value in enumerate(values))
-        return packed.map_batches(rows, return_dtype=result, is_elementwise=True)
+        return packed.map_batches(_once(rows), return_dtype=result, is_elementwise=True)
 
     return apply
 
@@ -48,6 +49,28 @@ def by_row(build: Callable[..., object], result: pl.DataType, *, nulls: bool = F
 def missing(value: pl.Expr, arguments: list[pl.Expr]) -> pl.Expr:
     """Rows that have no value although no argument is NULL."""
     return value.is_null() & pl.all_horizontal([a.is_not_null() for a in arguments])
+
+
+def _once(made: Callable[[pl.Series], pl.Series]) -> Callable[[pl.Series], pl.Series]:
+    """`made`, which remembers its last batch: Polars asks again for each mention in value and error of a function."""
+    last: list[tuple[pl.Series, pl.Series]] = []
+    turn = RLock()  # value and error are asked for by several threads; one of them may come back here while it waits
+
+    def remembered(values: pl.Series) -> pl.Series:
+        with turn:
+            if last and len(last[0][0]) == len(values) and _same(last[0][0], values):
+                return last[0][1]
+            found = made(values)
+            last[:] = [(values, found)]
+            return found
+
+    return remembered
+
+
+def _same(known: pl.Series, values: pl.Series) -> bool:
+    """Equal and not only in Polars' eyes: zeros of DOUBLE have a sign."""
+    inner = [f.dtype for f in known.dtype.fields] if isinstance(known.dtype, pl.Struct) else [known.dtype]
+    return not any(d.is_float() for d in inner) and known.dtype == values.dtype and known.equals(values)
 
 
 def _kept(value: object) -> object:

@@ -87,7 +87,17 @@ def _answer(path: JsonPath, result: DataType) -> Callable[[str], str]:
     return answer
 
 
+def _text_or_none(path: JsonPath) -> Callable[[str], str | None]:
+    def found(text: str) -> str | None:
+        outcome, value = path.find(text)
+        return None if outcome != "value" or isinstance(value, dict | list) else shown(value)
+
+    return found
+
+
 def _value(call: Call, args: Sequence[Compiled]) -> Compiled:
+    if call.type.kind is Kind.STRING and _word(call.args, 3) == _word(call.args, 5) == "NULL":
+        return Compiled(by_row(_text_or_none(_path(call.args)), pl.String())(args[0].value), args[0].error)
     answer = by_row(_answer(_path(call.args), call.type), pl.String())(args[0].value)
     text = answer.str.slice(1)
     match call.type.kind:
