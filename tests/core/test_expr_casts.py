@@ -81,7 +81,7 @@ CASES: list[tuple[DataType, list[object], str, list[object]]] = [
     (types.DATE, [date(2018, 1, 31)], "STRING", ["2018-01-31"]),
     (types.TIMESTAMP, [datetime(2018, 1, 31, 10, 0, 0, 5000), None], "STRING", ["2018-01-31 10:00:00.005", None]),
     (types.TIMESTAMP, [datetime(1969, 12, 31, 23)], "DATE", [date(1969, 12, 31)]),
-    (types.TIMESTAMP, [datetime(2018, 1, 31, 10, 20, 30, 5000)], "TIME", [time(10, 20, 30, 5000)]),
+    (types.TIMESTAMP, [datetime(2018, 1, 31, 10, 20, 30, 5000)], "TIME", [time(10, 20, 30)]),
     (types.TIMESTAMP, [datetime(2018, 1, 31)], "TIMESTAMP_LTZ(3)", [datetime(2018, 1, 31, tzinfo=UTC)]),
     (types.TIMESTAMP_LTZ, [datetime(2018, 1, 31, tzinfo=UTC)], "TIMESTAMP(3)", [datetime(2018, 1, 31)]),
     (types.TIMESTAMP_LTZ, [datetime(2018, 1, 31, tzinfo=UTC)], "STRING", ["2018-01-31 00:00:00.000"]),

@@ -258,6 +258,6 @@ def _from_time(value: pl.Expr, source: DataType, target: DataType) -> Compiled:
         case _, Kind.DATE:
             return Compiled(value.dt.date())
         case _, Kind.TIME:
-            return Compiled(value.dt.time())
+            return Compiled(value.dt.truncate("1s").dt.time())  # TIME is TIME(0) in Flink
         case _:
             raise Mismatch(f"cannot convert {source} to {target}.", "Cast to STRING first if that is meant.")

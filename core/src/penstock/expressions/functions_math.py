@@ -44,7 +44,7 @@ def _whole_check(args: Sequence[Expr]) -> Typing:
     typing = takes(0, NUMBER)(args)
     found = typing.result
     if found.kind is Kind.DECIMAL:
-        return Typing(typing.arguments, decimal(min(38, as_decimal(found)[0] + 1), 0))
+        return Typing(typing.arguments, decimal(as_decimal(found)[0], 0))
     return typing
 
 
