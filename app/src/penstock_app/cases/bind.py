@@ -174,8 +174,12 @@ class _Binder:
         if text in known:
             return known[text]
         listed = f"There are {', '.join(known)}." if known else "The app has none."
-        is_other = "" if text not in self._sources and text not in self._derived else " (it is one of the others)"
-        raise self._wrongs.skip(name, f"'{text}' is no {what} of the app{is_other}.", f"{near(text, known)}{listed}")
+        message = f"'{text}' is no {what} of the app."
+        if text in self._sources:
+            message = f"'{text}' is a source: what comes out of the app is in what it writes to."
+        elif text in self._derived:
+            message = f"'{text}' is written by the app: events go to its sources."
+        raise self._wrongs.skip(name, message, f"{near(text, known)}{listed}")
 
     def _unknown(self, cell: Cell, spec: StreamSpec, known: set[str], *, remedy: str) -> None:
         message = f"'{cell.name}' is no column of {spec.name}."
