@@ -129,9 +129,14 @@ def _call(function: str, args: list[str]) -> str:
     word = function.upper()
     infix = (
         not word.replace("_", "").replace(" ", "").isalnum()
-        or word in ("AND", "OR", "LIKE", "NOT LIKE")
+        or word in ("AND", "OR", "LIKE", "NOT LIKE", "SIMILAR TO")
         or (word.startswith("IS ") and len(args) == 2)
     )
+    if word in ("LIKE", "SIMILAR TO") and len(args) == 3:
+        return f"({args[0]} {word} {args[1]} ESCAPE {args[2]})"
+    if word == "IS JSON":
+        kind = args[1].strip("'")
+        return f"({args[0]} IS {kind})"
     if infix and len(args) >= 2:
         return f"({f' {word} '.join(args)})"
     if word.startswith("IS ") and len(args) == 1:
