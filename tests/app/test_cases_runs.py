@@ -41,6 +41,32 @@ async def test_values_are_compared_as_the_types_of_their_columns(tmp_path: Path)
     assert [result.failures for result in tried.results] == [()]
 
 
+TYPES = """CREATE TABLE s (id STRING, v DOUBLE, t TIME, d DATE, b BYTES, f FLOAT, n DECIMAL(10, 3),
+  z TIMESTAMP_LTZ(3), o BOOLEAN) WITH ('connector' = 'penstock');
+CREATE TABLE copies WITH ('connector' = 'penstock') AS SELECT id, v, t, d, b, f, n, z, o FROM s;
+"""
+
+
+async def test_every_type_can_be_sent_and_expected_and_no_plain_text_becomes_another_value(tmp_path: Path):
+    steps = """
+- send: s
+  rows:
+    - {id: "1", v: 1, t: "12:00:00.5", d: 2026-01-05, b: aGk=, f: 0.1, n: 1.5, z: 2026-01-05T09:00:00+01:00, o: true}
+    - {id: no, t: 12:30, v: -0.0}
+- expect: copies
+  rows:
+    - {id: "1", v: 1.0, t: 12:00:00.500, d: 2026-01-05, b: aGk=, f: 0.1, n: "1.500", z: 2026-01-05T08:00:00Z, o: true}
+    - {id: no, t: "12:30:00", v: 0, f: null}
+"""
+    tried = await try_steps(tmp_path, steps, sql=TYPES)
+    assert (tried.wrong, tried.said, len(tried.results)) == ([], [], 1)
+    off = await try_steps(tmp_path, steps.replace("v: 0, f: null", "v: 0, f: 0, o: false"), sql=TYPES)
+    assert off.said[1:3] == [
+        "differs   line 12: f expected 0, got null",
+        "differs   line 12: o expected false, got null",
+    ]
+
+
 async def test_a_difference_names_missing_extra_and_differing_rows(tmp_path: Path):
     tried = await try_steps(
         tmp_path,
@@ -259,7 +285,7 @@ async def test_a_case_whose_rows_depend_on_the_cut_fails_under_some_seed(tmp_pat
     assert (await try_steps(tmp_path, steps, seed=1, case="    cut: false\n")).said == []
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.binary(max_size=2), min_size=1, max_size=20), st.integers())
 def test_pieces_are_the_input_in_order(lines: list[bytes], seed: int):
     pieces = Cut(seed).pieces(lines, random.Random(seed))
@@ -267,7 +293,7 @@ def test_pieces_are_the_input_in_order(lines: list[bytes], seed: int):
     assert [line for piece in pieces for line in piece] == lines
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.sets(st.integers(0, 5)), max_size=6))
 def test_as_many_rows_find_a_partner_as_can(candidates: list[set[int]]):
     partners = matched(candidates)

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 from case_rig import ORDERS, try_cases, try_steps
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.errors import PenstockError
 from penstock_app.cases.discover import find_case_files
+from penstock_app.cases.read import read_cases
 from penstock_app.cases.settings import CaseSettings
+from penstock_app.cases.shape import Wrongs
 
 GOOD = """now: 2026-01-05T10:00:00
 cases:
@@ -114,6 +118,26 @@ async def test_a_wrong_file_is_told_where_and_what_to_write(
     message, what_to_write = at_place[0].split(" | ")
     assert said in message
     assert remedy in what_to_write
+
+
+_WORDS = ("cases", "name", "steps", "send", "expect", "rows", "restart", "now", "orders", "2026-01-05", "1", "null",
+          "|", ":", "{", "}", "[", "]", ",", "&a", "*a", "'", '"', "#", "!!int", "<<")  # fmt: skip
+_PIECES = st.sampled_from([*_WORDS, ": ", "- ", "\n", "\n  ", "\t", "\x85", "\U0001f34c"])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(_PIECES, max_size=40).map("".join) | st.text(max_size=60))
+def test_any_text_is_read_or_told_what_is_wrong_with_it(text: str):
+    wrongs = Wrongs()
+    with wrongs.collecting():
+        cases = read_cases(Path("a.test.yml"), text, app=Path("app.sql"), limits=CaseSettings(), wrongs=wrongs).cases
+        assert all(case.name for case in cases)
+    lines = 2 + sum(text.count(end) for end in "\n\r\x85\u2028\u2029")
+    for finding in wrongs.findings:
+        assert 1 <= finding.line <= lines
+        assert finding.column >= 1
+        assert finding.message
+        assert finding.remedy
 
 
 async def test_every_finding_is_told_not_just_the_first(tmp_path: Path):

@@ -45,10 +45,15 @@ class Wrongs:
         except WrongFile as wrong:
             self._findings += wrong.findings
 
+    @property
+    def findings(self) -> list[Finding]:
+        """What was noted, in the order of the text."""
+        return sorted(self._findings, key=lambda finding: (finding.line, finding.column))
+
     def raise_if_any(self) -> None:
-        """WrongFile with what was noted, in the order of the text."""
+        """WrongFile with what was noted."""
         if self._findings:
-            raise WrongFile(sorted(self._findings, key=lambda finding: (finding.line, finding.column)))
+            raise WrongFile(self.findings)
 
     def keys(self, value: Value, what: str, *, known: Collection[str], needed: Collection[str]) -> dict[str, Value]:
         """The entries of a mapping by key; unknown ones are noted and left out."""
