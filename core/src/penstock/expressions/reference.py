@@ -31,6 +31,7 @@ Values in the examples are shown as in JSON: `DECIMAL` as a string, times in ISO
 | a text of a time with `T` (`2018-01-01T10:00:00`) | read | `NULL`, or `CAST` fails |
 | `TO_DATE`, `UNIX_TIMESTAMP` of a text that is no time | `NULL`, rejected | some date, the least `BIGINT` |
 | a time zone that does not exist, as a constant | refused | UTC |
+| formats of `PRINTF` | without `%a`, `%h`, `%t` and `#` of fractions (`NULL`) | also these |
 | paths into JSON | constants without filters and functions | expressions |
 | `RETURNING` in `JSON_QUERY` | only `STRING` | also `ARRAY<STRING>` |
 | `JSON_QUOTE` of an emoji | two escapes, as JSON has it | a broken escape |
