@@ -57,7 +57,7 @@ AS SELECT window_start, SUM(n) AS n, AVG(price) AS price, MAX(price) AS best, AV
 FROM TABLE(HOP(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE))
 GROUP BY window_start, window_end;
 CREATE TABLE so_far WITH ('connector' = 'penstock')
-AS SELECT region, window_start, window_end, SUM(n) AS n, MIN(price) AS least
+AS SELECT region, window_start, window_end, SUM(n) AS n, MIN(price) AS least, STDDEV_POP(n) AS spread
 FROM TABLE(CUMULATE(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '3' MINUTE, INTERVAL '1' SECOND))
 GROUP BY region, window_start, window_end;
 CREATE TABLE visits WITH ('connector' = 'penstock')

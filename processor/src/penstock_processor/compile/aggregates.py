@@ -2,7 +2,7 @@
 
 Result types are Flink's (docs: "Built-in Aggregate Functions"): SUM of integers keeps its type and wraps around, AVG
 of integers truncates, DECIMAL sums have 38 digits, AVG of DECIMAL rounds half up. SUM, AVG, MIN and MAX of no value
-are NULL.
+are NULL. STDDEV and VAR are computed as DOUBLE and have their argument's type, truncated for integers.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from penstock_processor.operators.accumulators import (
     Extreme,
     IntegerSum,
     ObjectExtreme,
+    SquareSum,
 )
 from penstock_processor.operators.chain import Chain, ProjectStage
 from penstock_processor.operators.distinct import DistinctFeed
@@ -38,7 +39,12 @@ from penstock_processor.operators.windows import Windows
 
 __all__ = ["WINDOW_COLUMNS", "argument_stage", "by_window", "shape_of"]
 
+_POPULATION = ("STDDEV_POP", "VAR_POP")
+_SPREAD = frozenset({*_POPULATION, "STDDEV", "STDDEV_SAMP", "VARIANCE", "VAR_SAMP"})
 WINDOW_COLUMNS = ("window_start", "window_end", "window_time")
+
+
+_BYTES = {Kind.TINYINT: 1, Kind.SMALLINT: 2, Kind.INT: 4, Kind.BIGINT: 8}
 
 
 @dataclass(slots=True)
@@ -122,14 +128,14 @@ def _window_outputs(node: Aggregate, windows: Windows | None) -> list[pl.Expr]:
 
 def _arguments(node: Aggregate) -> tuple[list[_Argument], list[_Argument | None]]:
     """Argument columns, each once, and the one of each call (None: COUNT(*) of all rows)."""
-    made: dict[tuple[Expr | None, Expr | None, bool], _Argument] = {}
+    made: dict[tuple[Expr | None, Expr | None, bool, bool], _Argument] = {}
     by_call: list[_Argument | None] = []
     for call in node.calls:
         if call.arg is None and call.filter is None:
             by_call.append(None)
             continue
         distinct = call.distinct and call.function not in ("MIN", "MAX")
-        key = (call.arg, call.filter, distinct)
+        key = (call.arg, call.filter, distinct, call.function in _SPREAD)
         if key not in made:
             column = f"$a{len(made)}" + ("d" if distinct else "")
             made[key] = _argument(call, column)
@@ -143,6 +149,8 @@ def _argument(call: AggregateCall, column: str) -> _Argument:
     else:
         compiled = compile_expression(call.arg)
         held, value = _held(call.arg.type, compiled.value)
+        if call.function in _SPREAD:
+            held, value = DOUBLE, compiled.value.cast(pl.Float64)
         compiled = Compiled(value, compiled.error)
     reads = references(e for e in (call.arg, call.filter) if e is not None)
     if call.filter is not None:
@@ -177,6 +185,8 @@ def _result(call: AggregateCall, argument: _Argument | None) -> pl.Expr:
     if call.function == "COUNT":
         return count.cast(dtype).alias(call.name)
     total = _sum(argument)
+    if call.function in _SPREAD:
+        return _spread(call, argument, total, count).alias(call.name)
     if call.function == "SUM":
         value = total
     elif argument.held.kind is Kind.DECIMAL:
@@ -189,6 +199,23 @@ def _result(call: AggregateCall, argument: _Argument | None) -> pl.Expr:
     return pl.when(count > 0).then(cast).alias(call.name)
 
 
+def _spread(call: AggregateCall, argument: _Argument, total: pl.Expr, count: pl.Expr) -> pl.Expr:
+    """Variance or standard deviation, of the values or of a sample; rounding may not make it negative."""
+    among = count if call.function in _POPULATION else count - 1
+    square = (_need(argument, "q") + pl.col(f"{argument.column}q~") - total * total / count) / among
+    value = pl.when(square < 0).then(0.0).otherwise(square)
+    if call.function.startswith("STDDEV"):
+        value = value.sqrt()
+    dtype = polars_type(call.type)
+    if call.type.is_integer:
+        value = value.clip(upper_bound=2.0 ** (8 * _BYTES[call.type.kind] - 1) - 1).cast(dtype, strict=False)
+    elif call.type.kind is Kind.DECIMAL:
+        value = value.round(call.type.scale or 0).cast(dtype, strict=False)
+    else:
+        value = value.cast(dtype)
+    return pl.when(among > 0).then(value)
+
+
 def _sum(argument: _Argument) -> pl.Expr:
     total = _need(argument, "s")
     if argument.held.kind is Kind.DOUBLE:
@@ -197,11 +224,13 @@ def _sum(argument: _Argument) -> pl.Expr:
 
 
 def _need(argument: _Argument, kind: str) -> pl.Expr:
-    """The saved column of the argument's count ("n") or sum ("s")."""
+    """The saved column of the argument's count ("n"), sum ("s") or sum of squares ("q")."""
     name = argument.column + kind
     if kind not in argument.accumulators:
         made: Accumulator
-        if kind == "n":
+        if kind == "q":
+            made = SquareSum(name, argument.column)
+        elif kind == "n":
             made = Count(name, argument.column)
         elif argument.held.kind is Kind.DOUBLE:
             made = DoubleSum(name, argument.column)

@@ -181,7 +181,7 @@ class Grouping:
             arg = None  # COUNT(1)
         elif arg is not None and arg.type.kind is Kind.NULL and function == "COUNT":
             arg = coerced(arg, STRING)
-        if distinct and function in ("SUM", "AVG"):
+        if distinct and function not in ("COUNT", "MIN", "MAX"):
             raise refusal(
                 at,
                 "unsupported",
@@ -224,9 +224,9 @@ def _result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
             at,
             "type_mismatch",
             message=f"{function} cannot take {given}.",
-            remedy="Give it a number." if function in ("SUM", "AVG") else "Give it a number, text or time.",
+            remedy="Give it a number, text or time." if function in ("MIN", "MAX") else "Give it a number.",
         )
-    if given.kind is Kind.DECIMAL and function in ("SUM", "AVG"):
+    if given.kind is Kind.DECIMAL and function not in ("MIN", "MAX"):
         scale = given.scale or 0
         return decimal(38, scale if function == "SUM" else max(6, scale))
     return given

@@ -17,12 +17,6 @@ __all__ = ["bind_condition", "bind_constant", "bind_value", "is_aggregate", "ref
 _LATER = frozenset(
     [
         "LISTAGG",
-        "STDDEV",
-        "STDDEV_POP",
-        "STDDEV_SAMP",
-        "VARIANCE",
-        "VAR_POP",
-        "VAR_SAMP",
         "COLLECT",
         "FIRST_VALUE",
         "LAST_VALUE",

@@ -114,7 +114,7 @@ class WindowAssign(Node):
 
 @dataclass(frozen=True, slots=True)
 class AggregateCall:
-    """COUNT (arg None: COUNT(*)), SUM, AVG, MIN, MAX; `filter` is FILTER (WHERE ...)."""
+    """COUNT (arg None: COUNT(*)), SUM, AVG, MIN, MAX, STDDEV_* and VAR_*; `filter` is FILTER (WHERE ...)."""
 
     name: str  # output field
     function: str

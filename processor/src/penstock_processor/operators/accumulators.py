@@ -20,7 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 __all__ = ["Accumulator", "Count", "DecimalSum", "DoubleSum", "Extreme", "IntegerSum", "ObjectExtreme", "Slots",
-           "decimals"]  # fmt: skip
+           "SquareSum", "decimals"]  # fmt: skip
 
 Slots = npt.NDArray[np.int64]
 
@@ -138,6 +138,14 @@ class DoubleSum:
         """See `Accumulator`."""
         self._sums[slots] = saved[self._name].to_numpy()
         self._errors[slots] = saved[self._rest].to_numpy()
+
+
+class SquareSum(DoubleSum):
+    """Sum of the squares of DOUBLE."""
+
+    def __init__(self, name: str, column: str) -> None:
+        super().__init__(name, column)
+        self.partials = [(pl.col(column) * pl.col(column)).sum().alias(name)]
 
 
 class DecimalSum:
