@@ -59,7 +59,7 @@ TYPES = [
     ("CHAR_LENGTH(s)", types.INT),
     ("EXTRACT(HOUR FROM ts)", types.BIGINT),
     ("ROUND(n, 1)", decimal(10, 1)),
-    ("FLOOR(n)", decimal(11, 0)),
+    ("FLOOR(n)", decimal(10, 0)),
     ("CAST(s AS VARCHAR(10))", types.STRING),
     ("CAST(ts AS TIMESTAMP)", types.TIMESTAMP),
     ("X'00ff'", types.BYTES),
