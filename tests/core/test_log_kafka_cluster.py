@@ -14,7 +14,7 @@ from kafka_cluster import KafkaCluster, kafka_cluster
 
 from penstock.codecs.arrow import decode_frame
 from penstock.codecs.ndjson import decode_lines
-from penstock.errors import LogUnavailable, PenstockError
+from penstock.errors import Fenced, LogUnavailable, PenstockError
 from penstock.logs.kafka import KafkaLog
 from penstock.logs.settings import KafkaLogSettings
 from penstock.model.batch import Batch, Encoding
@@ -27,7 +27,7 @@ __all__ = ["kafka_cluster"]  # the fixture
 #: A machine that does much else at the same time takes minutes for what takes an idle one seconds.
 pytestmark = pytest.mark.timeout(500)
 
-LIMITS = KafkaLogSettings(timeout_s=4.0, open_wait_s=60.0, transaction_timeout_s=10.0, replication_factor=3)
+LIMITS = KafkaLogSettings(timeout_s=3.0, open_wait_s=60.0, transaction_timeout_s=10.0, replication_factor=3)
 A_LONG_WHILE_S = 120.0
 MORE = 5  # appends and cycles that show that everything goes on
 
@@ -93,14 +93,14 @@ class Traffic:
                 self.refused.append(error)
             else:
                 self.acknowledged.append(name)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
     async def _work(self) -> None:
         """Until cancelled."""
         while True:
             try:
                 await self._term()
-            except LogUnavailable:  # and no `Fenced`: nobody else runs the task
+            except (LogUnavailable, Fenced):  # brokers that come back fence who wrote what they ended meanwhile
                 self.cycles_refused += 1
 
     async def _term(self) -> None:
@@ -112,7 +112,8 @@ class Traffic:
             self._at = position or 0
             batches = await self.worker.read("arrivals", 0, self._at, PLENTY_BYTES)
             if not batches:
-                tick = await self.worker.wait(["arrivals"], tick, 0.5)
+                tick = await self.worker.wait(["arrivals"], tick, 0.2)
+                await self.worker.commit(Transaction(APP, restored.term))  # time goes on: so that it can be refused
                 continue
             names = [name for batch in batches for name in names_in(batch)]
             assert not set(done) & {name.encode() for name in names}, "state and positions are one"
@@ -181,11 +182,12 @@ async def test_while_two_of_three_brokers_are_gone_writes_are_refused_and_then_t
     async with traffic_on(kafka_cluster, "two") as traffic:
         for node in (1, 2):
             await asyncio.to_thread(kafka_cluster.brokers[node].kill)
-        before = len(traffic.refused), traffic.cycles_refused
-        await traffic.until(lambda: len(traffic.refused) > before[0] and traffic.cycles_refused > before[1])
-        acknowledged, cycles, refused = len(traffic.acknowledged), traffic.cycles, len(traffic.refused)
-        await traffic.until(lambda: len(traffic.refused) > refused)
-        assert (len(traffic.acknowledged), traffic.cycles) == (acknowledged, cycles), "two replicas, or nothing"
+        acknowledged, cycles = len(traffic.acknowledged), traffic.cycles
+        refused, cycles_refused = len(traffic.refused), traffic.cycles_refused
+        await traffic.until(lambda: len(traffic.refused) > refused and traffic.cycles_refused > cycles_refused)
+        # What brokers had answered before they were killed is still told, of each at most the one that was under way.
+        assert len(traffic.acknowledged) - acknowledged <= 1, "two replicas, or nothing"
+        assert traffic.cycles - cycles <= 1, "two replicas, or nothing"
         assert {(error.code, error.status) for error in traffic.refused} == {("log_unavailable", 503)}
         assert all(error.retryable for error in traffic.refused)
         await asyncio.to_thread(kafka_cluster.start)

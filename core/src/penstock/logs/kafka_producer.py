@@ -127,7 +127,7 @@ class TransactionalWriter:
         except (KafkaException, PenstockError, SystemError) as error:
             # SystemError: the library raises a fatal error and then calls `delivered` with the exception still set.
             if self._abort(producer):
-                raise Fenced(f"another process writes as '{self._id}' now") from error
+                raise self._fenced() from error
             raise self._explained(error) from error
         self._commit(producer)
         for portion in portions:
@@ -212,6 +212,11 @@ class TransactionalWriter:
             with contextlib.suppress(KafkaException):
                 producer.purge()
 
+    def _fenced(self) -> Fenced:
+        return Fenced(
+            f"another process writes as '{self._id}' now, or brokers ended its transaction because they had been away"
+        )
+
     def _explained(self, error: KafkaException | PenstockError | SystemError) -> PenstockError:
         if isinstance(error, PenstockError):
             return error
@@ -220,7 +225,7 @@ class TransactionalWriter:
         cause = error.args[0]
         if cause.code() in _FENCED:
             self._drop()
-            return Fenced(f"another process writes as '{self._id}' now")
+            return self._fenced()
         if cause.code() == KafkaError.MSG_SIZE_TOO_LARGE:
             return PenstockError(
                 "too_large", f"writing as '{self._id}': {cause.str()}; raise the topic's max.message.bytes"
