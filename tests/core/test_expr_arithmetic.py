@@ -106,7 +106,8 @@ def _decimal_result(operator: str, a: Decimal, b: Decimal, kind: DataType) -> ob
     }[operator]
     value = exact() if operator != "%" else WIDE.remainder(a, b)
     rounded = value.quantize(Decimal(1).scaleb(-(kind.scale or 0)), ROUND_HALF_UP, WIDE)
-    return rounded if abs(rounded.scaleb(kind.scale or 0, WIDE)) < 10 ** (kind.precision or 0) else None
+    # abs() would round to the 28 digits of the default context.
+    return rounded if rounded.scaleb(kind.scale or 0, WIDE).copy_abs() < 10 ** (kind.precision or 0) else None
 
 
 @settings(max_examples=300, deadline=None)

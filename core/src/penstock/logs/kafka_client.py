@@ -269,7 +269,7 @@ class Cluster:
             while not asked.done():
                 await asyncio.wait((asked,), timeout=_LOOK_S)
                 self._admin.poll(0)  # calls `_heard`
-                if not asked.done() and (refusal := self._refusals.lasting(loop.time())) is not None:
+                if not asked.done() and (refusal := self._refusals.lasting(time.perf_counter())) is not None:
                     return refusal
             asked.result()
             return None
@@ -277,7 +277,7 @@ class Cluster:
             asked.cancel()
 
     def _heard(self, error: KafkaError) -> None:
-        self._refusals.told(error, time.monotonic())
+        self._refusals.told(error, time.perf_counter())
 
     def _unavailable(self, error: KafkaException, what: str) -> LogUnavailable:
         hint = f" ({self._refusals.hint})" if self._refusals.hint else ""

@@ -22,8 +22,8 @@ class SourceBlock:
     """Rows of one source relation and partition. The frame has the spec's physical columns, in order.
 
     `through_ms`: the source says that it is complete up to here; applied after the rows (also with an empty frame).
-    `idle`: the partition is silent and holds back no watermark until its next block with rows or `through_ms`, or that
-    is `woken`.
+    `idle`: the partition is silent and holds back no watermark until its next block with rows or `through_ms`, or
+    that is `woken`.
     """
 
     relation: str
