@@ -116,9 +116,8 @@ def test_a_log_from_before_a_deployment_drops_no_tables_until_somebody_says_so(t
     services.of("processor").apps.append(str(tmp_path / "app" / "more.sql"))
     (tmp_path / "app" / "more.sql").write_text(app.read_text().replace("readings", "others").replace("noted", "kept"))
     with services:
-        assert (
-            services.post_events("others", [{"id": "k1", "ts": "2026-01-05T09:00:00", "note": "yes"}]).status == 200
-        )
+        event = {"id": "k1", "ts": "2026-01-05T09:00:00", "note": "yes"}
+        eventually(lambda: services.post_events("others", [event]).status == 200)  # once ingest knows the new stream
         eventually(lambda: services.call("GET", "/v1/data/kept").status == 200 and services.rows("kept"))
     restore()
     services.of("processor").apps.pop()
