@@ -126,6 +126,7 @@ def test_a_log_from_before_a_deployment_drops_no_tables_until_somebody_says_so(t
         data = services.of("data")
         eventually(lambda: not_ok(data, "store").startswith("store_ahead: "), 60)
         assert "newer catalog than the log has" in not_ok(data, "store")
+        eventually(lambda: services.call("GET", "/v1/data/kept").status == 200)  # once it has the issuer's keys
         assert [row["id"] for row in services.rows("kept")] == ["k1"]
         done = services.run("rebuild")
         assert "kept: dropped" in done.stdout
