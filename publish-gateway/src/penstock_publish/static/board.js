@@ -95,7 +95,10 @@ function startReports() {
   $("farmers").hidden = false;
   const waiting = new Map(); // report id -> { item, sentAt }
   follow("open_reports", { after: "latest" }, ({ d }) => { if (d) showReport(d); });
+  let opened;
+  const following = new Promise((done) => { opened = done; }); // a pickup of before that would not be seen
   follow("pickups", { after: "latest" }, ({ d }) => {
+    opened(); // the first message is the notice that says from where on
     if (!d) return;
     const report = waiting.get(d.report_id);
     if (!report) return;
@@ -106,6 +109,7 @@ function startReports() {
   });
   async function assign(report, button) {
     button.disabled = true;
+    await following;
     const pick = Math.floor(Math.random() * VEHICLES.length);
     const entry = waiting.get(report.id);
     entry.sentAt = performance.now();
