@@ -6,6 +6,7 @@ Functions over a connection, within the caller's transaction, and `ArchiveTables
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any, TypeVar
@@ -63,7 +64,7 @@ FILE = sa.Table(
 _COLUMNS = [FILE.c[field.name] for field in fields(ArchiveFile)]
 
 
-class ArchiveTables:
+class ArchiveTables(ABC):
     """`ports.archive.ArchiveCatalogue` for a store that can run a function over a connection in a transaction."""
 
     async def archived(self) -> Mapping[StreamPartition, Archived]:
@@ -113,11 +114,13 @@ class ArchiveTables:
         """See `ArchiveCatalogue.cut_archive`."""
         return await self._write(f"cutting the archive of '{stream}'", lambda c: _cut(c, stream, partition, at=at))
 
+    @abstractmethod
     async def _write(self, doing: str, work: Callable[[sa.Connection], T]) -> T:
-        raise NotImplementedError("the adapter runs `work` in a writing transaction")
+        """Run `work` in a writing transaction; `doing` is for errors."""
 
+    @abstractmethod
     async def _read(self, doing: str, work: Callable[[sa.Connection], T], *, timeout_s: float) -> T:
-        raise NotImplementedError("the adapter runs `work` in a reading transaction")
+        """Run `work` in a reading transaction."""
 
 
 def _read_archived(connection: sa.Connection) -> dict[StreamPartition, Archived]:

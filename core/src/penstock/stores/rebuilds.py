@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -37,7 +38,7 @@ REBUILD = sa.Table(
 )
 
 
-class RebuildTables:
+class RebuildTables(ABC):
     """The part of `ports.store.Store` that makes tables again, for a store that runs functions over a connection."""
 
     _clock: Clock
@@ -64,8 +65,9 @@ class RebuildTables:
         """See `Store.drop_rebuild`."""
         await self._write(f"dropping the table beside '{relation}'", lambda c: _drop(c, relation))
 
+    @abstractmethod
     async def _write(self, doing: str, work: Callable[[sa.Connection], T]) -> T:
-        raise NotImplementedError("the adapter runs `work` in a writing transaction")
+        """Run `work` in a writing transaction; `doing` is for errors."""
 
 
 def _begin(connection: sa.Connection, relation: str, *, now_ms: int) -> StreamSpec:
