@@ -73,6 +73,20 @@ def test_a_copy_of_a_file_that_is_being_written_holds_whole_transactions(data: P
             assert copied.pragma("integrity_check") == "ok"
 
 
+def test_a_copy_waits_for_a_writer_that_has_the_file_to_itself(data: Path, tmp_path: Path):
+    writer = apsw.Connection(str(data / "ingest.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    writer.pragma("journal_mode", "delete")
+    writer.execute("BEGIN EXCLUSIVE; INSERT INTO t VALUES (8)")
+    copying = threading.Thread(target=copy_database, args=(data / "ingest.db", tmp_path / "copy.db"))
+    copying.start()
+    copying.join(0.2)
+    assert copying.is_alive()
+    writer.execute("COMMIT")
+    copying.join()
+    writer.close()
+    assert rows(tmp_path / "copy.db") == 2
+
+
 def test_it_refuses_a_folder_that_is_there_and_a_folder_without_files(data: Path, tmp_path: Path):
     with pytest.raises(PenstockError, match="there already"):
         back_up(data, data)
