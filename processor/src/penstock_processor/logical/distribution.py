@@ -13,7 +13,8 @@ from itertools import product
 from penstock.expressions.nodes import ColumnRef
 from penstock.model.stream import StreamSpec
 from penstock.model.types import DataType, Kind
-from penstock_processor.logical.plan import Aggregate, IntervalJoin, Named, Union
+from penstock_processor.logical.bounded_joins import BoundedJoin
+from penstock_processor.logical.plan import Aggregate, Named, Union
 
 __all__ = ["ANYWHERE", "Distribution", "Spread", "join_keys", "joined", "of_groups", "of_source", "of_union",
            "projected", "renamed"]  # fmt: skip
@@ -64,7 +65,7 @@ def of_groups(node: Aggregate, spread: Spread) -> Spread:
     return projected(spread, node.keys)
 
 
-def join_keys(node: IntervalJoin, left: Spread, right: Spread) -> tuple[tuple[int, ...] | None, bool, bool]:
+def join_keys(node: BoundedJoin, left: Spread, right: Spread) -> tuple[tuple[int, ...] | None, bool, bool]:
     """By which of its keys (numbers, in order) a join's rows have to be spread, and which sides are so already.
 
     None: there is no equality, all rows have to meet.
@@ -84,15 +85,17 @@ def join_keys(node: IntervalJoin, left: Spread, right: Spread) -> tuple[tuple[in
     return tuple(alike or range(len(node.left_keys))), False, False
 
 
-def joined(node: IntervalJoin, keys: tuple[int, ...] | None) -> Spread:
-    """Of the pairs: by the keys' columns of either side, where they are columns."""
+def joined(node: BoundedJoin, keys: tuple[int, ...] | None) -> Spread:
+    """Of the pairs: by the keys' columns of either side, where they are columns that are not padded with NULL."""
     if keys is None:
         return ANYWHERE
     found = set()
-    for exprs, fields, names in (
-        (node.left_keys, node.left.fields, node.left_names),
-        (node.right_keys, node.right.fields, node.right_names),
+    for exprs, fields, names, padded in (
+        (node.left_keys, node.left.fields, node.left_names, node.kind.pads_right_rows),
+        (node.right_keys, node.right.fields, node.right_names, node.kind.pads_left_rows or node.kind.left_alone),
     ):
+        if padded:
+            continue
         shown = {field.name: name for field, name in zip(fields, names, strict=True)}
         chosen = [exprs[n] for n in keys]
         if all(isinstance(expr, ColumnRef) for expr in chosen):

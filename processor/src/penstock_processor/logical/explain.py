@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.expressions.nodes import Expr
 from penstock.model.stream import StreamSpec
+from penstock_processor.logical.bounded_joins import WindowJoin
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -196,16 +197,16 @@ def _node_json(node: Node) -> dict[str, object]:
         case PartialAggregate() | FinalAggregate():
             found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.of.keys]}
             found |= {"combined": node.combined}
-        case IntervalJoin():
+        case IntervalJoin() | WindowJoin():
             found |= {
+                "kind": str(node.kind),
                 "left_keys": [expr_text(e) for e in node.left_keys],
                 "right_keys": [expr_text(e) for e in node.right_keys],
-                "left_time": node.left_time,
-                "right_time": node.right_time,
-                "lower_ms": node.lower_ms,
-                "upper_ms": node.upper_ms,
                 "residual": _optional(node.residual),
             }
+            if isinstance(node, IntervalJoin):
+                found |= {"left_time": node.left_time, "right_time": node.right_time}
+                found |= {"lower_ms": node.lower_ms, "upper_ms": node.upper_ms}
     found["inputs"] = [_node_json(one) for one in inputs_of(node)]
     return found
 

@@ -10,9 +10,9 @@ from penstock.model.stream import StreamSpec
 from penstock.model.task import task_name
 from penstock.model.types import DataType
 
-__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "FinalAggregate", "IntervalJoin", "Named",
-           "Node", "Part", "PartialAggregate", "Project", "Repartition", "Route", "Scan", "SourcePlan", "Statement",
-           "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
+__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "FinalAggregate", "IntervalJoin", "JoinKind",
+           "Named", "Node", "Part", "PartialAggregate", "Project", "Repartition", "Route", "Scan", "SourcePlan",
+           "Statement", "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,35 @@ class Union(Node):
     inputs: tuple[Node, ...]
 
 
+class JoinKind(StrEnum):
+    """Which rows without a match a join gives (padded with NULL); SEMI and ANTI give rows of the left side alone."""
+
+    INNER = "INNER"
+    LEFT = "LEFT"
+    RIGHT = "RIGHT"
+    FULL = "FULL"
+    SEMI = "SEMI"
+    ANTI = "ANTI"
+
+    @property
+    def pads_left_rows(self) -> bool:
+        """Rows of the left side without a match are padded."""
+        return self in (JoinKind.LEFT, JoinKind.FULL)
+
+    @property
+    def pads_right_rows(self) -> bool:
+        """Rows of the right side without a match are padded."""
+        return self in (JoinKind.RIGHT, JoinKind.FULL)
+
+    @property
+    def left_alone(self) -> bool:
+        """The output has the columns of the left side only."""
+        return self in (JoinKind.SEMI, JoinKind.ANTI)
+
+
 @dataclass(frozen=True, slots=True)
 class IntervalJoin(Node):
-    """Inner interval join of two append-only inputs.
+    """Interval join of two append-only inputs; not SEMI, not ANTI.
 
     Matches when keys are equal (NULL never is), lower_ms <= left.time - right.time <= upper_ms, and `residual`
     (over both sides' renamed columns) is true. Output columns are `left_names` then `right_names`: the fields of each
@@ -164,6 +190,7 @@ class IntervalJoin(Node):
     lower_ms: int
     upper_ms: int
     residual: Expr | None
+    kind: JoinKind = JoinKind.INNER
 
 
 class Route(StrEnum):

@@ -7,12 +7,14 @@ import re
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
 from penstock.model.types import Kind
+from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
 from penstock_processor.logical.plan import (
     Aggregate,
     AggregateCall,
     Filter,
     FinalAggregate,
     IntervalJoin,
+    JoinKind,
     Named,
     Node,
     PartialAggregate,
@@ -81,7 +83,7 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return _repartition(node)
         case Union():
             return "Union"
-        case IntervalJoin():
+        case IntervalJoin() | WindowJoin():
             return _join(node, typed=typed)
         case _:
             raise TypeError(f"no text for {type(node).__name__}")
@@ -188,12 +190,11 @@ def _aggregate_call(call: AggregateCall, *, typed: bool) -> str:
     return f"{text} AS {name_text(call.name)}"
 
 
-def _join(node: IntervalJoin, *, typed: bool) -> str:
+def _join(node: BoundedJoin, *, typed: bool) -> str:
     keys = " AND ".join(
         f"{expr_text(left, typed=typed)} = {expr_text(right, typed=typed)}"
         for left, right in zip(node.left_keys, node.right_keys, strict=True)
     )
-    between = f"{interval_text(node.lower_ms)} <= {name_text(node.left_time)} - {name_text(node.right_time)} <= "
     residual = f" residual {expr_text(node.residual, typed=typed)}" if node.residual is not None else ""
     sides = [
         "("
@@ -203,5 +204,9 @@ def _join(node: IntervalJoin, *, typed: bool) -> str:
         + ")"
         for side, names in ((node.left, node.left_names), (node.right, node.right_names))
     ]
-    within = f"{between}{interval_text(node.upper_ms)}"
-    return f"IntervalJoin on {keys} within {within}{residual} left {sides[0]} right {sides[1]}"
+    kind = "" if node.kind is JoinKind.INNER else f"{node.kind} "
+    within = ""
+    if isinstance(node, IntervalJoin):
+        between = f"{name_text(node.left_time)} - {name_text(node.right_time)}"
+        within = f" within {interval_text(node.lower_ms)} <= {between} <= {interval_text(node.upper_ms)}"
+    return f"{kind}{type(node).__name__} on {keys}{within}{residual} left {sides[0]} right {sides[1]}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, walk
 from penstock.model.types import BOOLEAN
+from penstock_processor.logical.bounded_joins import WindowJoin
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
@@ -64,7 +65,7 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             return (node.of.input,)
         case Union():
             return node.inputs
-        case IntervalJoin():
+        case IntervalJoin() | WindowJoin():
             return (node.left, node.right)
         case _:
             return ()
@@ -83,7 +84,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             return replace(node, input=inputs[0])
         case Union():
             return replace(node, inputs=inputs)
-        case IntervalJoin():
+        case IntervalJoin() | WindowJoin():
             return replace(node, left=inputs[0], right=inputs[1])
         case _:
             return node

@@ -16,6 +16,7 @@ from typing import Literal
 from penstock.expressions.nodes import ColumnRef, Expr
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BYTES
+from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin, read_beside_keys
 from penstock_processor.logical.distribution import (
     ANYWHERE,
     Spread,
@@ -34,6 +35,7 @@ from penstock_processor.logical.plan import (
     Filter,
     FinalAggregate,
     IntervalJoin,
+    JoinKind,
     Named,
     Node,
     Part,
@@ -174,7 +176,7 @@ class _Cutter:
                 cuts = [self._cut(branch, statement) for branch in node.inputs]
                 inputs, reached = self._level(cuts, statement)
                 return replace(node, inputs=inputs), reached, of_union(node, [spread for _, _, spread in cuts])
-            case IntervalJoin():
+            case IntervalJoin() | WindowJoin():
                 return self._join(node, statement)
         raise TypeError(f"no stages for {type(node).__name__}")
 
@@ -206,19 +208,22 @@ class _Cutter:
         moved = replace(node, input=replace(node.input, input=scan))
         return moved, stage + 1, of_groups(node, frozenset({by})) if by else ANYWHERE
 
-    def _join(self, node: IntervalJoin, statement: Statement) -> _Cut:
+    def _join(self, node: BoundedJoin, statement: Statement) -> _Cut:
         left, right = self._cut(node.left, statement), self._cut(node.right, statement)
         keys, left_stays, right_stays = join_keys(node, left[2], right[2])
+        [left_time], [right_time] = read_beside_keys(node)
         if not left_stays:
-            left = self._side(statement, left, keys, exprs=node.left_keys, time=node.left_time)
+            kept = node.kind.pads_left_rows or node.kind is JoinKind.ANTI
+            left = self._side(statement, left, keys, exprs=node.left_keys, time=left_time, kept=kept)
         if not right_stays:
-            right = self._side(statement, right, keys, exprs=node.right_keys, time=node.right_time)
+            kept = node.kind.pads_right_rows
+            right = self._side(statement, right, keys, exprs=node.right_keys, time=right_time, kept=kept)
         (left_node, right_node), reached = self._level([left, right], statement)
         return replace(node, left=left_node, right=right_node), reached, joined(node, keys)
 
     def _side(self, statement: Statement, cut: _Cut, keys: tuple[int, ...] | None, *, exprs: tuple[Expr, ...],
-              time: str) -> _Cut:  # fmt: skip
-        """One side of a join, moved to where its keys are."""
+              time: str, kept: bool) -> _Cut:  # fmt: skip
+        """One side of a join, moved to where its keys are. `kept`: rows with NULL in a key are of use, too."""
         node, stage, _ = cut
         by: list[str] = []
         made: list[Named] = []
@@ -233,7 +238,7 @@ class _Cutter:
             below = Project((*node.fields, *(Field(m.name, m.expr.type) for m in made)), node, shown)
         route = Route.HASH if keys is not None else Route.FIRST
         required = ((time, "no_event_time", "the time that this join goes by is NULL"),)
-        top = Repartition(below.fields, below, route, tuple(by), required, tuple(by))
+        top = Repartition(below.fields, below, route, tuple(by), required, () if kept else tuple(by))
         scan = self._moved(statement, node, stage, top)
         return scan, stage + 1, ANYWHERE
 

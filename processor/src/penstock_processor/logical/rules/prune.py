@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penstock.expressions.nodes import ColumnRef
+from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin, read_beside_keys
 from penstock_processor.logical.plan import (
     Aggregate,
     Field,
@@ -56,7 +57,7 @@ def _needing(node: Node, names: set[str]) -> Node:
             return replace(node, input=window)
         case Union():
             return _narrowed_union(node, names)
-        case IntervalJoin():
+        case IntervalJoin() | WindowJoin():
             return _narrowed_join(node, names)
         case _:
             raise TypeError(f"no rule for {type(node).__name__}")
@@ -94,20 +95,20 @@ def _columns(node: Node, fields: tuple[Field, ...]) -> Project:
     return Project(fields, node, tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in fields))
 
 
-def _narrowed_join(node: IntervalJoin, names: set[str]) -> Node:
+def _narrowed_join(node: BoundedJoin, names: set[str]) -> Node:
     wanted = names | columns_read(node.residual)
-    left = _needing(
-        node.left, _side(node.left, node.left_names, wanted) | columns_read(*node.left_keys) | {node.left_time}
-    )
+    own = read_beside_keys(node)
+    left = _needing(node.left, _side(node.left, node.left_names, wanted) | columns_read(*node.left_keys) | own[0])
     right = _needing(
-        node.right, _side(node.right, node.right_names, wanted) | columns_read(*node.right_keys) | {node.right_time}
+        node.right, _side(node.right, node.right_names, wanted) | columns_read(*node.right_keys) | own[1]
     )
     left_names = _renamed(node.left, node.left_names, left)
     right_names = _renamed(node.right, node.right_names, right)
     by_name = {f.name: f for f in node.fields}
+    shown = left_names if node.kind.left_alone else (*left_names, *right_names)
     return replace(
         node,
-        fields=tuple(by_name[name] for name in (*left_names, *right_names)),
+        fields=tuple(by_name[name] for name in shown),
         left=left,
         right=right,
         left_names=left_names,

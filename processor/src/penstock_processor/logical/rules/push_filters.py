@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from penstock.expressions.nodes import ColumnRef, Expr
-from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Node, Project, Union, WindowKind
+from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Filter,
+    IntervalJoin,
+    JoinKind,
+    Node,
+    Project,
+    Union,
+    WindowKind,
+)
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
 
 __all__ = ["push_filters"]
@@ -21,12 +31,14 @@ def push_filters(node: Node) -> Node:
             return _below_project(node, inner)
         case Filter(input=Union() as inner):
             return _below_union(node, inner)
-        case Filter(input=IntervalJoin() as inner):
+        case Filter(input=(IntervalJoin() | WindowJoin()) as inner) if inner.kind is JoinKind.INNER:
             terms = (*conjuncts(inner.residual), *conjuncts(node.predicate))
             return _into_sides(replace(inner, residual=all_of(terms)))
+        case Filter(input=(IntervalJoin() | WindowJoin()) as inner):
+            return _below_join(node, inner)
         case Filter(input=Aggregate() as inner):
             return _below_aggregate(node, inner)
-        case IntervalJoin():
+        case IntervalJoin() | WindowJoin():
             return _into_sides(node)
         case _:
             return node
@@ -63,25 +75,41 @@ def _below_aggregate(node: Filter, inner: Aggregate) -> Node:
     return _filtered(replace(inner, input=replace(window, input=rows)), stay)
 
 
-def _into_sides(join: IntervalJoin) -> Node:
-    """Terms over one side alone filter that side before its rows are kept."""
-    sides = [join.left, join.right]
+def _below_join(node: Filter, join: BoundedJoin) -> Node:
+    """Of an outer join (or SEMI, ANTI): what reads one side alone, whose rows are never made of NULL."""
+    made_of_null = (join.kind.pads_right_rows, join.kind.pads_left_rows)
+    sides, stay = _taken([join.left, join.right], join, node.predicate, but=made_of_null)
+    return _filtered(replace(join, left=sides[0], right=sides[1]), stay)
+
+
+def _into_sides(join: BoundedJoin) -> Node:
+    """Terms of the condition over one side alone filter that side before its rows are kept.
+
+    Not where a row that fails them is given all the same: padded, or because ANTI finds no match for it.
+    """
+    kept = (join.kind.pads_left_rows or join.kind is JoinKind.ANTI, join.kind.pads_right_rows)
+    sides, stay = _taken([join.left, join.right], join, join.residual, but=kept)
+    if sides[0] is join.left and sides[1] is join.right:
+        return join
+    return replace(join, left=sides[0], right=sides[1], residual=all_of(stay))
+
+
+def _taken(sides: list[Node], join: BoundedJoin, predicate: Expr | None, *, but: tuple[bool, bool]
+           ) -> tuple[list[Node], list[Expr]]:  # fmt: skip
+    """The sides, filtered by terms that read one of them alone, and the other terms. `but`: sides left alone."""
+    stay = list(conjuncts(predicate))
     for i, names in enumerate((join.left_names, join.right_names)):
         by: dict[str, Expr] = {
             renamed: ColumnRef(f.type, name=f.name) for renamed, f in zip(names, sides[i].fields, strict=True)
         }
-        own = set(names)
 
-        def reads_one_side(term: Expr, own: set[str] = own) -> bool:
+        def reads_one_side(term: Expr, own: set[str] = set(names)) -> bool:  # noqa: B006 # bound to this turn
             return bool(columns_read(term)) and columns_read(term) <= own
 
-        down, stay = _split(join.residual, reads_one_side)
-        if down:
+        if not but[i]:
+            down, stay = _split(all_of(stay), reads_one_side)
             sides[i] = _filtered(sides[i], [replace_columns(term, by) for term in down])
-            join = replace(join, residual=all_of(stay))
-    if sides[0] is join.left and sides[1] is join.right:
-        return join
-    return replace(join, left=sides[0], right=sides[1])
+    return sides, stay
 
 
 def _split(predicate: Expr | None, moves: Callable[[Expr], bool]) -> tuple[list[Expr], list[Expr]]:
