@@ -11,11 +11,12 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.expressions.compile import compile_expression
-from penstock.expressions.nodes import ColumnRef, Expr
+from penstock.expressions.nodes import ColumnRef
 from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
+from penstock_processor.compile.joins import join_operator, side_stage
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
@@ -25,6 +26,7 @@ from penstock_processor.compile.stages import (
     rename_stage,
 )
 from penstock_processor.compile.targets import completeness, keeps_event_time, operation, windows_of
+from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -48,10 +50,9 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
-from penstock_processor.operators.chain import Chain, ChainOperator, FilterStage, ProjectStage
+from penstock_processor.operators.chain import Chain, ChainOperator
 from penstock_processor.operators.engine import AppEngine
 from penstock_processor.operators.interface import Engine
-from penstock_processor.operators.join import IntervalJoinOperator, JoinSide, key_name, time_name
 from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
@@ -188,7 +189,7 @@ class _StatementBuilder:
                 return self._grouped(
                     node.of, source, windows, above, path=path, at_sink=at_sink, combined=node.combined
                 )
-            case IntervalJoin():
+            case IntervalJoin() | WindowJoin():
                 return self._join(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
 
@@ -259,36 +260,12 @@ class _StatementBuilder:
         self.stateful.append(operator)
         return operator if early or not above else _chained(operator, above)
 
-    def _join(self, node: IntervalJoin, above: tuple[Planned, ...], *, path: str) -> Operator:
-        left = self._join_side("l", node.left, keys=node.left_keys, time=node.left_time, names=node.left_names,
-                               path=f"{path}.0")  # fmt: skip
-        right = self._join_side("r", node.right, keys=node.right_keys, time=node.right_time, names=node.right_names,
-                                path=f"{path}.1")  # fmt: skip
-        keys = max(1, len(node.left_keys))
-        equal = pl.all_horizontal([pl.col(key_name("l", n)) == pl.col(key_name("r", n)) for n in range(keys)])
-        tail = [Planned(FilterStage(equal, None), frozenset())]
-        if node.residual is not None:
-            tail.append(filter_stage(node.residual))
-        if not any(isinstance(planned.stage, ProjectStage) for planned in above):
-            tail.append(rename_stage(node.fields, [field.name for field in node.fields]))
-        operator = IntervalJoinOperator(
-            JoinSide("l", left, keys, -node.lower_ms), JoinSide("r", right, keys, node.upper_ms),
-            lower_ms=node.lower_ms, upper_ms=node.upper_ms, tail=_chain((*tail, *above)),
-            operator=f"{self._place}.{path}",
-        )  # fmt: skip
+    def _join(self, node: BoundedJoin, above: tuple[Planned, ...], *, path: str) -> Operator:
+        left = self._build(node.left, (side_stage(node, "l"),), path=f"{path}.0")
+        right = self._build(node.right, (side_stage(node, "r"),), path=f"{path}.1")
+        operator = join_operator(node, left, right, above, operator=f"{self._place}.{path}")
         self.stateful.append(operator)
         return operator
-
-    def _join_side(self, side: str, node: Node, *, keys: Sequence[Expr], time: str, names: Sequence[str], path: str
-                   ) -> Operator:  # fmt: skip
-        """An input with its columns renamed, its keys and its time beside them. Without keys all rows share one."""
-        columns = [pl.col(field.name).alias(name) for field, name in zip(node.fields, names, strict=True)]
-        columns.append(pl.col(time).dt.timestamp("ms").alias(time_name(side)))
-        if not keys:
-            columns.append(pl.lit(0, pl.Int64).alias(key_name(side, 0)))
-        named = [Named(key_name(side, n), key) for n, key in enumerate(keys)]
-        stage = project_stage(named, *columns, reads=[field.name for field in node.fields])
-        return self._build(node, (stage,), path=path)
 
 
 def _chain(stages: Sequence[Planned], *, hidden: tuple[str, ...] = (AT,), input_errors: tuple[str, ...] = (),

@@ -18,19 +18,27 @@ __all__ = ["PAIRS_MAX", "Segment", "Segments"]
 PAIRS_MAX = 500_000
 
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 class Segment:
-    """Rows sorted by key hash. `time`, `expiry`: names of columns in epoch milliseconds."""
+    """Rows sorted by key hash. `time`, `expiry`: names of columns in epoch milliseconds.
 
-    def __init__(self, frame: pl.DataFrame, *, keys: Sequence[str], time: str, expiry: str) -> None:
+    `matched`: which rows have found a match so far; the arrays are in the order of `frame` here, and of the given
+    frame in the constructor.
+    """
+
+    def __init__(self, frame: pl.DataFrame, *, keys: Sequence[str], time: str, expiry: str,
+                 matched: Flags | None = None) -> None:  # fmt: skip
         hashes = frame.select(keys).hash_rows().to_numpy()
         order = np.argsort(hashes, kind="stable")
         self.frame = frame[order]
         self.hashes = hashes[order]
+        self.matched: Flags = np.zeros(len(order), np.bool_) if matched is None else matched[order]
         self.times: Ints = self.frame[time].to_numpy()
         self.expiries: Ints = self.frame[expiry].to_numpy()
-        self._by_expiry: Ints = np.sort(self.expiries)
+        self._expiry_order = np.argsort(self.expiries, kind="stable")
+        self._by_expiry: Ints = self.expiries[self._expiry_order]
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -38,6 +46,11 @@ class Segment:
     def dead(self, watermark_ms: int) -> int:
         """Rows that nothing on time can match any more."""
         return int(np.searchsorted(self._by_expiry, watermark_ms, side="right"))
+
+    def due(self, before_ms: int | None, after_ms: int) -> Ints:
+        """Numbers of the rows that die as the watermark moves from one to the other."""
+        first = 0 if before_ms is None else self.dead(before_ms)
+        return self._expiry_order[first : max(first, self.dead(after_ms))]
 
     def overlaps(self, first_ms: int, last_ms: int) -> bool:
         """Whether any row's time may lie in [first, last]."""
@@ -74,16 +87,17 @@ class Segments:
     def __len__(self) -> int:
         return sum(len(part) for part in self._parts)
 
-    def make(self, frame: pl.DataFrame) -> Segment:
+    def make(self, frame: pl.DataFrame, matched: Flags | None = None) -> Segment:
         """A segment of new rows (not added)."""
-        return Segment(frame, keys=self._keys, time=self._time, expiry=self._expiry)
+        return Segment(frame, keys=self._keys, time=self._time, expiry=self._expiry, matched=matched)
 
-    def add(self, frame: pl.DataFrame) -> None:
+    def add(self, frame: pl.DataFrame, matched: Flags | None = None) -> None:
         """Keep rows; merge recent segments until each is at most half of the one before it."""
-        self._parts.append(self.make(frame))
+        self._parts.append(self.make(frame, matched))
         while len(self._parts) > 1 and len(self._parts[-2]) <= 2 * len(self._parts[-1]):
             last, previous = self._parts.pop(), self._parts.pop()
-            self._parts.append(self.make(pl.concat([previous.frame, last.frame])))
+            both = np.concatenate([previous.matched, last.matched])
+            self._parts.append(self.make(pl.concat([previous.frame, last.frame]), both))
 
     def purge(self, watermark_ms: int) -> None:
         """Let go of segments that are dead for the greater part."""
@@ -91,7 +105,8 @@ class Segments:
         for part in self._parts:
             dead = part.dead(watermark_ms)
             if 2 * dead > len(part):
-                part = self.make(part.frame.filter(pl.Series(part.expiries > watermark_ms)))
+                alive = part.expiries > watermark_ms
+                part = self.make(part.frame.filter(pl.Series(alive)), part.matched[alive])
             if len(part):
                 kept.append(part)
         self._parts = kept
