@@ -13,6 +13,7 @@ from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_aggregate import Grouping
 from penstock_processor.logical.bind_from import From, bind_from
+from penstock_processor.logical.bind_rank import RankedRows, limited
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
 from penstock_processor.logical.plan import Field, Filter, Named, Node, Project, Union, WindowAssign, WindowKind
@@ -104,6 +105,8 @@ class QueryBinder:
     def _select(self, tree: exp.Select) -> Node:
         only(tree, _SELECT_PARTS, where="a streaming query")
         source = bind_from(tree, self, limits=self._limits)
+        node, where = limited(source.node, source.where)
+        source = From(node, source.seen, where)
         if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
             return self._grouped(tree, source)
         if isinstance(source.node, WindowAssign):
@@ -114,9 +117,10 @@ class QueryBinder:
                 remedy="Add GROUP BY window_start, window_end.",
             )
         scope = RowScope(source.seen)
-        outputs = outputs_of(tree, scope, _RowValues(scope))
+        rows = RankedRows(scope)
+        outputs = outputs_of(tree, scope, rows)
         return project(
-            _filtered(source.node, source.where),
+            rows.over(_filtered(source.node, source.where)),
             outputs,
             is_rowtime=scope.rowtime,
             columns_max=self._limits.columns_max,
@@ -171,19 +175,6 @@ class QueryBinder:
             fields = tuple(_united(one, two, at=at) for one, two in zip(fields, other.fields, strict=True))
         inputs = [one for side in (first, *others) for one in (side.inputs if isinstance(side, Union) else (side,))]
         return Union(fields, tuple(_converted(one, fields) for one in inputs))
-
-
-class _RowValues:
-    """A SELECT list over rows."""
-
-    def __init__(self, scope: RowScope) -> None:
-        self._scope = scope
-
-    def value(self, node: exp.Expr) -> Expr:
-        return bind_value(node, self._scope, hook=rows_only("this place"))
-
-    def column(self, column: ColumnRef) -> Expr:
-        return column
 
 
 def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:

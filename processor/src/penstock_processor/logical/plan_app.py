@@ -7,6 +7,7 @@ from contextlib import suppress
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.nodes import Span
 from penstock_processor.logical.bind_insert import into_target
+from penstock_processor.logical.bind_rank import refuse_unlimited
 from penstock_processor.logical.catalog import Catalog, Unusable
 from penstock_processor.logical.check import check_app as check_plan
 from penstock_processor.logical.check import early
@@ -115,5 +116,6 @@ def _plan(written: CreateTable | Insert, catalog: Catalog, findings: Findings) -
     plan = into_target(query, source.spec, columns=columns, at=at, findings=findings)
     if plan is None:
         return None
+    refuse_unlimited(plan)
     plan = apply_rules(plan)
     return early(plan, source, at=at) if source.spec.emit == "early" else plan

@@ -26,6 +26,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_keyed import Ranked, SortKey, TopN
 from penstock_processor.logical.rewrite import inputs_of
 
 __all__ = ["expr_text", "interval_text", "name_text", "node_line", "tree_text"]
@@ -85,6 +86,10 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return "Union"
         case IntervalJoin() | WindowJoin():
             return _join(node, typed=typed)
+        case Ranked():
+            return f"Ranked {_ranking(node.partition, node.order)}"
+        case TopN():
+            return _top(node)
         case _:
             raise TypeError(f"no text for {type(node).__name__}")
 
@@ -168,6 +173,23 @@ def _repartition(node: Repartition) -> str:
             return "Repartition to the same partition"
         case Route.FIRST:
             return "Repartition to the first partition"
+
+
+def _ranking(partition: tuple[str, ...], order: tuple[SortKey, ...]) -> str:
+    by = f"by {', '.join(name_text(name) for name in partition)} " if partition else ""
+    keys = []
+    for key in order:
+        usual = key.nulls_last == key.descending
+        nulls = "" if usual else " NULLS LAST" if key.nulls_last else " NULLS FIRST"
+        keys.append(f"{name_text(key.column)}{' DESC' if key.descending else ''}{nulls}")
+    return f"{by}order {', '.join(keys)}"
+
+
+def _top(node: TopN) -> str:
+    rank = " with rank" if node.ranked else ""
+    ttl = "" if node.ttl_ms is None else f" ttl {interval_text(node.ttl_ms)}"
+    latest = " latest first" if node.latest else ""
+    return f"TopN {node.limit} {_ranking(node.partition, node.order)}{latest}{rank}{ttl}"
 
 
 def _window(node: WindowAssign) -> str:

@@ -20,6 +20,7 @@ from penstock_processor.logical.plan import (
     Union,
     WindowAssign,
 )
+from penstock_processor.logical.plan_keyed import Ranked, TopN
 
 __all__ = ["all_of", "columns_read", "conjuncts", "inputs_of", "is_plain", "replace_columns", "with_inputs"]
 
@@ -61,6 +62,8 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
     match node:
         case Filter() | Project() | WindowAssign() | Aggregate() | Repartition() | FinalAggregate():
             return (node.input,)
+        case Ranked() | TopN():
+            return (node.input,)
         case PartialAggregate():
             return (node.of.input,)
         case Union():
@@ -76,7 +79,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     if all(new is old for new, old in zip(inputs, inputs_of(node), strict=True)):
         return node
     match node:
-        case Filter() | Project() | WindowAssign():
+        case Filter() | Project() | WindowAssign() | Ranked() | TopN():
             return replace(node, input=inputs[0])
         case Aggregate():
             if not isinstance(inputs[0], WindowAssign):

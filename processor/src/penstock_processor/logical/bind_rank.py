@@ -1,0 +1,225 @@
+"""ROW_NUMBER() OVER (...) in a SELECT list, and the WHERE around it that makes the first N of each group of it.
+
+Flink knows "Top-N" and "Deduplication" by this pattern: a query numbers rows, one around it keeps those up to a
+constant. Here the numbering is bound to a `Ranked` node where it stands, also in a view or in WITH, and `limited`
+finds it from the WHERE above it. A ranking by windows is to be told apart in `_first`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlglot import exp
+
+from penstock.expressions.dialect import span_of
+from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
+from penstock.model.types import BIGINT, Kind
+from penstock_processor.logical.expressions import bind_value, rows_only
+from penstock_processor.logical.plan import Field, Filter, Named, Node, Project
+from penstock_processor.logical.plan_keyed import RANK, Ranked, SortKey, TopN
+from penstock_processor.logical.rewrite import all_of, conjuncts, inputs_of
+from penstock_processor.logical.scope import RowScope
+from penstock_processor.sql.findings import refusal
+from penstock_processor.sql.parse import only
+
+__all__ = ["RankedRows", "limited", "refuse_unlimited"]
+
+_FLIPPED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "=": "="}
+_SORTABLE = frozenset(
+    [Kind.STRING, Kind.BOOLEAN, Kind.BYTES, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ]
+)
+_PATTERN = "SELECT ... FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY x DESC) AS rn FROM t) WHERE rn <= 3"
+
+
+class RankedRows:
+    """A SELECT list over rows, in which one ROW_NUMBER() OVER (...) may stand."""
+
+    def __init__(self, scope: RowScope) -> None:
+        self._scope = scope
+        self._found: exp.Window | None = None
+        self._plain = rows_only("this place")
+
+    def value(self, node: exp.Expr) -> Expr:
+        """An expression of the list. Raises SqlErrors."""
+        return bind_value(node, self._scope, hook=self._hook)
+
+    def column(self, column: ColumnRef) -> Expr:
+        """A column that a star stands for."""
+        return column
+
+    def over(self, node: Node) -> Node:
+        """The rows that the list is computed on: `node`, with the rank beside them if the list has one."""
+        return node if self._found is None else _ranked(self._found, node, self._scope)
+
+    def _hook(self, node: exp.Expr) -> Expr | None:
+        if isinstance(node, exp.Window) and _is_ranking(node):
+            if self._found is not None and self._found != node:
+                raise refusal(
+                    span_of(node),
+                    "unsupported",
+                    message="More than one ranking in one SELECT is not in this version.",
+                    remedy="Number the rows in one query and rank its result in another.",
+                )
+            self._found = node
+            return ColumnRef(BIGINT, name=RANK, span=span_of(node))
+        return self._plain(node)
+
+
+def limited(node: Node, where: Expr | None) -> tuple[Node, Expr | None]:
+    """`node` under a WHERE that bounds the rank of its rows: the first rows of each group, and the rest of WHERE.
+
+    Anything else comes back as it is. Raises SqlErrors: never_true.
+    """
+    for field in node.fields:
+        if field.type != BIGINT:
+            continue
+        bounds = [_bound(term, field.name) for term in conjuncts(where)]
+        lasts = [last for _, last in bounds if last is not None]
+        if not lasts:
+            continue
+        changed = _first(node, field.name, min(lasts))
+        if changed is None:
+            continue
+        # What is left says more than "up to the limit": `rn = 2`, `rn BETWEEN 2 AND 3`, other columns.
+        rest = [term for term, (first, last) in zip(conjuncts(where), bounds, strict=True)
+                if last != min(lasts) or first > 1]  # fmt: skip
+        return changed, all_of(rest)
+    return node, where
+
+
+def refuse_unlimited(node: Node) -> None:
+    """Raises SqlErrors if rows are numbered without end in a plan."""
+    if isinstance(node, Ranked | TopN):
+        raise refusal(
+            node.span,
+            "unbounded_state",
+            message="Numbering every row would keep all of them, and change most numbers with each row.",
+            remedy=f"Keep the first ones of each group: {_PATTERN}.",
+        )
+    for one in inputs_of(node):
+        refuse_unlimited(one)
+
+
+def _is_ranking(node: exp.Window) -> bool:
+    return isinstance(node.this, exp.Anonymous) and node.this.name.upper() in ("ROW_NUMBER", "RANK", "DENSE_RANK")
+
+
+def _ranked(call: exp.Window, node: Node, scope: RowScope) -> Ranked:
+    at, function = span_of(call), call.this.name.upper()
+    if function != "ROW_NUMBER":
+        raise refusal(
+            at,
+            "unsupported",
+            message=f"{function} of a stream is not in this version.",
+            remedy="Use ROW_NUMBER(); equal rows then rank as they came.",
+        )
+    only(call, ("this", "partition_by", "order", "over"), where="ROW_NUMBER() OVER (...)")
+    if call.this.expressions:
+        raise refusal(at, "argument_count", message="ROW_NUMBER takes no argument.", remedy="Write ROW_NUMBER().")
+    order = call.args.get("order")
+    if order is None:
+        raise refusal(
+            at,
+            "syntax",
+            message="ROW_NUMBER() OVER (...) has no ORDER BY, so no row is the first.",
+            remedy="Add ORDER BY, for example: OVER (PARTITION BY k ORDER BY ts DESC).",
+        )
+    columns = _Columns(node, scope)
+    partition = tuple(dict.fromkeys(columns.name(each) for each in call.args.get("partition_by") or ()))
+    keys: dict[str, SortKey] = {}
+    for each in order.expressions:
+        name = columns.name(each.this, sorting=True)
+        descending = bool(each.args.get("desc"))
+        keys.setdefault(name, SortKey(name, descending, nulls_last=not each.args.get("nulls_first")))
+    below = columns.node()
+    return Ranked((*below.fields, Field(RANK, BIGINT)), below, partition, tuple(keys.values()), at)
+
+
+class _Columns:
+    """The columns that rows are partitioned and ordered by; expressions are computed beside the rows."""
+
+    def __init__(self, node: Node, scope: RowScope) -> None:
+        self._node = node
+        self._scope = scope
+        self._made: dict[str, Expr] = {}
+
+    def name(self, node: exp.Expr, *, sorting: bool = False) -> str:
+        """The column of an expression."""
+        found = bind_value(node, self._scope, hook=rows_only("OVER"))
+        if sorting and not (found.type.is_numeric or found.type.kind in _SORTABLE):
+            raise refusal(
+                span_of(node),
+                "type_mismatch",
+                message=f"Rows cannot be ordered by {found.type}.",
+                remedy="Order by numbers, texts or times.",
+            )
+        if isinstance(found, ColumnRef):
+            return found.name
+        known = next((name for name, expr in self._made.items() if expr == found), None)
+        return known or self._make(found)
+
+    def _make(self, expr: Expr) -> str:
+        name = f"$by{len(self._made)}"
+        self._made[name] = expr
+        return name
+
+    def node(self) -> Node:
+        """The input, with what was computed."""
+        if not self._made:
+            return self._node
+        fields = self._node.fields
+        shown = [Named(f.name, ColumnRef(f.type, name=f.name)) for f in fields]
+        made = [Named(name, expr) for name, expr in self._made.items()]
+        more = [Field(name, expr.type) for name, expr in self._made.items()]
+        return Project((*fields, *more), self._node, (*shown, *made))
+
+
+def _bound(term: Expr, name: str) -> tuple[int, int | None]:
+    """(first, last) rank that a term of WHERE lets pass; (1, None) if it says nothing about the last one."""
+    match term:
+        case Call(function="BETWEEN", args=(ColumnRef(name=column), low, high)) if column == name:
+            first, last = _whole(low), _whole(high)
+            return (1, None) if first is None or last is None else (first, last)
+        case Call(function=function, args=(one, other)) if function in _FLIPPED:
+            if isinstance(other, ColumnRef):
+                one, other, function = other, one, _FLIPPED[function]
+            value = _whole(other)
+            if not isinstance(one, ColumnRef) or one.name != name or value is None:
+                return 1, None
+            match function:
+                case "<=":
+                    return 1, value
+                case "<":
+                    return 1, value - 1
+                case "=":
+                    return value, value
+    return 1, None
+
+
+def _whole(expr: Expr) -> int | None:
+    value = expr.value if isinstance(expr, Literal) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _first(node: Node, name: str, limit: int) -> Node | None:
+    """`node` with its ranking limited, if `name` is the rank's column; rows of equal fields, fewer of them."""
+    match node:
+        case Project():
+            expr = next(each.expr for each in node.exprs if each.name == name)
+            below = _first(node.input, expr.name, limit) if isinstance(expr, ColumnRef) else None
+            return None if below is None else replace(node, input=below)
+        case Filter():
+            below = _first(node.input, name, limit)
+            return None if below is None else replace(node, input=below)
+        case Ranked() if name == RANK:
+            if limit < 1:
+                raise _never(node.span)
+            return TopN(node.fields, node.input, node.partition, node.order, limit, span=node.span)
+        case _:
+            return None
+
+
+def _never(at: Span) -> Exception:
+    return refusal(
+        at, "never_true", message="No row has a rank below 1.", remedy=f"Keep at least one row: {_PATTERN}."
+    )
