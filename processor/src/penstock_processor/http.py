@@ -119,7 +119,9 @@ class _Edge:
         statistics = runner.statistics if runner else AppStatistics(record.name)
         lag_events = await self._role.lag_events(record.name)
         tasks = {} if runner is None or len(runner.plans) == 1 else {"tasks": runner.tasks_json()}
-        return _json({**self._summary(record), **statistics.as_json(lag_events), **tasks})
+        delivered = [] if runner is None else [one.as_json() for one in runner.deliveries.here]
+        deliveries = {"deliveries": delivered} if delivered else {}
+        return _json({**self._summary(record), **statistics.as_json(lag_events), **tasks, **deliveries})
 
     async def list_rejected(self, request: web.Request) -> web.Response:
         """Rejected events, newest first, `before=<id>` pages on; `{"events": [...], "next": id or null}`."""

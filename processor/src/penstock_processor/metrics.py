@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["APP_RESTARTS", "CYCLE_ROWS", "CYCLE_SECONDS", "LAG_EVENTS", "LAG_SECONDS", "MEMBERS", "ROWS_IN",
-           "ROWS_OUT", "ROWS_REJECTED", "STATE_ROWS", "TASKS", "WATERMARK_DELAY_SECONDS"]  # fmt: skip
+__all__ = ["APP_RESTARTS", "CYCLE_ROWS", "CYCLE_SECONDS", "DELIVERED_ROWS", "DELIVERY_LAG_EVENTS", "DELIVERY_LOST",
+           "DELIVERY_REJECTED_ROWS", "DELIVERY_RETRIES", "DELIVERY_SECONDS", "LAG_EVENTS", "LAG_SECONDS", "MEMBERS",
+           "ROWS_IN", "ROWS_OUT", "ROWS_REJECTED", "STATE_ROWS", "TASKS", "WATERMARK_DELAY_SECONDS"]  # fmt: skip
 
 _ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
 
@@ -31,3 +32,23 @@ WATERMARK_DELAY_SECONDS = Gauge(
 )
 MEMBERS = Gauge("penstock_processor_members", "Replicas of the processor that are alive, as this one knows them.")
 TASKS = Gauge("penstock_processor_tasks", "Tasks of apps that run in this process.")
+
+_DELIVERY = ["app", "stream", "connector"]
+DELIVERED_ROWS = Counter(
+    "penstock_processor_delivered_rows_total", "Rows that systems of others have taken.", _DELIVERY
+)
+DELIVERY_RETRIES = Counter("penstock_processor_delivery_retries_total", "Deliveries that are tried again.", _DELIVERY)
+DELIVERY_REJECTED_ROWS = Counter(
+    "penstock_processor_delivery_rejected_rows_total",
+    "Rows that systems of others refused, or did not take in time; they are rejected events.",
+    [*_DELIVERY, "code"],
+)
+DELIVERY_LOST = Counter(
+    "penstock_processor_delivery_lost_events_total",
+    "Events that the log let go of before they were delivered.",
+    _DELIVERY,
+)
+DELIVERY_LAG_EVENTS = Gauge(
+    "penstock_processor_delivery_lag_events", "Rows of a stream that wait to be delivered.", [*_DELIVERY, "partition"]
+)
+DELIVERY_SECONDS = Histogram("penstock_processor_delivery_seconds", "One delivery of a batch.", _DELIVERY)

@@ -155,6 +155,8 @@ async def _found(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[tup
 def _why_not(event: RejectedEvent) -> str | None:
     if event.replayed_at_ms is not None:
         return f"it was replayed at {write_timestamp(event.replayed_at_ms, zoned=True)}"
+    if event.code in ("delivery_refused", "delivery_failed"):
+        return "it was to be delivered to a system of others; replay or correct the event that it was made of"
     if event.code == "late":
         return "it came after its window had closed, and would again; correct the result another way"
     if event.statement is not None and event.position is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from penstock.errors import PenstockError
+from penstock.model.stream import StreamSpec
 from penstock.ports.log import AppRecord, Catalog
 from penstock.role import Check, Ports
 from penstock_processor.logical.plan import AppPlan
@@ -20,6 +21,7 @@ from penstock_processor.runtime.app_runner import AppRunner, AppState
 from penstock_processor.runtime.app_tasks import AppTasks
 from penstock_processor.runtime.app_term import BuildEngine
 from penstock_processor.runtime.assignment import assign
+from penstock_processor.runtime.delivery import Delivery
 from penstock_processor.runtime.statistics import AppStatistics
 from penstock_processor.settings import ProcessorSettings
 
@@ -80,6 +82,8 @@ class Replica:
         for name, app in sorted(self.apps.items()):
             ok = app.state in (AppState.RUNNING, AppState.STANDBY)
             checks.append(Check(f"app {name}", ok, app.detail if ok else f"{app.state}: {app.detail}"))
+            # systems of others that do not answer make this process no less ready
+            checks += [Check(f"delivery {one.task}", True, one.detail) for one in app.deliveries.here]
         return checks + [Check(f"app {name}", False, why) for name, (_, why) in sorted(self._broken.items())]
 
     async def confirm(self) -> None:
@@ -186,6 +190,7 @@ class Replica:
             mine = [partition for partition in range(app.plan.parallelism)
                     if owners.get((name, partition)) == self.member]  # fmt: skip
             await app.run_only(mine, self._make_runner)
+            await app.deliveries.run_only(mine, self._make_delivery)
         TASKS.set(sum(app.count for app in self.apps.values()))
 
     async def _know(self, record: AppRecord) -> None:
@@ -206,6 +211,17 @@ class Replica:
         if plan is not None:
             self._broken.pop(record.name, None)
             self.apps[record.name] = AppTasks(plan, record.version, old.statistics if old else None)
+
+    def _make_delivery(self, spec: StreamSpec, partition: int, sql: str) -> Delivery:
+        return Delivery(
+            spec,
+            partition,
+            sql=sql,
+            log=self._ports.log,
+            clock=self._ports.clock,
+            settings=self._settings,
+            confirm=self.confirm if self.shared else None,
+        )
 
     def _make_runner(self, plan: AppPlan, statistics: AppStatistics) -> AppRunner:
         return AppRunner(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
-__all__ = ["ProcessorSettings", "SnapshotSettings"]
+__all__ = ["DeliverySettings", "ProcessorSettings", "SnapshotSettings"]
 
 
 class SnapshotSettings(BaseModel, frozen=True):
@@ -15,6 +17,19 @@ class SnapshotSettings(BaseModel, frozen=True):
         default=1024 * 1024, ge=1, description="Bytes of deltas below which size never asks for one."
     )
     growth: float = Field(default=2.0, gt=0, description="Bytes of deltas, as a multiple of the last snapshot's.")
+
+
+class DeliverySettings(BaseModel, frozen=True):
+    """Limits of bringing rows to systems of others."""
+
+    read_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Bytes of stored batches that a delivery reads at once."
+    )
+    retry_min_s: float = Field(default=0.5, gt=0, description="First wait before rows are delivered again.")
+    retry_max_s: float = Field(default=60.0, gt=0, description="Longest wait before rows are delivered again.")
+    stop_grace_s: float = Field(
+        default=3.0, ge=0, description="How long a delivery under way may take to end when the process stops."
+    )
 
 
 class ProcessorSettings(BaseModel, frozen=True):
@@ -70,4 +85,8 @@ class ProcessorSettings(BaseModel, frozen=True):
     replay_max_events: int = Field(default=100, ge=1, description="Rejected events in one replay request.")
     replay_queue: int = Field(default=16, ge=1, description="Replay requests that wait for an app's next cycle.")
     rejected_page_max: int = Field(default=1000, ge=1, description="Rejected events in one reply.")
+    secrets_folder: Path | None = Field(
+        default=None, description="Folder of the files that `${NAME}` in options of connectors stands for."
+    )
+    delivery: DeliverySettings = Field(default=DeliverySettings(), description="Bringing rows to systems of others.")
     snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="When state is compacted.")

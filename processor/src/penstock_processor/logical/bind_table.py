@@ -287,6 +287,7 @@ def _spec(
     options: TableOptions,
 ) -> StreamSpec:
     written = relation is not Relation.SOURCE
+    shown = written and not options.outlet  # what is delivered to others is kept here only if asked for
     name = table.name.text
     dedupe = options.dedupe
     foreign = options.foreign
@@ -303,8 +304,8 @@ def _spec(
         time_column=time,
         key=options.key if options.key is not None else key,
         partitions=options.partitions,
-        publish=written if options.publish is None else options.publish,
-        store=written if options.store is None else options.store,
+        publish=shown if options.publish is None else options.publish,
+        store=shown if options.store is None else options.store,
         scope=options.scope or f"{name}:read",
         retention_s=options.retention_s,
         dedupe=dedupe,

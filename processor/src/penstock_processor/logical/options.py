@@ -14,6 +14,7 @@ from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
 from penstock_processor.logical.durations import duration_ms
 from penstock_processor.logical.kafka_options import ForeignTopic, is_kafka, read_kafka_options
+from penstock_processor.logical.outlet_options import is_outlet, read_outlet
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import OptionText
 
@@ -72,6 +73,7 @@ class TableOptions:
     idle_timeout_ms: int | None = None
     archive: bool | None = None
     foreign: ForeignTopic | None = None
+    outlet: bool = False  # delivered to a system of others
 
 
 def read_options(
@@ -90,7 +92,11 @@ def read_options(
     """
     reader = _Reader(relation, columns, primary_key, findings, parallelism)
     foreign = None
-    if is_kafka(written):
+    outlet = is_outlet(written, relation)
+    if outlet:
+        written = read_outlet(written, at=at, relation=relation, findings=findings)
+        reader.is_outlet = True
+    elif is_kafka(written):
         foreign, written = read_kafka_options(written, at=at, relation=relation, findings=findings)
         reader.is_foreign = True
     given: dict[str, OptionText] = {}
@@ -119,6 +125,7 @@ def read_options(
         idle_timeout_ms=reader.duration(given.get("scan.watermark.idle-timeout")),
         archive=reader.flag(given.get("archive")),
         foreign=foreign,
+        outlet=outlet,
     )
 
 
@@ -139,6 +146,7 @@ class _Reader:
         self._primary_key = primary_key
         self._findings = findings
         self.is_foreign = False  # a topic that others fill
+        self.is_outlet = False  # delivered to a system of others
 
     def applies(self, option: OptionText) -> bool:
         """Whether the option exists, is supported, and belongs to this kind of table."""
@@ -207,7 +215,7 @@ class _Reader:
                 message="The table names no connector." if any_written else "The table has no options.",
                 remedy="Write WITH ('connector' = 'penstock').",
             )
-        elif option.value == "kafka":
+        elif option.value == "kafka" or self.is_outlet:
             pass
         elif option.value in _LATER_CONNECTORS:
             self._bad(

@@ -13,6 +13,7 @@ from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.stages import task_plans
 from penstock_processor.runtime.app_runner import AppRunner, AppState
 from penstock_processor.runtime.assignment import Unit
+from penstock_processor.runtime.deliveries import Deliveries
 from penstock_processor.runtime.rejections import ReplayItem
 from penstock_processor.runtime.statistics import AppStatistics
 
@@ -38,6 +39,7 @@ class AppTasks:
         self.version = version
         self.statistics = statistics or AppStatistics(plan.name)
         self.plans = {task.task: task for task in task_plans(plan)}
+        self.deliveries = Deliveries(plan)
         self._running: dict[str, _Running] = {}
 
     @property
@@ -94,8 +96,8 @@ class AppTasks:
                 self._running[name] = _Running(runner, asyncio.create_task(runner.run(), name=f"task {name}"))
 
     async def stop(self) -> None:
-        """Let every task finish and commit its cycle."""
-        await self._stop(list(self._running))
+        """Let every task finish and commit its cycle, and every delivery the batch that is on its way."""
+        await asyncio.gather(self._stop(list(self._running)), self.deliveries.stop())
 
     async def replay(self, items: Sequence[ReplayItem]) -> list[RejectedEvent]:
         """Feed rejected events to their statements, in the tasks that own their partitions; those that failed again.

@@ -1,0 +1,151 @@
+"""Options of connectors that are written to: one model each, read from the texts of `WITH ('name' = 'text')`. Pure.
+
+Names are Flink's where Flink has them; a field's alias is the name in the text. What is checked here is all that an
+adapter needs to be opened, so that `penstock check` and the delivery read an app the same way. Secrets: `${NAME}` in
+a value stands for the file NAME in the folder of secrets (`outlets.secrets`), read when the outlet is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+
+from penstock.model.durations import duration_ms
+
+__all__ = ["OUTLETS", "Duration", "HttpOutletOptions", "HttpUrl",
+           "OptionError", "OutletOptions", "read_outlet_options"]  # fmt: skip
+
+_HEADER = "header."
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1, token
+_OWN_HEADERS = frozenset({"content-type", "content-length", "transfer-encoding", "host", "idempotency-key"})
+_HTTP_URL = re.compile(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?")
+
+
+class OptionError(ValueError):
+    """What is wrong with one option (`name`; empty: with all of them together) and what to write instead."""
+
+    def __init__(self, name: str, message: str, remedy: str, *, missing: bool = False, unknown: bool = False) -> None:
+        super().__init__(f"{message} {remedy}")
+        self.name, self.message, self.remedy = name, message, remedy
+        self.missing, self.unknown = missing, unknown
+
+
+def _seconds(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    ms = duration_ms(text)
+    if ms is None:
+        raise ValueError("write a number and a unit, such as '500 ms', '10 s', '1 min'")
+    return ms / 1000
+
+
+def _http_url(text: str) -> str:
+    if _HTTP_URL.fullmatch(text) is None:
+        raise ValueError("write http://host:port/path or https://..., without a user (send a header instead)")
+    return text
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]  # seconds
+HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+
+
+class OutletOptions(BaseModel, frozen=True, extra="forbid"):
+    """What every connector that is written to has. The delivery keeps these; the rest is the adapter's."""
+
+    connector: str
+    max_rows: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        alias="sink.buffer-flush.max-rows",
+        description="Rows that are delivered at once, at most.",
+    )
+    flush_interval_s: Duration = Field(
+        default=0.0, ge=0, le=86_400, alias="sink.buffer-flush.interval",
+        description="How long rows may wait for others to be delivered with; '0 s': they do not.",
+    )  # fmt: skip
+    max_retries: int | None = Field(
+        default=None, ge=0, le=1_000_000, alias="sink.max-retries",
+        description="After so many retries rows go to the rejected events (`delivery_failed`); without it they wait "
+        "until the other side answers.",
+    )  # fmt: skip
+
+    def unfit(self, *, is_table: bool) -> OptionError | None:
+        """Why a table with (`is_table`) or without a primary key cannot be delivered so; None if it can."""
+        return None
+
+
+class HttpOutletOptions(OutletOptions, frozen=True):
+    """`'connector' = 'http'`."""
+
+    url: HttpUrl = Field(description="Where requests go.")
+    method: Literal["POST", "PUT"] = Field(default="POST", description="POST or PUT.")
+    format: Literal["json"] = Field(description="'json'.")
+    body: Literal["array", "lines", "object"] = Field(
+        default="array",
+        description="'array': one JSON array a request; 'lines': NDJSON; 'object': one row a request, as an object.",
+    )
+    timeout_s: Duration = Field(
+        default=30.0, gt=0, le=600, alias="request.timeout", description="Longest wait for a reply."
+    )
+    headers: Mapping[str, str] = Field(
+        default_factory=dict, alias="header.*", description="'header.Name' = 'value': sent with every request."
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _names_of_headers(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in headers.items():
+            if _HEADER_NAME.fullmatch(name) is None or not value.isprintable():
+                raise ValueError(f"'{name[:40]}' is no header that can be sent")
+            if name.lower() in _OWN_HEADERS:
+                raise ValueError(f"'{name}' is set by the delivery; remove it")
+        return headers
+
+
+#: Connectors that tables which are written to may have, and their options.
+OUTLETS: Mapping[str, type[OutletOptions]] = {"http": HttpOutletOptions}
+
+
+def read_outlet_options(connector: str, written: Mapping[str, str]) -> OutletOptions | list[OptionError]:
+    """The options of a connector of `OUTLETS`, or everything that is wrong with them.
+
+    `written`: the options that are the connector's (none of Penstock's own, such as `publish`).
+    """
+    model = OUTLETS[connector]
+    given: dict[str, Any] = {"connector": connector}
+    headers = {name[len(_HEADER) :]: text for name, text in written.items() if name.startswith(_HEADER)}
+    takes_headers = "headers" in model.model_fields
+    if takes_headers and headers:
+        given[_HEADER + "*"] = headers
+    given |= {
+        name: text for name, text in written.items()
+        if name != "connector" and not (takes_headers and name.startswith(_HEADER))
+    }  # fmt: skip
+    try:
+        return model.model_validate(given)
+    except ValidationError as refused:
+        return [_explained(model, dict(error), written) for error in refused.errors()]
+
+
+def _explained(model: type[OutletOptions], error: Mapping[str, Any], written: Mapping[str, str]) -> OptionError:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    fields = {field.alias or key: field for key, field in model.model_fields.items()}
+    meaning = fields[name].description or "" if name in fields else ""
+    value = str(error["input"])[:80]
+    if name == _HEADER + "*":
+        name = next((known for known in written if known.startswith(_HEADER)), name)
+        value = written.get(name, value)
+    match error["type"]:
+        case "extra_forbidden":
+            names = ", ".join(sorted(set(fields) - {"connector"}))
+            remedy = f"Options of this connector are {names}."
+            return OptionError(name, f"There is no option '{name}'.", remedy, unknown=True)
+        case "missing":
+            return OptionError(name, f"This connector needs '{name}'.", meaning, missing=True)
+        case _:
+            why = str(error["msg"]).removeprefix("Value error, ")
+            return OptionError(name, f"'{value}' is no value of '{name}': {why}.", meaning)

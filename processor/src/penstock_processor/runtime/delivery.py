@@ -1,0 +1,290 @@
+"""Brings one partition of a table to its outlet, batch after batch, and keeps how far it has come in the log.
+
+To the log a delivery is a task of the app (`model.task.delivery_name`): it has a term, so that two replicas do not
+both deliver, and a position, which is committed after the outlet has taken a batch, together with the rejected events
+of what it refused. As the position is that of a durable consumer, the log keeps what is not delivered yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from penstock.errors import Fenced, PenstockError
+from penstock.model.stream import StreamSpec
+from penstock.model.task import delivery_name
+from penstock.outlets.open import make_outlet, outlet_options
+from penstock.outlets.options import OutletOptions
+from penstock.ports.clock import Clock
+from penstock.ports.log import Consumed, Head, Log, Transaction
+from penstock.ports.outlet import BatchRefused, OutBatch, Outlet, OutletUnavailable, Reached, RefusedRow
+from penstock_processor.metrics import (
+    DELIVERED_ROWS,
+    DELIVERY_LAG_EVENTS,
+    DELIVERY_LOST,
+    DELIVERY_REJECTED_ROWS,
+    DELIVERY_RETRIES,
+    DELIVERY_SECONDS,
+)
+from penstock_processor.runtime.outgoing import lost_before, merged, refusals
+from penstock_processor.settings import ProcessorSettings
+
+__all__ = ["Delivery", "DeliveryState"]
+
+_log = structlog.get_logger("penstock.processor")
+
+
+class DeliveryState(StrEnum):
+    """What a delivery is doing. WAITING: the other side, or the log, did not answer; it is asked again."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    FENCED = "fenced"
+    STOPPED = "stopped"
+
+
+class Delivery:
+    """One partition of one table. `run` once; `stop` from the same event loop."""
+
+    def __init__(
+        self, spec: StreamSpec, partition: int, *, sql: str, log: Log, clock: Clock, settings: ProcessorSettings,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        self.task = delivery_name(spec.app, spec.name, partition)
+        self.stream, self.partition = spec.name, partition
+        self.connector = spec.options["connector"]
+        self.state, self.detail = DeliveryState.STARTING, "starting"
+        self.guarantee = ""
+        self.delivered = self.rejected = self.waiting = 0
+        self._spec, self._sql = spec, sql
+        self._log, self._clock, self._settings = log, clock, settings
+        self._confirm = confirm
+        self._stopping = asyncio.Event()
+        self._labels = (spec.app, spec.name, self.connector)
+        self._failures = 0  # in a row
+        self._term = 0
+        self._expected: int | None = None  # the committed position
+        self._next = 0
+        self._epoch = 0
+        self._tick = 0
+        self._waiting_since_s: float | None = None
+
+    async def run(self) -> None:
+        """Deliver until `stop`; failures are retried and shown in `state`."""
+        work = asyncio.create_task(self._terms(), name=f"delivery {self.task}")
+        try:
+            await self._unless_stopped(asyncio.shield(work))
+            if not work.done():  # a batch may be on its way: it need not be delivered twice
+                await asyncio.wait({work, asyncio.ensure_future(self._grace())}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        if self.state is not DeliveryState.FENCED:
+            self._enter(DeliveryState.STOPPED, "stopped")
+
+    def stop(self) -> None:
+        """Return from `run` after the batch that is on its way, or without it after `stop_grace_s`."""
+        self._stopping.set()
+
+    def as_json(self) -> dict[str, object]:
+        """For statistics."""
+        return {
+            "stream": self.stream, "partition": self.partition, "connector": self.connector,
+            "guarantee": self.guarantee, "state": self.state, "detail": self.detail, "delivered": self.delivered,
+            "rejected": self.rejected, "waiting": self.waiting,
+        }  # fmt: skip
+
+    async def _grace(self) -> None:
+        await self._clock.sleep(self._settings.delivery.stop_grace_s)
+
+    async def _terms(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._one_term()
+            except Fenced as error:
+                if self._confirm is None:
+                    self._enter(DeliveryState.FENCED, error.detail)
+                    return
+                self._enter(DeliveryState.FENCED, f"{error.detail}; another replica delivers")
+                await self._unless_stopped(self._clock.sleep(self._settings.retry_min_s))
+                await self._unless_stopped(self._confirm())
+            except PenstockError as error:
+                await self._wait(error.detail, code=error.code, least_s=error.retry_after_s or 0.0)
+            except Exception as error:  # outermost loop of a delivery: whatever it was, the app and others go on
+                _log.error("delivery_broke", task=self.task, exc_info=error)
+                await self._wait(f"{type(error).__name__}: {error}", code="internal", least_s=0.0)
+
+    async def _one_term(self) -> None:
+        found = await self._log.acquire(self.task)
+        if found.app.sql != self._sql:
+            raise Fenced(f"version {found.app.version} of app '{self._spec.app}' is in force, with another text")
+        self._term = found.term
+        options = await asyncio.to_thread(outlet_options, self._spec, secrets=self._secrets)
+        outlet = make_outlet(self._spec, options, partition=self.partition, task=self.task)
+        try:
+            reached = await outlet.open()
+            self.guarantee = outlet.guarantee
+            await self._begin(found.positions.get((self.stream, self.partition)), reached)
+            self._enter(DeliveryState.RUNNING, "running")
+            while not self._stopping.is_set():
+                await self._turn(outlet, options)
+        finally:
+            await outlet.close()
+
+    @property
+    def _secrets(self) -> Path | None:
+        return self._settings.secrets_folder
+
+    async def _begin(self, position: int | None, reached: Reached | None) -> None:
+        """Where to go on. The position is committed before the first row is delivered, so that the log keeps it."""
+        head = await self._log.head(self.stream, self.partition)
+        self._epoch, self._expected = head.epoch, position
+        self._next = head.first if position is None else position
+        if reached is not None:
+            if reached.epoch > head.epoch or (reached.epoch == head.epoch and reached.next > head.next):
+                raise OutletUnavailable(
+                    f"'{self.stream}' was delivered up to {reached.next} of epoch {reached.epoch}, and the log ends "
+                    f"at {head.next} of epoch {head.epoch}: it was restored from an older backup; deploy the app "
+                    "under another name, or clear what the other side keeps of it"
+                )
+            if reached.epoch == head.epoch:
+                self._next = max(self._next, reached.next)
+        if self._expected != self._next:
+            await self._commit(self._next, ())
+
+    async def _turn(self, outlet: Outlet, options: OutletOptions) -> None:
+        """One batch, or a wait for news."""
+        head = await self._log.head(self.stream, self.partition)
+        if head.epoch != self._epoch:
+            raise Fenced(f"'{self.stream}' was recreated")
+        self.waiting = head.next - self._next
+        DELIVERY_LAG_EVENTS.labels(*self._labels, self.partition).set(self.waiting)
+        left_s = self._until_due_s(head, options)
+        if left_s > 0:
+            await self._unless_stopped(self._news(left_s))
+            return
+        batches = await self._log.read(self.stream, self.partition, self._next, self._settings.delivery.read_bytes)
+        if not batches:
+            return
+        if lost := lost_before(batches, at=self._next):
+            DELIVERY_LOST.labels(*self._labels).inc(lost)
+            _log.warning("delivery_lost_events", task=self.task, events=lost)
+        batch = await asyncio.to_thread(merged, batches, at=self._next, rows_max=options.max_rows)
+        await self._bring(batch, outlet, options)
+        self._waiting_since_s = None
+
+    def _until_due_s(self, head: Head, options: OutletOptions) -> float:
+        """How long until what waits is delivered; the settings' `wait_s` if nothing does."""
+        now_s = self._clock.monotonic_s()
+        if not self.waiting:
+            self._waiting_since_s = None
+            return self._settings.wait_s
+        if self._waiting_since_s is None:
+            self._waiting_since_s = now_s
+        if self.waiting >= options.max_rows:
+            return 0.0
+        return max(0.0, options.flush_interval_s - (now_s - self._waiting_since_s))
+
+    async def _bring(self, batch: OutBatch, outlet: Outlet, options: OutletOptions) -> None:
+        """Deliver a batch, in halves where it is refused as a whole; each part moves the position."""
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            if not part.count:
+                await self._commit(part.next, ())
+                continue
+            started_s = self._clock.monotonic_s()
+            try:
+                refused = await outlet.deliver(part)
+            except BatchRefused as error:
+                if part.count > 1:
+                    middle = part.count // 2
+                    parts += [part.part(middle, part.count), part.part(0, middle)]
+                    continue
+                refused = [RefusedRow(0, error.detail)]
+            except OutletUnavailable as error:
+                if options.max_retries is None or self._failures < options.max_retries:
+                    raise
+                await self._give_up(part, f"{error.detail}, after {self._failures} retries")
+                continue
+            DELIVERY_SECONDS.labels(*self._labels).observe(self._clock.monotonic_s() - started_s)
+            await self._taken(part, refused)
+
+    async def _taken(self, part: OutBatch, refused: Sequence[RefusedRow]) -> None:
+        await self._commit(part.next, self._rejected(part, refused, "delivery_refused"))
+        taken = part.count - len(refused)
+        self.delivered += taken
+        DELIVERED_ROWS.labels(*self._labels).inc(taken)
+        self._note_rejected(len(refused), "delivery_refused")
+        self._failures = 0
+
+    async def _give_up(self, part: OutBatch, detail: str) -> None:
+        rows = [RefusedRow(row, detail) for row in range(part.count)]
+        await self._commit(part.next, self._rejected(part, rows, "delivery_failed"))
+        self._note_rejected(part.count, "delivery_failed")
+        self._failures = 0
+
+    def _rejected(self, part: OutBatch, rows: Sequence[RefusedRow], code: str) -> Any:
+        return refusals(
+            part, rows, spec=self._spec, code=code, now_ms=self._clock.now_ms(),
+            raw_max_bytes=self._settings.raw_max_bytes, detail_max_chars=self._settings.detail_max_chars,
+        )  # fmt: skip
+
+    def _note_rejected(self, rows: int, code: str) -> None:
+        if rows:
+            self.rejected += rows
+            DELIVERY_REJECTED_ROWS.labels(*self._labels, code).inc(rows)
+
+    async def _commit(self, after: int, rejected: Any) -> None:
+        consumed = Consumed(self.stream, self.partition, self._expected, after)
+        await self._log.commit(Transaction(self.task, self._term, consumed=[consumed], rejected=rejected))
+        self._expected = self._next = after
+
+    async def _news(self, timeout_s: float) -> None:
+        limit_s = min(timeout_s, self._settings.wait_s)
+        if self.waiting:  # until they are due, by the clock; more of them may make them due earlier
+            news = asyncio.ensure_future(self._log.wait([self.stream], self._tick, self._settings.wait_s))
+            due = asyncio.ensure_future(self._clock.sleep(limit_s))
+            try:
+                await asyncio.wait({news, due}, return_when=asyncio.FIRST_COMPLETED)
+                if news.done():
+                    self._tick = news.result()
+            finally:
+                for one in (news, due):
+                    one.cancel()
+                await asyncio.gather(news, due, return_exceptions=True)
+        else:
+            self._tick = await self._log.wait([self.stream], self._tick, limit_s)
+
+    async def _wait(self, detail: str, *, code: str, least_s: float) -> None:
+        self._failures += 1
+        limits = self._settings.delivery
+        own_s = limits.retry_min_s * 2 ** min(self._failures - 1, 30)
+        wait_s = min(max(own_s, least_s), limits.retry_max_s)
+        if self.state is not DeliveryState.WAITING:
+            _log.warning("delivery_waits", task=self.task, code=code, detail=detail)
+        self._enter(DeliveryState.WAITING, f"{detail} (next try in {wait_s:g} s)")
+        DELIVERY_RETRIES.labels(*self._labels).inc()
+        await self._unless_stopped(self._clock.sleep(wait_s))
+
+    async def _unless_stopped(self, work: Awaitable[None]) -> None:
+        """Wait for it, but not when somebody asks to stop. Raises what it raised."""
+        done = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({done, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                done.result()
+        finally:
+            for one in (done, stopped):
+                one.cancel()
+            await asyncio.gather(done, stopped, return_exceptions=True)
+
+    def _enter(self, state: DeliveryState, detail: str) -> None:
+        self.state, self.detail = state, detail

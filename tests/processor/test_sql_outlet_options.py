@@ -1,0 +1,86 @@
+"""Tables that are delivered to systems of others: what `penstock check` says of their options, and where."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.errors import SqlError
+from penstock_processor.logical.plan_app import check_app, plan_app
+
+SOURCE = "CREATE TABLE lots (id BIGINT, market STRING) WITH ('connector' = 'penstock');\n"
+GOOD: dict[str, dict[str, str]] = {
+    "http": {"url": "https://example.org/hook", "format": "json"},
+}
+
+
+def app(connector: str, *, key: bool = False, **changes: str | None) -> str:
+    given = {"connector": connector, **GOOD[connector], **{n.replace("__", "."): v for n, v in changes.items()}}
+    options = ",\n".join(f"'{name}' = '{value}'" for name, value in given.items() if value is not None)
+    columns = "id BIGINT, market STRING" + (", PRIMARY KEY (id) NOT ENFORCED" if key else "")
+    return f"{SOURCE}CREATE TABLE out ({columns}) WITH (\n{options}\n);\nINSERT INTO out SELECT id, market FROM lots;"
+
+
+def finding(sql: str) -> SqlError:
+    (error,) = check_app("app", sql)
+    return error
+
+
+@pytest.mark.parametrize("connector", GOOD)
+def test_a_table_with_what_its_connector_needs_is_fine(connector: str):
+    assert check_app("app", app(connector)) == []
+    spec = plan_app("app", app(connector, scope="out:read", publish="true")).sources["out"].spec
+    assert (spec.publish, spec.store, spec.scope) == (True, False, "out:read")
+
+
+@pytest.mark.parametrize(("connector", "name"), [(c, name) for c, given in GOOD.items() for name in given])
+def test_what_a_connector_lacks_is_named_with_what_it_means(connector: str, name: str):
+    error = finding(app(connector, **{name: None}))
+    assert (error.code, error.line) == ("missing_option", 2)
+    assert f"'{name}'" in error.message
+    assert error.remedy
+
+
+@pytest.mark.parametrize(
+    ("connector", "name", "value"),
+    [
+        ("http", "url", "ftp://example.org"),
+        ("http", "url", "https://user:password@example.org"),
+        ("http", "format", "avro"),
+        ("http", "method", "GET"),
+        ("http", "body", "xml"),
+        ("http", "request.timeout", "soon"),
+        ("http", "request.timeout", "2 h"),
+        ("http", "sink.buffer-flush.max-rows", "0"),
+        ("http", "sink.buffer-flush.interval", "1 week"),
+        ("http", "sink.max-retries", "-1"),
+        ("http", "header.Content-Length", "5"),
+        ("http", "header.two words", "5"),
+    ],
+)
+def test_a_wrong_value_is_refused_at_its_place(connector: str, name: str, value: str):
+    sql = app(connector, **{name.replace(".", "__"): value})
+    error = finding(sql)
+    assert error.code == "bad_option"
+    line = sql.splitlines()[error.line - 1]
+    assert line.startswith(f"'{name}'")
+    assert line[error.column - 1 :].startswith(f"'{value}'")
+    assert error.remedy
+
+
+def test_an_unknown_option_is_refused_with_the_nearest_one():
+    error = finding(app("http", methode="POST"))
+    assert (error.code, error.remedy) == ("unknown_option", "Did you mean 'method'?")
+
+
+def test_options_of_sources_belong_to_sources():
+    assert finding(app("http", dedupe="id")).code == "unknown_option"
+
+
+def test_an_option_is_given_once():
+    sql = app("http").replace("'format' = 'json'", "'format' = 'json', 'format' = 'json'")
+    assert finding(sql).code == "duplicate_option"
+
+
+def test_a_table_that_nothing_writes_cannot_be_a_way_out():
+    sql = "CREATE TABLE out (id BIGINT) WITH ('connector' = 'http', 'url' = 'http://example.org', 'format' = 'json');"
+    assert check_app("app", sql)
