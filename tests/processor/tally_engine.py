@@ -73,7 +73,7 @@ class TallyEngine:
                     values.clear()
                 values.update(msgspec.json.decode(delta.payload))
 
-    def step(self, blocks: Sequence[SourceBlock]) -> StepResult:
+    def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
         self.steps.append(list(blocks))
         outputs: list[Output] = []
         problems: list[RowProblem] = []
@@ -98,7 +98,7 @@ class TallyEngine:
         values = self.totals if operator == self.operator else self.through
         return StateDelta(operator, DeltaKind.REPLACE, msgspec.json.encode(values))
 
-    def replay(self, statement: str, block: SourceBlock) -> StepResult:
+    def replay(self, statement: str, block: SourceBlock, *, now_ms: int = 0) -> StepResult:
         return self._rows(block, (statement,))
 
     def state_sizes(self) -> dict[str, int]:

@@ -27,6 +27,7 @@ from penstock_processor.compile.stages import (
 )
 from penstock_processor.compile.targets import completeness, keeps_event_time, operation, windows_of
 from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.changes import updating
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -176,7 +177,7 @@ class _StatementBuilder:
                 for n, branch in enumerate(node.inputs):
                     stages = (rename_stage(branch.fields, names), *above)
                     branches.append(self._build(branch, stages, path=f"{path}.{n}", at_sink=at_sink))
-                return UnionOperator(branches)
+                return UnionOperator(branches, updating=updating(node))
             case WindowAssign():
                 return _chained(self._assign(node, path), above)
             case Aggregate():

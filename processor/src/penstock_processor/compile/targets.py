@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from penstock.expressions.nodes import ColumnRef
 from penstock.model.batch import Op
 from penstock.model.stream import StreamSpec
+from penstock_processor.logical.changes import updating
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
@@ -30,6 +31,8 @@ def operation(statement: Statement, target: StreamSpec, *, writers: int) -> Op:
     """The operation of an appended row: INSERT, or UPDATE_AFTER where the key may be in the table already."""
     if not target.primary_key:
         return Op.INSERT
+    if writers == 1 and updating(statement.plan):
+        return Op.INSERT  # the changes say which keys are new
     groups = _groups(statement.plan)
     if writers > 1 or groups is None:
         return Op.UPDATE_AFTER

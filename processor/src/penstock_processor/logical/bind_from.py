@@ -25,6 +25,11 @@ __all__ = ["From", "Queries", "bind_from"]
 class Queries(Protocol):
     """What FROM may refer to: declared relations, queries of WITH, and queries in parentheses."""
 
+    @property
+    def state_ttl_ms(self) -> int | None:
+        """After what time without use state is forgotten; None: it is not set (`changes.required_ttl`)."""
+        ...
+
     def relation(self, name: Word) -> Node:
         """A table, a view or a query of WITH. Raises SqlErrors: unknown_table."""
         ...

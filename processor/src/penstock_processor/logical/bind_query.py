@@ -40,9 +40,14 @@ class Relations(Protocol):
 
 
 class QueryBinder:
-    """Binds queries against `relations`; `ctes` are the queries of WITH in reach."""
+    """Binds queries against `relations`; `ctes` are the queries of WITH in reach.
 
-    def __init__(self, relations: Relations, limits: SqlLimits, ctes: dict[str, Node] | None = None) -> None:
+    `state_ttl_ms`: after what time without use state is forgotten (`changes.required_ttl`); None: it is not set.
+    """
+
+    def __init__(self, relations: Relations, limits: SqlLimits, ctes: dict[str, Node] | None = None, *,
+                 state_ttl_ms: int | None = None) -> None:  # fmt: skip
+        self.state_ttl_ms = state_ttl_ms
         self._relations = relations
         self._limits = limits
         self._ctes = ctes or {}
@@ -99,7 +104,8 @@ class QueryBinder:
                 identifier(c, otherwise=name.span, what="a column") for c in alias.args.get("columns") or ()
             )
             node = renamed(binder.query(cte.this), columns, at=name.span)
-            binder = QueryBinder(self._relations, self._limits, {**binder._ctes, name.text: node})
+            known = {**binder._ctes, name.text: node}
+            binder = QueryBinder(self._relations, self._limits, known, state_ttl_ms=self.state_ttl_ms)
         return binder
 
     def _select(self, tree: exp.Select) -> Node:

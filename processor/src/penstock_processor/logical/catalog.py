@@ -28,6 +28,7 @@ class Catalog:
         app: str,
         idle_timeout_ms: int | None,
         parallelism: int,
+        state_ttl_ms: int | None,
         findings: Findings,
         limits: SqlLimits,
     ) -> None:
@@ -37,7 +38,7 @@ class Catalog:
         self._parallelism = parallelism
         self._findings = findings
         self._limits = limits
-        self._binder = QueryBinder(self, limits)
+        self._binder = QueryBinder(self, limits, state_ttl_ms=state_ttl_ms)
         self._sources: dict[str, SourcePlan | None] = {}
         self._queries: dict[str, Node | None] = {}
         self._asked: list[str] = []  # being bound now, outermost first

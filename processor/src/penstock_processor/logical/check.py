@@ -11,13 +11,25 @@ from dataclasses import replace
 
 from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
+from penstock_processor.logical.bounded_joins import WindowJoin
+from penstock_processor.logical.changes import refuse_updating, unique_key, updating
 from penstock_processor.logical.identity import scans_of
-from penstock_processor.logical.plan import Aggregate, Filter, Node, Project, SourcePlan, Statement
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Filter,
+    IntervalJoin,
+    Node,
+    Project,
+    SourcePlan,
+    Statement,
+    WindowAssign,
+)
+from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.topology import find_cycle
 from penstock_processor.logical.uniqueness import grouping_of, telling, unique_by
 from penstock_processor.sql.findings import Findings, refusal
 
-__all__ = ["check_app", "early"]
+__all__ = ["check_app", "check_updates", "early"]
 
 
 def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
@@ -53,6 +65,38 @@ def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
     return _marked(plan)
 
 
+def check_updates(plan: Node, source: SourcePlan, *, at: Span) -> None:
+    """Whether the target can take the changes of the plan. Raises SqlErrors."""
+    _refuse_readers(plan, at)
+    if not updating(plan):
+        return
+    spec = source.spec
+    if not spec.primary_key:
+        raise refusal(
+            at,
+            "update_without_key",
+            message=f"The rows of this query change, and '{spec.name}' is a stream: it takes nothing back.",
+            remedy=f"Declare '{spec.name}' with the columns that tell the rows apart: {_wanted(plan)}.",
+        )
+    if spec.emit == "early":
+        raise refusal(
+            at,
+            "early_without_window",
+            message=f"'{spec.name}' has 'emit' = 'early', but this query has no window on top: it updates always.",
+            remedy="Remove 'emit'.",
+        )
+    key = unique_key(plan, frozenset(spec.primary_key))
+    if key is None or not key <= set(spec.primary_key):
+        raise refusal(
+            at,
+            "update_key",
+            message=f"The primary key of '{spec.name}' ({', '.join(spec.primary_key)}) does not tell this query's "
+            "rows apart.",
+            remedy="Group by what is the key, or select the columns that tell the rows apart unchanged and declare "
+            f"{_wanted(plan)}.",
+        )
+
+
 def check_app(statements: tuple[Statement, ...], sources: Mapping[str, SourcePlan], findings: Findings) -> None:
     """Notes what is wrong between statements."""
     for statement in find_cycle(statements):
@@ -75,11 +119,28 @@ def check_app(statements: tuple[Statement, ...], sources: Mapping[str, SourcePla
                 )
 
 
+def _wanted(plan: Node) -> str:
+    """The primary key that would do, as far as the plan selects it."""
+    key = unique_key(plan)
+    return f"PRIMARY KEY ({', '.join(sorted(key)) if key else '...'}) NOT ENFORCED"
+
+
+def _refuse_readers(node: Node, at: Span) -> None:
+    """Operators that take no rows back, over rows that change."""
+    for below in inputs_of(node):
+        if isinstance(node, WindowAssign | IntervalJoin | WindowJoin):
+            refuse_updating(
+                below, at=at, reader="A window" if isinstance(node, WindowAssign) else "A join within bounds of time"
+            )
+        _refuse_readers(below, at)
+
+
 def _insert_only(relation: str, statements: tuple[Statement, ...], sources: Mapping[str, SourcePlan]) -> bool:
     """A table whose rows never change: one writer, final results only, one row a key."""
     writers = [s for s in statements if s.target == relation]
     spec = sources[relation].spec
-    return len(writers) == 1 and spec.emit == "final" and unique_by(writers[0].plan, set(spec.primary_key))
+    stays = spec.emit == "final" and not any(updating(writer.plan) for writer in writers)
+    return len(writers) == 1 and stays and unique_by(writers[0].plan, set(spec.primary_key))
 
 
 def _marked(node: Node) -> Node:

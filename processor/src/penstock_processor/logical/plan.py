@@ -10,9 +10,9 @@ from penstock.model.stream import StreamSpec
 from penstock.model.task import task_name
 from penstock.model.types import DataType
 
-__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "FinalAggregate", "IntervalJoin", "JoinKind",
-           "Named", "Node", "Part", "PartialAggregate", "Project", "Repartition", "Route", "Scan", "SourcePlan",
-           "Statement", "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
+__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "FinalAggregate", "GroupAggregate",
+           "IntervalJoin", "JoinKind", "Named", "Node", "Part", "PartialAggregate", "Project", "Repartition", "Route",
+           "Scan", "SourcePlan", "Statement", "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,20 @@ class Aggregate(Node):
     window_columns: tuple[str, ...]  # of window_start, window_end, window_time: those in the GROUP BY
     calls: tuple[AggregateCall, ...]
     early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAggregate(Node):
+    """GROUP BY without a window: a row per group that changes with every row of the group. Fields: keys, calls.
+
+    No keys: one group of all rows. No calls: SELECT DISTINCT. A group that no row has touched for `ttl_ms` of the
+    app's clock is forgotten, and nothing is said of it.
+    """
+
+    input: Node
+    keys: tuple[Named, ...]
+    calls: tuple[AggregateCall, ...]
+    ttl_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from penstock_processor.logical.bind_insert import into_target
 from penstock_processor.logical.bind_rank import refuse_unlimited
 from penstock_processor.logical.catalog import Catalog, Unusable
 from penstock_processor.logical.check import check_app as check_plan
-from penstock_processor.logical.check import early
+from penstock_processor.logical.check import check_updates, early
 from penstock_processor.logical.identity import identity_of
 from penstock_processor.logical.plan import AppPlan, Node, SourcePlan, Statement
 from penstock_processor.logical.rules.apply import apply_rules
-from penstock_processor.logical.settings import idle_timeout_ms, parallelism, read_settings
+from penstock_processor.logical.settings import idle_timeout_ms, parallelism, read_settings, state_ttl_ms
 from penstock_processor.logical.stages import stages_of
 from penstock_processor.sql.findings import Findings
 from penstock_processor.sql.limits import DEFAULT_LIMITS, SqlLimits
@@ -34,6 +34,7 @@ def plan_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> AppP
         app=name,
         idle_timeout_ms=idle_timeout_ms(settings),
         parallelism=parallelism(settings),
+        state_ttl_ms=state_ttl_ms(settings),
         findings=findings,
         limits=limits,
     )
@@ -118,4 +119,5 @@ def _plan(written: CreateTable | Insert, catalog: Catalog, findings: Findings) -
         return None
     refuse_unlimited(plan)
     plan = apply_rules(plan)
+    check_updates(plan, source, at=at)
     return early(plan, source, at=at) if source.spec.emit == "early" else plan

@@ -13,6 +13,7 @@ from penstock_processor.logical.plan import (
     AggregateCall,
     Filter,
     FinalAggregate,
+    GroupAggregate,
     IntervalJoin,
     JoinKind,
     Named,
@@ -76,6 +77,10 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return _window(node)
         case Aggregate():
             return f"Aggregate {_grouping(node, typed=typed)}{' [early]' if node.early else ''}"
+        case GroupAggregate():
+            # How long state is kept is no part of what it is: it stays when the setting changes.
+            kept = "" if typed else f" [kept {interval_text(node.ttl_ms)}]"
+            return f"GroupAggregate {_grouping(node, typed=typed)}{kept}"
         case PartialAggregate():
             return f"{'PartialAggregate' if node.combined else 'Rows to aggregate'} {_grouping(node.of, typed=typed)}"
         case FinalAggregate():
@@ -159,10 +164,11 @@ def _named(named: Named, *, typed: bool) -> str:
     return text if plain else f"{text} AS {name_text(named.name)}"
 
 
-def _grouping(node: Aggregate, *, typed: bool) -> str:
-    by = [*(_named(k, typed=typed) for k in node.keys), *node.window_columns]
+def _grouping(node: Aggregate | GroupAggregate, *, typed: bool) -> str:
+    by = [_named(k, typed=typed) for k in node.keys]
+    by += node.window_columns if isinstance(node, Aggregate) else ()
     calls = ", ".join(_aggregate_call(c, typed=typed) for c in node.calls) or "nothing else"
-    return f"by {', '.join(by)}: {calls}"
+    return f"by {', '.join(by) or 'nothing'}: {calls}"
 
 
 def _repartition(node: Repartition) -> str:

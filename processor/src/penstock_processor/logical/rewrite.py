@@ -12,6 +12,7 @@ from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
     FinalAggregate,
+    GroupAggregate,
     IntervalJoin,
     Node,
     PartialAggregate,
@@ -60,7 +61,9 @@ def all_of(terms: Iterable[Expr]) -> Expr | None:
 def inputs_of(node: Node) -> tuple[Node, ...]:
     """The nodes that `node` reads, left to right."""
     match node:
-        case Filter() | Project() | WindowAssign() | Aggregate() | Repartition() | FinalAggregate():
+        case (
+            Filter() | Project() | WindowAssign() | Aggregate() | GroupAggregate() | Repartition() | FinalAggregate()
+        ):
             return (node.input,)
         case Ranked() | TopN():
             return (node.input,)
@@ -79,7 +82,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     if all(new is old for new, old in zip(inputs, inputs_of(node), strict=True)):
         return node
     match node:
-        case Filter() | Project() | WindowAssign() | Ranked() | TopN():
+        case Filter() | Project() | WindowAssign() | GroupAggregate() | Ranked() | TopN():
             return replace(node, input=inputs[0])
         case Aggregate():
             if not isinstance(inputs[0], WindowAssign):

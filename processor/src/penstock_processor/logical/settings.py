@@ -6,16 +6,18 @@ from penstock_processor.logical.durations import duration_ms
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import OptionText, Script, Setting
 
-__all__ = ["IDLE_TIMEOUT", "PARALLELISM", "PARALLELISM_MAX", "idle_timeout_ms", "parallelism", "read_settings"]
+__all__ = ["IDLE_TIMEOUT", "PARALLELISM", "PARALLELISM_MAX", "STATE_TTL", "idle_timeout_ms", "parallelism",
+           "read_settings", "state_ttl_ms"]  # fmt: skip
 
 IDLE_TIMEOUT = "table.exec.source.idle-timeout"
+STATE_TTL = "table.exec.state.ttl"
 PARALLELISM = "parallelism.default"
 #: A repartition stream has a partition for each pair of tasks.
 PARALLELISM_MAX = 16
 _UTC = ("utc", "etc/utc", "gmt", "z", "+00:00")
 _KNOWN = (
     IDLE_TIMEOUT,
-    "table.exec.state.ttl",
+    STATE_TTL,
     "table.local-time-zone",
     "execution.runtime-mode",
     "pipeline.name",
@@ -57,6 +59,11 @@ def idle_timeout_ms(settings: dict[str, str]) -> int | None:
     return duration_ms(settings.get(IDLE_TIMEOUT, "")) or None
 
 
+def state_ttl_ms(settings: dict[str, str]) -> int | None:
+    """After what time without use state is forgotten; None: not set, or 0 (never, in Flink)."""
+    return duration_ms(settings.get(STATE_TTL, "")) or None
+
+
 def parallelism(settings: dict[str, str]) -> int:
     """Tasks that each stage of the app is divided into; 1 unless it is set to a good number."""
     value = settings.get(PARALLELISM, "1")
@@ -83,7 +90,7 @@ def _check(option: OptionText, findings: Findings) -> None:
             message=f"There is no setting '{key}'.",
             remedy=closest(key, _KNOWN, otherwise=f"Settings are {', '.join(_KNOWN)}."),
         )
-    elif key in (IDLE_TIMEOUT, "table.exec.state.ttl") and duration_ms(value) is None:
+    elif key in (IDLE_TIMEOUT, STATE_TTL) and duration_ms(value) is None:
         findings.add(
             option.value_span,
             "bad_option",

@@ -9,7 +9,7 @@ and its watermark is that writer's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from penstock.expressions.nodes import ColumnRef, Expr
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BYTES
 from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin, read_beside_keys
+from penstock_processor.logical.changes import updating
 from penstock_processor.logical.distribution import (
     ANYWHERE,
     Spread,
@@ -34,6 +35,7 @@ from penstock_processor.logical.plan import (
     Field,
     Filter,
     FinalAggregate,
+    GroupAggregate,
     IntervalJoin,
     JoinKind,
     Named,
@@ -172,6 +174,8 @@ class _Cutter:
                 return replace(node, input=below), stage, projected(spread, node.exprs)
             case Aggregate():
                 return self._aggregate(node, statement)
+            case GroupAggregate():
+                return self._groups(node, statement)
             case Union():
                 cuts = [self._cut(branch, statement) for branch in node.inputs]
                 inputs, reached = self._level(cuts, statement)
@@ -225,20 +229,10 @@ class _Cutter:
               time: str, kept: bool) -> _Cut:  # fmt: skip
         """One side of a join, moved to where its keys are. `kept`: rows with NULL in a key are of use, too."""
         node, stage, _ = cut
-        by: list[str] = []
-        made: list[Named] = []
-        for n in keys or ():
-            expr = exprs[n]
-            by.append(expr.name if isinstance(expr, ColumnRef) else f"$h{n}")
-            if not isinstance(expr, ColumnRef):
-                made.append(Named(by[-1], expr))
-        below = node
-        if made:
-            shown = (*(Named(f.name, ColumnRef(f.type, name=f.name)) for f in node.fields), *made)
-            below = Project((*node.fields, *(Field(m.name, m.expr.type) for m in made)), node, shown)
+        below, by = _with_keys(node, [exprs[n] for n in keys or ()])
         route = Route.HASH if keys is not None else Route.FIRST
         required = ((time, "no_event_time", "the time that this join goes by is NULL"),)
-        top = Repartition(below.fields, below, route, tuple(by), required, () if kept else tuple(by))
+        top = Repartition(below.fields, below, route, by, required, () if kept else by)
         scan = self._moved(statement, node, stage, top)
         return scan, stage + 1, ANYWHERE
 
@@ -252,8 +246,28 @@ class _Cutter:
             for node, stage, _ in cuts
         ), reached
 
+    def _groups(self, node: GroupAggregate, statement: Statement) -> _Cut:
+        """Rows move to the task that has their group, as they are: what a group gives depends on what it gave."""
+        below, stage, spread = self._cut(node.input, statement)
+        here = projected(spread, node.keys)
+        if here:
+            return replace(node, input=below), stage, here
+        shown, by = _with_keys(below, [key.expr for key in node.keys])
+        route = Route.HASH if by else Route.FIRST
+        scan = self._moved(statement, below, stage, Repartition(shown.fields, shown, route, by))
+        names = tuple(key.name for key in node.keys)
+        return replace(node, input=scan), stage + 1, frozenset({names}) if names else ANYWHERE
+
     def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:
         """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""
+        if updating(node):
+            raise refusal(
+                statement.span,
+                "parallel_updates",
+                message=f"Rows of '{statement.target}' that change would have to move from task to task.",
+                remedy="Let the primary key and every GROUP BY hold the columns that the rows are spread by, or "
+                "remove SET 'parallelism.default'.",
+            )
         number = self._parts[statement.name] = self._parts.get(statement.name, 0) + 1
         mark = hashlib.sha256(f"{statement.identity}|{number}".encode()).hexdigest()[:8]
         # No table's name has a hyphen, and Kafka takes no name with much else.
@@ -274,3 +288,17 @@ class _Cutter:
             retention_s=RETENTION_S,
             internal=kind,
         )
+
+
+def _with_keys(node: Node, exprs: Sequence[Expr]) -> tuple[Node, tuple[str, ...]]:
+    """The node with a column for each expression, and the names of these columns."""
+    by: list[str] = []
+    made: list[Named] = []
+    for n, expr in enumerate(exprs):
+        by.append(expr.name if isinstance(expr, ColumnRef) else f"$h{n}")
+        if not isinstance(expr, ColumnRef):
+            made.append(Named(by[-1], expr))
+    if not made:
+        return node, tuple(by)
+    shown = (*(Named(f.name, ColumnRef(f.type, name=f.name)) for f in node.fields), *made)
+    return Project((*node.fields, *(Field(m.name, m.expr.type) for m in made)), node, shown), tuple(by)

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import polars as pl
 
-from penstock_processor.operators.step import AT, ERROR, Flow, Operator, Step
+from penstock_processor.operators.changes import brings
+from penstock_processor.operators.step import AT, CHANGE, ERROR, Flow, Operator, Step
 
 __all__ = ["LAZY_FROM_ROWS", "PASSES", "Chain", "ChainOperator", "FilterStage", "ProjectStage", "Stage"]
 
@@ -77,6 +78,8 @@ class Chain:
         codes = done[ERROR]
         if codes.null_count() != done.height:
             bad = done.filter(codes.is_not_null())
+            if CHANGE in self._hidden:  # what takes back a row that was rejected was told with it
+                bad = bad.filter(brings(bad))
             step.reject(bad, bad[ERROR].to_list(), f"an expression of {step.statement} has no value for this row")
             done = done.filter(codes.is_null())
         return done.drop(ERROR) if done.height else None

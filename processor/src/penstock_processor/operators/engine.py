@@ -52,9 +52,9 @@ class AppEngine:
         for operator, state in self._state.items():
             state.restore(deltas.get(operator, ()))
 
-    def step(self, blocks: Sequence[SourceBlock]) -> StepResult:
+    def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
         """See `Engine`."""
-        step = Step(durable=self._durable)
+        step = Step(durable=self._durable, now_ms=now_ms)
         given: dict[str, list[SourceBlock]] = defaultdict(list)
         for block in blocks:
             given[block.relation].append(block)
@@ -77,13 +77,13 @@ class AppEngine:
         """See `Engine`."""
         return {operator: state.size() for operator, state in self._state.items()}
 
-    def replay(self, statement: str, block: SourceBlock) -> StepResult:
+    def replay(self, statement: str, block: SourceBlock, *, now_ms: int = 0) -> StepResult:
         """See `Engine`. What the statement writes goes on to the statements that read it; nothing else moves."""
         relation = self._sources.get(block.relation) or self._derived.get(block.relation)
         if relation is None or all(isinstance(s, Relation) or s.label != statement for s in self._schedule):
             detail = f"no statement '{statement}' that reads '{block.relation}' in this app; list them with explain"
             raise PenstockError("not_found", detail)
-        step = Step(advancing=False, durable=self._durable)
+        step = Step(advancing=False, durable=self._durable, now_ms=now_ms)
         quiet = {name: each.chain((), step) for name, each in (self._sources | self._derived).items()}
         step.flows.update(quiet)
         rows = relation.read([block], step)

@@ -88,8 +88,12 @@ class Engine(Protocol):
         """Bring a new engine to where the deltas end (in commit order per operator). Unknown ids are ignored."""
         ...
 
-    def step(self, blocks: Sequence[SourceBlock]) -> StepResult:
-        """Process one cycle. Lateness is judged by the watermarks before it; they advance at its end."""
+    def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
+        """Process one cycle. Lateness is judged by the watermarks before it; they advance at its end.
+
+        `now_ms`: what the app's clock shows. State that was not used for `table.exec.state.ttl` is forgotten by it,
+        in no other way does a result depend on it. 0: the clock stands still.
+        """
         ...
 
     def finish(self) -> StepResult:
@@ -100,7 +104,7 @@ class Engine(Protocol):
         """A REPLACE with the operator's whole state (a snapshot)."""
         ...
 
-    def replay(self, statement: str, block: SourceBlock) -> StepResult:
+    def replay(self, statement: str, block: SourceBlock, *, now_ms: int = 0) -> StepResult:
         """Feed corrected rows to one statement only; watermarks do not move (the rows are judged by them)."""
         ...
 

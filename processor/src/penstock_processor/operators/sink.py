@@ -2,7 +2,8 @@
 
 Operations: a stream gets +I. A table gets +I where the plan makes each primary key once (a windowed aggregate whose
 groups are part of the key, by a single writer), else +U: an upsert, for whether the key is there is known to the
-table, not to the statement. Early results bring operations of their own.
+table, not to the statement. Early results bring operations of their own. Of an updating plan what is left of a
+cycle by primary key is written.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import polars as pl
 from penstock.codecs.frames import polars_schema
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.model.stream import StreamSpec
+from penstock_processor.operators.changes import brings, net_changes
 from penstock_processor.operators.interface import Output
-from penstock_processor.operators.step import Flow, Operator, Step
+from penstock_processor.operators.step import CHANGE, Flow, Operator, Step
 
 __all__ = ["Sink"]
 
@@ -56,13 +58,25 @@ class Sink:
         """Rows whose NOT NULL and key columns have values (Flink: `table.exec.sink.not-null-enforcer`)."""
         for name in self._required:
             values = frame[name]
-            if values.null_count():
+            if values.null_count() and CHANGE in frame.columns and not self._early:
+                frame = self._taken_or_whole(frame, name, step)
+            elif values.null_count():
                 detail = f"'{name}' of {self.target.name} must not be NULL"
                 step.reject(frame.filter(values.is_null()), "null_value", detail)
                 frame = frame.filter(values.is_not_null())
         return frame
 
+    def _taken_or_whole(self, frame: pl.DataFrame, name: str, step: Step) -> pl.DataFrame:
+        """The same for changes: only what is brought is rejected, and what was rejected is never taken back."""
+        missing = frame[name].is_null()
+        step.reject(
+            frame.filter(missing & brings(frame)), "null_value", f"'{name}' of {self.target.name} must not be NULL"
+        )
+        return frame.filter(~missing | (~brings(frame) & (name not in self.target.primary_key)))
+
     def _changes(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if CHANGE in frame.columns and not self._early:
+            frame = net_changes(frame, self.target.primary_key, self._names)
         columns = [frame[name] for name in self._names]
         if OP_COLUMN in frame.columns:
             ops = frame[OP_COLUMN].fill_null(int(self._op))

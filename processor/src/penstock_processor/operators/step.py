@@ -20,6 +20,7 @@ from penstock_processor.operators.interface import RowProblem
 
 __all__ = [
     "AT",
+    "CHANGE",
     "ERROR",
     "MAX_WATERMARK",
     "NOWHERE",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 AT = "$at"
+CHANGE = "$op"  # of an updating flow: its operation, Int8 (`penstock.model.batch.Op`); others do not have it
 ERROR = "$error"  # code of the first error of the row, NULL while it is well
 SLICE = "$slice"  # start of the slice of event time that a row falls into, epoch milliseconds
 NOWHERE = -1
@@ -57,11 +59,15 @@ class _Block:
 
 @dataclass(slots=True)
 class Step:
-    """The cycle in progress. `advancing` is false for a replay: rows are judged by watermarks that stay."""
+    """The cycle in progress. `advancing` is false for a replay: rows are judged by watermarks that stay.
+
+    `now_ms`: the app's clock, by which unused state is forgotten; 0 stands still, so that nothing is.
+    """
 
     advancing: bool = True
     durable: bool = True
     statement: str = ""
+    now_ms: int = 0
     flows: dict[str, Flow] = field(default_factory=dict)
     problems: list[RowProblem] = field(default_factory=list)
     deltas: list[StateDelta] = field(default_factory=list)

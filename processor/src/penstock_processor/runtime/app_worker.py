@@ -90,7 +90,7 @@ class AppWorker:
             blocks.append(SourceBlock(*place, decoded.frame, taken.through_ms, taken.idle, taken.woken))
             rows_in[taken.relation] = rows_in.get(taken.relation, 0) + decoded.frame.height
             rejected += self._rejections.undecodable(taken, lines, bad=decoded.bad, now_ms=now_ms)
-        step = self._engine.step(blocks) if blocks else StepResult([], [], [])
+        step = self._engine.step(blocks, now_ms=now_ms) if blocks else StepResult([], [], [])
         rejected += self._rejections.of_rows(step.problems, sources, now_ms=now_ms)
         transaction = Transaction(
             app=self._plan.task,
@@ -114,7 +114,8 @@ class AppWorker:
             failed += [(item.event.statement or "", bad.code, bad.detail) for bad in decoded.bad]
             partition = item.event.position[0] if item.event.position else 0
             for statement in self._statements(item.event) if decoded.frame.height else ():
-                step = self._engine.replay(statement, SourceBlock(item.event.stream, partition, decoded.frame))
+                block = SourceBlock(item.event.stream, partition, decoded.frame)
+                step = self._engine.replay(statement, block, now_ms=now_ms)
                 outputs += step.outputs
                 deltas += step.deltas
                 failed += [(statement, problem.code, problem.detail) for problem in step.problems[:1]]

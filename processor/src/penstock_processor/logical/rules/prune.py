@@ -10,6 +10,7 @@ from penstock_processor.logical.plan import (
     Aggregate,
     Field,
     Filter,
+    GroupAggregate,
     IntervalJoin,
     Named,
     Node,
@@ -55,6 +56,11 @@ def _needing(node: Node, names: set[str]) -> Node:
             window = _needing(node.input, read)
             assert isinstance(window, WindowAssign)
             return replace(node, input=window)
+        case GroupAggregate():
+            read = columns_read(
+                *(n.expr for n in node.keys), *(c.arg for c in node.calls), *(c.filter for c in node.calls)
+            )
+            return replace(node, input=_needing(node.input, read))
         case Union():
             return _narrowed_union(node, names)
         case IntervalJoin() | WindowJoin():

@@ -12,6 +12,7 @@ from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
+    GroupAggregate,
     IntervalJoin,
     JoinKind,
     Node,
@@ -38,6 +39,8 @@ def push_filters(node: Node) -> Node:
             return _below_join(node, inner)
         case Filter(input=Aggregate() as inner):
             return _below_aggregate(node, inner)
+        case Filter(input=GroupAggregate() as inner):
+            return _below_groups(node, inner)
         case IntervalJoin() | WindowJoin():
             return _into_sides(node)
         case _:
@@ -73,6 +76,16 @@ def _below_aggregate(node: Filter, inner: Aggregate) -> Node:
     window = inner.input
     rows = _filtered(window.input, [replace_columns(term, by) for term in down])
     return _filtered(replace(inner, input=replace(window, input=rows)), stay)
+
+
+def _below_groups(node: Filter, inner: GroupAggregate) -> Node:
+    """The same without a window. Terms that read no column stay: without rows there is no group of all rows."""
+    by = {n.name: n.expr for n in inner.keys}
+    down, stay = _split(node.predicate, lambda term: columns_read(term) <= set(by) and bool(columns_read(term)))
+    if not down or any(not is_plain(by[c]) for term in down for c in columns_read(term)):
+        return node
+    rows = _filtered(inner.input, [replace_columns(term, by) for term in down])
+    return _filtered(replace(inner, input=rows), stay)
 
 
 def _below_join(node: Filter, join: BoundedJoin) -> Node:

@@ -1,0 +1,98 @@
+"""Changelogs: which nodes give rows that they can take back, what tells such rows apart, and who may keep state.
+
+Flink: "Dynamic Tables", "Table to Stream Conversion"; "Configuration: table.exec.state.ttl". The rows of an updating
+node carry their operation (`operators.step.CHANGE`): one that takes back is equal to the row that it takes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from penstock.expressions.nodes import Cast, ColumnRef, Expr, Span
+from penstock.model.types import Kind
+from penstock_processor.logical.plan import Aggregate, Filter, GroupAggregate, Named, Node, Project
+from penstock_processor.logical.rewrite import inputs_of
+from penstock_processor.logical.settings import STATE_TTL
+from penstock_processor.logical.uniqueness import telling
+from penstock_processor.sql.findings import refusal
+
+__all__ = ["refuse_updating", "required_ttl", "unique_key", "updating"]
+
+_WIDTH = {Kind.TINYINT: 1, Kind.SMALLINT: 2, Kind.INT: 4, Kind.BIGINT: 8}
+
+
+def updating(node: Node) -> bool:
+    """Whether rows of `node` can be taken back. Its flow has the hidden column CHANGE then, and only then."""
+    match node:
+        case GroupAggregate(calls=()):
+            return updating(node.input)  # a row of which nothing can change
+        case GroupAggregate():
+            return True
+        case _:
+            return any(updating(each) for each in inputs_of(node))
+
+
+def unique_key(node: Node, among: Set[str] = frozenset()) -> frozenset[str] | None:
+    """Columns in which no two rows of `node` are equal; none at all: there is one row. None: nothing is known.
+
+    Where a column passes under several names, one of `among` is taken.
+    """
+    match node:
+        case GroupAggregate():
+            return frozenset(key.name for key in node.keys)
+        case Aggregate():
+            windows = sorted(telling(node))
+            return frozenset([*(key.name for key in node.keys), *windows[:1]]) if windows else None
+        case Filter():
+            return unique_key(node.input, among)
+        case Project():
+            names = _names(node.exprs, among)
+            below = unique_key(node.input, frozenset(column for column, name in names.items() if name in among))
+            return frozenset(names[c] for c in below) if below is not None and below <= set(names) else None
+        case _:
+            return None
+
+
+def refuse_updating(node: Node, *, at: Span, reader: str) -> None:
+    """For operators that take no rows back. `reader`: who they are, as in "A window". SqlErrors: reads_updates."""
+    if updating(node):
+        raise refusal(
+            at,
+            "reads_updates",
+            message=f"{reader} takes no input whose rows change.",
+            remedy="Read rows that stay: those of a source, of a window, of an interval join.",
+        )
+
+
+def required_ttl(ttl_ms: int | None, *, at: Span, what: str) -> int:
+    """The time after which state that nobody uses is forgotten. `what` would keep it, as in "GROUP BY without a
+    window". SqlErrors: unbounded_state.
+    """
+    if ttl_ms is None:
+        raise refusal(
+            at,
+            "unbounded_state",
+            message=f"{what} would keep its state for ever.",
+            remedy=f"Write SET '{STATE_TTL}' = '1 h' (how long something is kept that no row has touched), or group "
+            "by a window: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)).",
+        )
+    return ttl_ms
+
+
+def _names(exprs: tuple[Named, ...], among: Set[str]) -> dict[str, str]:
+    """Column below -> name above, of columns whose values stay different from each other."""
+    found: dict[str, str] = {}
+    for each in exprs:
+        column = _same_value(each.expr)
+        if column is not None and (column not in found or (each.name in among and found[column] not in among)):
+            found[column] = each.name
+    return found
+
+
+def _same_value(expr: Expr) -> str | None:
+    """The column of which `expr` is the value, perhaps in a wider type."""
+    if isinstance(expr, Cast) and isinstance(expr.arg, ColumnRef):
+        given, wanted = expr.arg.type, expr.type
+        wider = given.kind in _WIDTH and wanted.kind in _WIDTH and _WIDTH[given.kind] <= _WIDTH[wanted.kind]
+        return expr.arg.name if wider or given == wanted else None
+    return expr.name if isinstance(expr, ColumnRef) else None
