@@ -25,9 +25,10 @@ from penstock.model.types import BOOLEAN, BYTES, STRING, DataType, Kind
 
 __all__ = ["AGGREGATES", "ColumnScope", "Hook", "Scope", "bind", "bind_text"]
 
-AGGREGATES = frozenset(
-    {"COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP"}
-)
+AGGREGATES = frozenset({
+    "COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP",
+    "FIRST_VALUE", "LAST_VALUE", "LISTAGG", "PERCENTILE", "APPROX_COUNT_DISTINCT", "APPROX_QUANTILE",
+})  # fmt: skip
 
 _NOW = frozenset({"CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME", "LOCALTIMESTAMP", "NOW",
                   "CURRENT_ROW_TIMESTAMP", "PROCTIME", "RAND", "RAND_INTEGER", "UUID"})  # fmt: skip

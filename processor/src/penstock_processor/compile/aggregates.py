@@ -29,10 +29,13 @@ from penstock_processor.operators.accumulators import (
     ObjectExtreme,
     SquareSum,
 )
+from penstock_processor.operators.arrival import Arrival
 from penstock_processor.operators.chain import Chain, ProjectStage
+from penstock_processor.operators.collected import Collected, CollectedFeed, percentile
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.groups import AggregateShape
 from penstock_processor.operators.sessions import session_bounds
+from penstock_processor.operators.sketches import DistinctCount, Quantiles, Sketches
 from penstock_processor.operators.step import SLICE
 from penstock_processor.operators.window_assign import window_columns
 from penstock_processor.operators.windows import Windows
@@ -41,6 +44,8 @@ __all__ = ["WINDOW_COLUMNS", "argument_stage", "by_window", "shape_of"]
 
 _POPULATION = ("STDDEV_POP", "VAR_POP")
 _SPREAD = frozenset({*_POPULATION, "STDDEV", "STDDEV_SAMP", "VARIANCE", "VAR_SAMP"})
+_AS_DOUBLE = frozenset({*_SPREAD, "PERCENTILE", "APPROX_QUANTILE"})
+_AS_WELL_ALL = ("MIN", "MAX", "FIRST_VALUE", "LAST_VALUE")  # DISTINCT changes nothing
 WINDOW_COLUMNS = ("window_start", "window_end", "window_time")
 
 
@@ -55,7 +60,9 @@ class _Argument:
     held: DataType
     compiled: Compiled
     reads: frozenset[str]
+    mode: str = ""  # "d": DISTINCT; "c": all values are collected; "cd": each once
     accumulators: dict[str, Accumulator] = field(default_factory=dict)
+    collected: list[Collected] = field(default_factory=list)
 
 
 def by_window(node: Aggregate) -> bool:
@@ -63,7 +70,7 @@ def by_window(node: Aggregate) -> bool:
     if node.input.kind is WindowKind.ATTACHED:
         return False
     shared = node.input.slide_ms != node.input.size_ms
-    return (shared and (node.early or any(call.distinct for call in node.calls))) or bool(
+    return (shared and (node.early or any(call.distinct or call.collects for call in node.calls))) or bool(
         _all_references(node) & set(WINDOW_COLUMNS)
     )
 
@@ -90,11 +97,15 @@ def shape_of(
     rows = Count("$rows", None)
     plain: list[Accumulator] = [rows]
     results = [_result(call, argument) for call, argument in zip(node.calls, by_call, strict=True)]
-    distinct = []
+    distinct, collected = [], []
     for argument in arguments:
         made = tuple(argument.accumulators.values())
-        if argument.column.endswith("d"):
+        if argument.mode == "d":
             distinct.append(DistinctFeed(argument.column, argument.held, keys=keys, accumulators=made))
+        elif argument.mode:
+            collected.append(CollectedFeed(argument.column, polars_type(argument.held), keys=keys,
+                                           results=argument.collected, distinct="d" in argument.mode,
+                                           nulls=False))  # fmt: skip
         else:
             plain += made
     names = [f.name for f in node.fields]
@@ -107,6 +118,7 @@ def shape_of(
         outputs=(*shown, *_window_outputs(node, windows), *results),
         early=early,
         combined=combined,
+        collected=tuple(collected),
     )
 
 
@@ -128,28 +140,27 @@ def _window_outputs(node: Aggregate, windows: Windows | None) -> list[pl.Expr]:
 
 def _arguments(node: Aggregate) -> tuple[list[_Argument], list[_Argument | None]]:
     """Argument columns, each once, and the one of each call (None: COUNT(*) of all rows)."""
-    made: dict[tuple[Expr | None, Expr | None, bool, bool], _Argument] = {}
+    made: dict[tuple[Expr | None, Expr | None, str, bool], _Argument] = {}
     by_call: list[_Argument | None] = []
     for call in node.calls:
         if call.arg is None and call.filter is None:
             by_call.append(None)
             continue
-        distinct = call.distinct and call.function not in ("MIN", "MAX")
-        key = (call.arg, call.filter, distinct, call.function in _SPREAD)
+        mode = ("c" if call.collects else "") + ("d" if call.distinct and call.function not in _AS_WELL_ALL else "")
+        key = (call.arg, call.filter, mode, call.function in _AS_DOUBLE)
         if key not in made:
-            column = f"$a{len(made)}" + ("d" if distinct else "")
-            made[key] = _argument(call, column)
+            made[key] = _argument(call, f"$a{len(made)}{mode}", mode)
         by_call.append(made[key])
     return list(made.values()), by_call
 
 
-def _argument(call: AggregateCall, column: str) -> _Argument:
+def _argument(call: AggregateCall, column: str, mode: str) -> _Argument:
     if call.arg is None:
         held, compiled = BIGINT, Compiled(pl.lit(1, dtype=pl.Int64))
     else:
         compiled = compile_expression(call.arg)
         held, value = _held(call.arg.type, compiled.value)
-        if call.function in _SPREAD:
+        if call.function in _AS_DOUBLE:
             held, value = DOUBLE, compiled.value.cast(pl.Float64)
         compiled = Compiled(value, compiled.error)
     reads = references(e for e in (call.arg, call.filter) if e is not None)
@@ -160,7 +171,7 @@ def _argument(call: AggregateCall, column: str) -> _Argument:
             reached = pl.when(condition.value).then(compiled.error)
             error = reached if error is None else pl.coalesce(error, reached)
         compiled = Compiled(pl.when(condition.value).then(compiled.value), error)
-    return _Argument(column, held, compiled, reads)
+    return _Argument(column, held, compiled, reads, mode)
 
 
 def _held(data_type: DataType, value: pl.Expr) -> tuple[DataType, pl.Expr]:
@@ -179,8 +190,14 @@ def _result(call: AggregateCall, argument: _Argument | None) -> pl.Expr:
     dtype = polars_type(call.type)
     if argument is None:
         return pl.col("$rows").cast(dtype).alias(call.name)
+    if call.collects:
+        return _collect(call, argument).cast(dtype).alias(call.name)
     if call.function in ("MIN", "MAX"):
         return _extreme(call.function, argument).cast(dtype).alias(call.name)
+    if call.function in ("FIRST_VALUE", "LAST_VALUE"):
+        return _arrival(call, argument).cast(dtype).alias(call.name)
+    if call.function.startswith("APPROX_"):
+        return _sketched(call, argument).cast(dtype).alias(call.name)
     count = _need(argument, "n")
     if call.function == "COUNT":
         return count.cast(dtype).alias(call.name)
@@ -240,6 +257,38 @@ def _need(argument: _Argument, kind: str) -> pl.Expr:
             made = IntegerSum(name, argument.column)
         argument.accumulators[kind] = made
     return pl.col(name)
+
+
+def _collect(call: AggregateCall, argument: _Argument) -> pl.Expr:
+    """The column that the argument's feed shows for the call."""
+    name = f"{argument.column}{len(argument.collected)}"
+    if call.function == "LISTAGG":
+        separator = str(call.options[0]) if call.options else ","
+        argument.collected.append(Collected(name, pl.String(), separator.join))
+    else:
+        share = float(call.options[0])
+        argument.collected.append(Collected(name, pl.Float64(), lambda values: percentile(values, share)))
+    return pl.col(name)
+
+
+def _arrival(call: AggregateCall, argument: _Argument) -> pl.Expr:
+    kind = call.function[0]
+    name = argument.column + kind
+    if kind not in argument.accumulators:
+        last, dtype = call.function == "LAST_VALUE", polars_type(argument.held)
+        argument.accumulators[kind] = Arrival(name, argument.column, last=last, dtype=dtype)
+    return pl.col(name)
+
+
+def _sketched(call: AggregateCall, argument: _Argument) -> pl.Expr:
+    name = argument.column + "h"
+    kind: DistinctCount | Quantiles = DistinctCount()
+    if call.function == "APPROX_QUANTILE":
+        name, kind = argument.column + "k", Quantiles()
+    argument.accumulators.setdefault(name[-1], Sketches(name, argument.column, kind))
+    if isinstance(kind, Quantiles):
+        return kind.quantile(pl.col(name), float(call.options[0]))
+    return kind.count(pl.col(name))
 
 
 def _extreme(function: str, argument: _Argument) -> pl.Expr:

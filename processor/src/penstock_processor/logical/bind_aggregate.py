@@ -6,13 +6,16 @@ argument's type (AVG truncates); DECIMAL grows to 38 digits.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlglot import exp
 
 from penstock.errors import SqlErrors
 from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
-from penstock.model.types import BIGINT, STRING, DataType, Kind, decimal
+from penstock.model.types import STRING, Kind
+from penstock_processor.logical.aggregate_calls import matters, options_of, result_type
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
 from penstock_processor.logical.plan import Aggregate, AggregateCall, Field, Named, WindowAssign, WindowKind
@@ -22,8 +25,6 @@ from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.parse import only
 
 __all__ = ["Grouping"]
-
-_ORDERED = (Kind.STRING, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
 
 
 class Grouping:
@@ -157,13 +158,7 @@ class Grouping:
         if len(arguments) == 1 and isinstance(arguments[0], exp.Distinct):
             only(arguments[0], ("expressions",), where="an aggregate")
             arguments, distinct = arguments[0].expressions, True
-        if len(arguments) != 1:
-            raise refusal(
-                at,
-                "argument_count",
-                message=f"{function} takes one argument, not {len(arguments)}.",
-                remedy="Write COUNT(*) or COUNT(x)." if function == "COUNT" else f"Write {function}(x).",
-            )
+        options = options_of(function, arguments, at=at)
         hook = rows_only("an aggregate function")
         predicate = None if where is None else bind_condition(where, self._rows, hook=hook, what="FILTER")
         star = isinstance(arguments[0], exp.Star)
@@ -181,27 +176,17 @@ class Grouping:
             arg = None  # COUNT(1)
         elif arg is not None and arg.type.kind is Kind.NULL and function == "COUNT":
             arg = coerced(arg, STRING)
-        if distinct and function not in ("COUNT", "MIN", "MAX"):
-            raise refusal(
-                at,
-                "unsupported",
-                message=f"{function}(DISTINCT x) is not in this version.",
-                remedy="Only COUNT(DISTINCT x) is.",
-            )
-        type_ = _result_type(function, arg, at=at)
-        return self._registered(
-            function, arg, type_=type_, distinct=distinct and function == "COUNT", where=predicate, at=at
-        )
+        distinct = distinct and matters(function, at=at)
+        type_ = result_type(function, arg, at=at)
+        return self._registered(AggregateCall("", function, arg, type_, distinct, predicate, options), at=at)
 
-    def _registered(
-        self, function: str, arg: Expr | None, *, type_: DataType, distinct: bool, where: Expr | None, at: Span
-    ) -> Expr:
+    def _registered(self, wanted: AggregateCall, *, at: Span) -> Expr:
         for call in self._calls:
-            if (call.function, call.arg, call.distinct, call.filter) == (function, arg, distinct, where):
+            if replace(call, name="") == wanted:
                 return ColumnRef(call.type, name=call.name, span=at)
-        name = f"{function.lower()}${len(self._calls)}"
-        self._calls.append(AggregateCall(name, function, arg, type_, distinct, where))
-        return ColumnRef(type_, name=name, span=at)
+        name = f"{wanted.function.lower()}${len(self._calls)}"
+        self._calls.append(replace(wanted, name=name))
+        return ColumnRef(wanted.type, name=name, span=at)
 
 
 def _inside_session(at: Span) -> SqlErrors:
@@ -211,22 +196,3 @@ def _inside_session(at: Span) -> SqlErrors:
         message="The bounds of a session are known when it has ended; rows cannot be grouped or added up by them.",
         remedy="Compute with them in an outer query over the grouped result.",
     )
-
-
-def _result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
-    if function == "COUNT":
-        return BIGINT
-    assert arg is not None
-    given = arg.type
-    fitting = given.is_numeric or (function in ("MIN", "MAX") and given.kind in _ORDERED)
-    if not fitting:
-        raise refusal(
-            at,
-            "type_mismatch",
-            message=f"{function} cannot take {given}.",
-            remedy="Give it a number, text or time." if function in ("MIN", "MAX") else "Give it a number.",
-        )
-    if given.kind is Kind.DECIMAL and function not in ("MIN", "MAX"):
-        scale = given.scale or 0
-        return decimal(38, scale if function == "SUM" else max(6, scale))
-    return given

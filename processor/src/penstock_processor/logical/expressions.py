@@ -16,14 +16,10 @@ __all__ = ["bind_condition", "bind_constant", "bind_value", "is_aggregate", "ref
 
 _LATER = frozenset(
     [
-        "LISTAGG",
         "COLLECT",
-        "FIRST_VALUE",
-        "LAST_VALUE",
         "ARRAY_AGG",
         "JSON_ARRAYAGG",
         "JSON_OBJECTAGG",
-        "PERCENTILE",
         "ANY_VALUE",
         "GROUPING",
     ]

@@ -112,9 +112,17 @@ class WindowAssign(Node):
     partition: tuple[str, ...] = ()
 
 
+_COLLECTING = frozenset({"ARRAY_AGG", "LISTAGG", "PERCENTILE"})
+_COMBINING = frozenset({"COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE",
+                        "VAR_POP", "VAR_SAMP"})  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class AggregateCall:
-    """COUNT (arg None: COUNT(*)), SUM, AVG, MIN, MAX, STDDEV_* and VAR_*; `filter` is FILTER (WHERE ...)."""
+    """COUNT (arg None: COUNT(*)), SUM, AVG, MIN, MAX, STDDEV_* and VAR_*; `filter` is FILTER (WHERE ...).
+
+    `options`: the constants behind the first argument, such as the separator of LISTAGG.
+    """
 
     name: str  # output field
     function: str
@@ -122,6 +130,17 @@ class AggregateCall:
     type: DataType
     distinct: bool = False
     filter: Expr | None = None
+    options: tuple[str | float | int, ...] = ()
+
+    @property
+    def collects(self) -> bool:
+        """Whether the result needs all values of a group."""
+        return self.function in _COLLECTING
+
+    @property
+    def combines(self) -> bool:
+        """Whether parts of a group can be computed in different tasks and put together."""
+        return self.function in _COMBINING and not (self.distinct and self.function not in ("MIN", "MAX"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,8 @@ def _window(node: WindowAssign) -> str:
 
 def _aggregate_call(call: AggregateCall, *, typed: bool) -> str:
     arg = "*" if call.arg is None else expr_text(call.arg, typed=typed)
-    text = f"{call.function}({'DISTINCT ' if call.distinct else ''}{arg})"
+    options = "".join(f", {option!r}" for option in call.options)
+    text = f"{call.function}({'DISTINCT ' if call.distinct else ''}{arg}{options})"
     if call.filter is not None:
         text += f" FILTER (WHERE {expr_text(call.filter, typed=typed)})"
     return f"{text} AS {name_text(call.name)}"

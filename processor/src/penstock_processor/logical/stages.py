@@ -196,7 +196,7 @@ class _Cutter:
             return self._session(here, statement, stage)
         names = tuple(key.name for key in node.keys)
         fields = tuple(Field(key.name, key.expr.type) for key in node.keys)
-        combined = not any(call.distinct and call.function not in ("MIN", "MAX") for call in node.calls)
+        combined = all(call.combines for call in node.calls)
         partial = PartialAggregate(fields, here, combined)
         route = Route.HASH if names else Route.FIRST
         scan = self._moved(statement, partial, stage, Repartition(fields, partial, route, names))

@@ -110,7 +110,7 @@ class WindowAggregate:
     def _windows_saved(self, due: Sequence[int]) -> Iterable[pl.DataFrame]:
         """Saved state per window and key, in bounded portions of whole windows."""
         if not self._windows.sliced:
-            yield self._groups.gather([(w, w) for w in due])[0]
+            yield self._groups.gather([(w, w) for w in due], shown=True)[0]
             return
         portion: list[tuple[int, int]] = []
         size = 0
@@ -119,7 +119,7 @@ class WindowAggregate:
             portion += held
             size += sum(len(self._groups.panes[s]) for _, s in held)
             if size >= FIRESLOTS_MAX or window == due[-1]:
-                saved = self._groups.gather(portion)[0]
+                saved = self._groups.gather(portion, shown=True)[0]
                 yield saved.group_by(self._groups.by, maintain_order=True).agg(self._groups.merges)
                 portion, size = [], 0
 
@@ -132,9 +132,9 @@ class WindowAggregate:
             is_open = ~np.isin(groups[SLICE].to_numpy(), np.array(due, np.int64))
             if is_open.any():
                 groups, slots = groups.filter(pl.Series(is_open)), slots[is_open]
-                parts.append(marked(groups.hstack(self._groups.save(slots)), slots, pending=True))
+                parts.append(marked(groups.hstack(self._groups.save(slots, shown=True)), slots, pending=True))
         if due:
-            saved, slots = self._groups.gather([(w, w) for w in due])
+            saved, slots = self._groups.gather([(w, w) for w in due], shown=True)
             parts.append(marked(saved, slots, pending=False))
         if not parts:
             return None

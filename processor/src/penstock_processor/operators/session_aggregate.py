@@ -107,7 +107,7 @@ class SessionAggregate:
         """Results of the sessions that have ended."""
         if not due:
             return None
-        saved, _ = self._groups.gather([(n, n) for n in due])
+        saved, _ = self._groups.gather([(n, n) for n in due], shown=True)
         return self._results(self._bounded(saved))
 
     def _update(self, above: Chain, touched: _Touched | None, due: Sequence[int], step: Step) -> pl.DataFrame | None:
@@ -116,7 +116,7 @@ class SessionAggregate:
         parts = []
         for numbers, pending in ((changed, True), (due, False)):
             if numbers:
-                saved, slots = self._groups.gather([(n, n) for n in numbers])
+                saved, slots = self._groups.gather([(n, n) for n in numbers], shown=True)
                 parts.append(marked(self._bounded(saved), slots, pending=pending))
         frames = [] if touched is None or touched.back is None else [touched.back]
         if parts:
@@ -127,7 +127,7 @@ class SessionAggregate:
     def _take_back(self, above: Chain, before: dict[int, Session], step: Step) -> pl.DataFrame | None:
         """Deletions of early results whose session is gone or has other bounds; the groups are as they were told."""
         moved = [n for n, was in before.items() if n in self._groups.panes and self._has_moved(n, was)]
-        saved, slots = self._groups.gather([(n, n) for n in moved])
+        saved, slots = self._groups.gather([(n, n) for n in moved], shown=True)
         seen = self._groups.visible[slots]
         if not seen.any():
             return None
@@ -156,7 +156,7 @@ class SessionAggregate:
             least = int(frame[SLICE].min())  # type: ignore[arg-type]  # an integer: the frame is not empty
             if self._sessions.is_late(least, watermark):
                 frame = self._without_late(frame, watermark, step)
-        return frame.sort([*self._partition, SLICE], maintain_order=True)
+        return self._groups.numbered(frame).sort([*self._partition, SLICE], maintain_order=True)
 
     def _without_late(self, frame: pl.DataFrame, watermark: int, step: Step) -> pl.DataFrame:
         """Late rows count where an open session takes them, in the order of their arrival, as in Flink."""

@@ -1,2 +1,2 @@
--- expect: 2:58 unsupported
-CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT LISTAGG(note) AS n FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY symbol, window_start, window_end;
+-- expect: 2:58 type_mismatch
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT LISTAGG(size) AS n FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY symbol, window_start, window_end;

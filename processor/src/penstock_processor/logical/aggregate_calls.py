@@ -1,0 +1,108 @@
+"""Calls of aggregate functions: how many arguments each takes, which of them are constants, and the result's type.
+
+Flink: "System (Built-in) Functions: Aggregate Functions". APPROX_QUANTILE, and APPROX_COUNT_DISTINCT in a stream,
+exist here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from sqlglot import exp
+
+from penstock.expressions.nodes import Expr, Literal, Span
+from penstock.model.types import BIGINT, DOUBLE, STRING, DataType, Kind, decimal
+from penstock_processor.logical.expressions import bind_constant
+from penstock_processor.sql.findings import refusal
+
+__all__ = ["matters", "options_of", "result_type"]
+
+_ORDERED = (Kind.STRING, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
+_SHARES = ("PERCENTILE", "APPROX_QUANTILE")
+_USAGE = {
+    "COUNT": "COUNT(*) or COUNT(x)",
+    "LISTAGG": "LISTAGG(x) or LISTAGG(x, ', ')",
+    **{name: f"{name}(x, 0.95)" for name in _SHARES},
+}
+
+
+def options_of(function: str, arguments: Sequence[exp.Expr], *, at: Span) -> tuple[str | float | int, ...]:
+    """The constants behind the first argument. Raises SqlErrors, also for a wrong number of arguments."""
+    most = 2 if function in _USAGE and function != "COUNT" else 1
+    least = 2 if function in _SHARES else 1
+    if not least <= len(arguments) <= most:
+        count = {(1, 1): "one argument", (2, 2): "two arguments"}.get((least, most), "one or two arguments")
+        raise refusal(
+            at,
+            "argument_count",
+            message=f"{function} takes {count}, not {len(arguments)}.",
+            remedy=f"Write {_USAGE.get(function, f'{function}(x)')}.",
+        )
+    return tuple(_option(function, node, at=at) for node in arguments[1:])
+
+
+def matters(function: str, *, at: Span) -> bool:
+    """Whether DISTINCT changes the result. Raises SqlErrors where it has no meaning."""
+    if function.startswith("APPROX_"):
+        raise refusal(
+            at,
+            "unsupported",
+            message=f"{function}(DISTINCT x) does not exist.",
+            remedy=f"Write {function} without DISTINCT.",
+        )
+    return function not in ("MIN", "MAX", "FIRST_VALUE", "LAST_VALUE")
+
+
+def result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
+    """The type of a call. Raises SqlErrors if it cannot take the argument."""
+    if function in ("COUNT", "APPROX_COUNT_DISTINCT"):
+        return BIGINT
+    assert arg is not None
+    given = arg.type
+    if not _fits(function, given):
+        texts = {"MIN": "a number, text or time", "MAX": "a number, text or time", "LISTAGG": "a STRING"}
+        raise refusal(
+            at,
+            "type_mismatch",
+            message=f"{function} cannot take {given}.",
+            remedy=f"Give it {texts.get(function, 'a number')}.",
+        )
+    if function in _SHARES:
+        return DOUBLE
+    if function == "LISTAGG":
+        return STRING
+    if given.kind is Kind.DECIMAL and function not in ("MIN", "MAX", "FIRST_VALUE", "LAST_VALUE"):
+        scale = given.scale or 0
+        return decimal(38, scale if function == "SUM" else max(6, scale))
+    return given
+
+
+def _fits(function: str, given: DataType) -> bool:
+    if function in ("FIRST_VALUE", "LAST_VALUE"):
+        return given.kind is not Kind.NULL
+    if function == "LISTAGG":
+        return given.kind is Kind.STRING
+    return given.is_numeric or (function in ("MIN", "MAX") and given.kind in _ORDERED)
+
+
+def _option(function: str, node: exp.Expr, *, at: Span) -> str | float | int:
+    found = bind_constant(node)
+    value = found.value if isinstance(found, Literal) else None
+    if function == "LISTAGG":
+        if isinstance(value, str):
+            return value
+        raise refusal(
+            at,
+            "type_mismatch",
+            message="The separator of LISTAGG is a constant STRING.",
+            remedy="Write LISTAGG(x, ', ').",
+        )
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and 0 <= value <= 1:
+        return float(value)
+    raise refusal(
+        at,
+        "out_of_range",
+        message=f"{function} takes a constant from 0 to 1 behind its argument.",
+        remedy=f"Write {_USAGE[function]}.",
+    )
