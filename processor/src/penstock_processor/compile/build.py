@@ -58,6 +58,7 @@ from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
 from penstock_processor.operators.session_aggregate import SessionAggregate
+from penstock_processor.operators.session_rows import SessionRowsOperator
 from penstock_processor.operators.sessions import session_time
 from penstock_processor.operators.sink import Sink
 from penstock_processor.operators.step import AT, SLICE, Operator, Stateful
@@ -209,7 +210,17 @@ class _StatementBuilder:
         types = {field.name: polars_type(field.type) for field in node.fields}
         dtypes = [types.get(name, polars_type(TIMESTAMP)) for name in WINDOW_COLUMNS]
         source = self._build(node.input, (), path=f"{path}.0")
+        if node.kind is WindowKind.SESSION:
+            return self._session_rows(node, source, dtypes, path=path)
         return WindowAssignOperator(source, windows_of(node), time_column=node.time_column, dtypes=dtypes)
+
+    def _session_rows(self, node: WindowAssign, source: Operator, dtypes: Sequence[pl.DataType], *, path: str
+                      ) -> Operator:  # fmt: skip
+        operator = SessionRowsOperator(source, gap_ms=node.size_ms, time_column=node.time_column,
+                                       partition=node.partition, dtypes=dtypes,
+                                       operator=f"{self._place}.{path}")  # fmt: skip
+        self.stateful.append(operator)
+        return operator
 
     def _aggregate(self, node: Aggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
         if node.input.kind is WindowKind.SESSION:

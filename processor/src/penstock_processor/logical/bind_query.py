@@ -115,13 +115,6 @@ class QueryBinder:
         source = From(node, source.seen, where)
         if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
             return self._grouped(tree, source)
-        if isinstance(source.node, WindowAssign):
-            raise refusal(
-                span_of(tree),
-                "unsupported",
-                message="A window without GROUP BY is not in this version.",
-                remedy="Add GROUP BY window_start, window_end.",
-            )
         scope = RowScope(source.seen)
         rows = RankedRows(scope)
         outputs = outputs_of(tree, scope, rows)

@@ -166,6 +166,8 @@ class _Cutter:
                 if spec.relation is Relation.SOURCE:
                     return node, 0, of_source(spec)
                 return node, self._stages[node.relation], self._spreads[node.relation]
+            case WindowAssign(kind=WindowKind.SESSION):
+                return self._session_rows(node, statement)
             case Filter() | WindowAssign():
                 below, stage, spread = self._cut(node.input, statement)
                 return replace(node, input=below), stage, spread
@@ -205,12 +207,26 @@ class _Cutter:
 
     def _session(self, node: Aggregate, statement: Statement, stage: int) -> _Cut:
         """Rows move to the task that has their sessions: only there it is known what is late, and what to combine."""
-        below, by = node.input.input, node.input.partition
-        required = ((node.input.time_column, "no_event_time", "the time that its window goes by is NULL"),)
-        route = Route.HASH if by else Route.FIRST
-        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
-        moved = replace(node, input=replace(node.input, input=scan))
+        by = node.input.partition
+        moved = replace(node, input=replace(node.input, input=self._sessions_moved(node.input, statement, stage)))
         return moved, stage + 1, of_groups(node, frozenset({by})) if by else ANYWHERE
+
+    def _session_rows(self, node: WindowAssign, statement: Statement) -> _Cut:
+        """Sessions that are not grouped: as above."""
+        below, stage, spread = self._cut(node.input, statement)
+        here, by = replace(node, input=below), node.partition
+        together = frozenset(each for each in spread if set(each) <= set(by))
+        if together:
+            return here, stage, together
+        scan = self._sessions_moved(here, statement, stage)
+        return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
+
+    def _sessions_moved(self, node: WindowAssign, statement: Statement, stage: int) -> Scan:
+        """The scan of rows that move to where their sessions are."""
+        below, by = node.input, node.partition
+        required = ((node.time_column, "no_event_time", "the time that its window goes by is NULL"),)
+        route = Route.HASH if by else Route.FIRST
+        return self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
 
     def _join(self, node: BoundedJoin, statement: Statement) -> _Cut:
         left, right = self._cut(node.left, statement), self._cut(node.right, statement)

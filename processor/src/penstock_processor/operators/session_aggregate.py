@@ -19,9 +19,10 @@ from penstock_processor.operators.accumulators import Slots
 from penstock_processor.operators.chain import PASSES, Chain
 from penstock_processor.operators.groups import AggregateShape, Groups
 from penstock_processor.operators.payload import pack, unpack
+from penstock_processor.operators.session_placing import in_time, pieces
 from penstock_processor.operators.sessions import LAST, START, Session, Sessions
 from penstock_processor.operators.slots import hashable_keys
-from penstock_processor.operators.step import SLICE, Flow, Operator, Step, timestamp
+from penstock_processor.operators.step import SLICE, Flow, Operator, Step
 from penstock_processor.operators.window_results import SLOT, marked, results_of, told
 
 __all__ = ["SessionAggregate"]
@@ -65,7 +66,8 @@ class SessionAggregate:
         flow = self._source.run(step)
         touched: _Touched | None = None
         if flow.frame is not None and flow.frame.height:
-            rows = self._on_time(flow.frame, flow.before, step)
+            rows = in_time(flow.frame, self._sessions, self._partition, watermark=flow.before, step=step)
+            rows = rows.sort([*self._partition, SLICE], maintain_order=True)
             if rows.height:
                 touched = self._absorb(rows, step)
         due = self._sessions.due(flow.after) if step.advancing and flow.after is not None else []
@@ -174,7 +176,7 @@ class SessionAggregate:
 
     def _absorb(self, rows: pl.DataFrame, step: Step) -> _Touched:
         """Merge rows, sorted by partition and time, into sessions and groups."""
-        firsts = self._pieces(rows)
+        firsts = pieces(rows, self._partition, gap_ms=self._sessions.gap_ms)
         ends = np.append(firsts[1:], rows.height)
         times = rows[SLICE].to_numpy()
         keys = hashable_keys([rows[name][firsts] for name in self._partition], len(firsts))
@@ -194,14 +196,6 @@ class SessionAggregate:
         groups, slots, kept = self._groups.absorb(placed)
         whole = set(final) if self._shape.early is not None else {_end_of(into, number) for number in gone}
         return _Touched(groups, slots, kept, gone, whole, back)
-
-    def _pieces(self, rows: pl.DataFrame) -> Slots:
-        """Where pieces begin: rows of one partition without a pause longer than the gap."""
-        begins = pl.col(SLICE).diff() > self._sessions.gap_ms
-        for name in self._partition:
-            begins = begins | pl.col(name).ne_missing(pl.col(name).shift(1))
-        begins = begins.fill_null(True) | (pl.int_range(pl.len()) == 0)
-        return rows.select(begins.alias(_PLACE))[_PLACE].arg_true().cast(pl.Int64).to_numpy()
 
     def _bounded(self, saved: pl.DataFrame) -> pl.DataFrame:
         """Saved state of groups with the bounds of their sessions."""

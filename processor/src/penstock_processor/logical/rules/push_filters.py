@@ -18,6 +18,7 @@ from penstock_processor.logical.plan import (
     Node,
     Project,
     Union,
+    WindowAssign,
     WindowKind,
 )
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
@@ -41,6 +42,8 @@ def push_filters(node: Node) -> Node:
             return _below_aggregate(node, inner)
         case Filter(input=GroupAggregate() as inner):
             return _below_groups(node, inner)
+        case Filter(input=WindowAssign() as inner):
+            return _below_window(node, inner)
         case IntervalJoin() | WindowJoin():
             return _into_sides(node)
         case _:
@@ -86,6 +89,15 @@ def _below_groups(node: Filter, inner: GroupAggregate) -> Node:
         return node
     rows = _filtered(inner.input, [replace_columns(term, by) for term in down])
     return _filtered(replace(inner, input=rows), stay)
+
+
+def _below_window(node: Filter, inner: WindowAssign) -> Node:
+    """Terms that do not read the window; of sessions only those over their partition, for other rows make them."""
+    own = inner.partition if inner.kind is WindowKind.SESSION else {field.name for field in inner.input.fields}
+    down, stay = _split(node.predicate, lambda term: columns_read(term) <= set(own) and bool(columns_read(term)))
+    if not down:
+        return node
+    return _filtered(replace(inner, input=_filtered(inner.input, down)), stay)
 
 
 def _below_join(node: Filter, join: BoundedJoin) -> Node:
