@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
 from penstock.ports.log import StateDelta
 
-__all__ = ["Engine", "Output", "RowProblem", "SourceBlock", "StepResult"]
+__all__ = ["CountsHits", "Engine", "Output", "RowProblem", "RuleHits", "SourceBlock", "StepHits", "StepResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class SourceBlock:
 
     `through_ms`: the source says that it is complete up to here; applied after the rows (also with an empty frame).
     `idle`: the partition is silent and holds back no watermark until its next block with rows or `through_ms`, or
-    that is `woken`.
+    that is `woken`. `appended_ms`: when the log took the newest of the rows, where that is known.
     """
 
     relation: str
@@ -32,6 +32,7 @@ class SourceBlock:
     through_ms: int | None = None
     idle: bool = False
     woken: bool = False
+    appended_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,29 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleHits:
+    """How often a rule has hit since it was made, and when the log took the newest event that did."""
+
+    hits: int
+    last_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepHits:
+    """What a cycle changed: the new counts of the rules that hit, and the number of hits of each severity."""
+
+    by_rule: Mapping[str, RuleHits]
+    by_severity: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """Everything one cycle has to commit, in order."""
 
     outputs: list[Output]
     problems: list[RowProblem]
     deltas: list[StateDelta]
+    hits: StepHits | None = None
 
 
 class Engine(Protocol):
@@ -110,4 +128,13 @@ class Engine(Protocol):
 
     def state_sizes(self) -> dict[str, int]:
         """Rows of state per operator."""
+        ...
+
+
+@runtime_checkable
+class CountsHits(Protocol):
+    """An engine of rules."""
+
+    def rule_hits(self) -> Mapping[str, RuleHits]:
+        """The counts of the rules that have hit, as they are in memory."""
         ...

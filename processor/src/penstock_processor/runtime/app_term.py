@@ -98,6 +98,7 @@ class AppTerm:
             return AppWorker(self._plan, engine, term=found.term, restored=found.deltas, settings=self._settings)
 
         worker = await asyncio.to_thread(build)
+        self._statistics.note_restored(worker.rule_hits())
         reader = SourceReader(
             self._log, self._clock, plan=self._plan, positions=found.positions, settings=self._settings
         )

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penstock.model.batch import RejectedEvent
+from penstock.model.stream import Relation
 from penstock.ports.log import StateDelta, Transaction
 from penstock_processor.logical.plan import AppPlan
-from penstock_processor.operators.interface import Engine, Output, SourceBlock, StepResult
+from penstock_processor.operators.interface import (
+    CountsHits,
+    Engine,
+    Output,
+    RuleHits,
+    SourceBlock,
+    StepHits,
+    StepResult,
+)
 from penstock_processor.runtime.decode import Decoded, RowDecoder
-from penstock_processor.runtime.inputs import Lines, PartitionInput, rows_of
+from penstock_processor.runtime.inputs import Lines, PartitionInput, rows_of, standing_rows
 from penstock_processor.runtime.outputs import OutputWriter
 from penstock_processor.runtime.rejections import Rejections, ReplayItem
 from penstock_processor.runtime.snapshots import SnapshotLedger
@@ -27,6 +37,7 @@ class CycleCounts:
     rows_in: Mapping[str, int] = field(default_factory=dict)
     rows_out: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    hits: StepHits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +78,9 @@ class AppWorker:
         self._outputs = OutputWriter(plan, rows_max=settings.output_rows, packed_bytes=settings.repartition_bytes)
         self._read = read_relations(plan)
         self._internal = {name for name, source in plan.sources.items() if source.spec.internal}
-        self._decoders = {
-            name: RowDecoder(plan.sources[name].spec.columns) for name in self._read if name not in self._internal
-        }
+        specs = [plan.sources[name].spec for name in self._read if name not in self._internal]
+        self._decoders = {s.name: RowDecoder(s.columns) for s in specs if s.relation is Relation.SOURCE}
+        self._derived = {s.name: s.columns for s in specs if s.relation is not Relation.SOURCE}
 
     def cycle(self, inputs: Sequence[PartitionInput], *, now_ms: int) -> CycleResult:
         """Decode and process the inputs. Sources that no statement reads are passed over."""
@@ -84,10 +95,19 @@ class AppWorker:
             if taken.relation in self._internal:
                 blocks.append(SourceBlock(*place, rows_of(taken), taken.through_ms, taken.idle, taken.woken))
                 continue
+            if taken.relation in self._derived:
+                rows = standing_rows(taken, self._derived[taken.relation])
+                blocks.append(SourceBlock(*place, rows, appended_ms=taken.appended_ms))
+                rows_in[taken.relation] = rows_in.get(taken.relation, 0) + rows.height
+                continue
             lines = Lines.of(taken)
             decoded = self._decoders[taken.relation].decode(lines.text)
             sources[place] = lines, decoded
-            blocks.append(SourceBlock(*place, decoded.frame, taken.through_ms, taken.idle, taken.woken))
+            blocks.append(
+                SourceBlock(
+                    *place, decoded.frame, taken.through_ms, taken.idle, taken.woken, appended_ms=taken.appended_ms
+                )
+            )
             rows_in[taken.relation] = rows_in.get(taken.relation, 0) + decoded.frame.height
             rejected += self._rejections.undecodable(taken, lines, bad=decoded.bad, now_ms=now_ms)
         step = self._engine.step(blocks, now_ms=now_ms) if blocks else StepResult([], [], [])
@@ -101,13 +121,14 @@ class AppWorker:
             deltas=self._compacted(step.deltas),
             dropped_operators=self._take_dropped(),
         )
-        return CycleResult(transaction, _counts(rows_in, self._shown(step.outputs), rejected))
+        return CycleResult(transaction, _counts(rows_in, self._shown(step.outputs), rejected, step.hits))
 
     def replay(self, items: Sequence[ReplayItem], *, now_ms: int) -> CycleResult:
         """Feed corrected events to the one statement that rejected them; all of `items` are replayed together."""
         outputs: list[Output] = []
         deltas: list[StateDelta] = []
         rejected: list[RejectedEvent] = []
+        hits: list[StepHits] = []
         for item in items:
             failed: list[tuple[str, str, str]] = []  # (statement, code, detail)
             decoded = self._decoder(item.event.stream).decode(item.raw)
@@ -118,6 +139,7 @@ class AppWorker:
                 step = self._engine.replay(statement, block, now_ms=now_ms)
                 outputs += step.outputs
                 deltas += step.deltas
+                hits += [step.hits] if step.hits is not None else []
                 failed += [(statement, problem.code, problem.detail) for problem in step.problems[:1]]
             rejected += self._rejections.of_replay(item, failed, now_ms=now_ms)
         transaction = Transaction(
@@ -129,7 +151,11 @@ class AppWorker:
             replayed=[item.event.id for item in items],
             dropped_operators=self._take_dropped(),
         )
-        return CycleResult(transaction, _counts({}, self._shown(outputs), rejected))
+        return CycleResult(transaction, _counts({}, self._shown(outputs), rejected, _merged(hits)))
+
+    def rule_hits(self) -> Mapping[str, RuleHits]:
+        """How often rules have hit, as of the state that was restored and the cycles since."""
+        return self._engine.rule_hits() if isinstance(self._engine, CountsHits) else {}
 
     def state_sizes(self) -> dict[str, int]:
         """Rows of state per operator."""
@@ -162,7 +188,20 @@ class AppWorker:
         return [delta for delta in deltas if delta.operator not in due] + snapshots
 
 
-def _counts(rows_in: Mapping[str, int], outputs: Sequence[Output], rejected: Sequence[RejectedEvent]) -> CycleCounts:
+def _merged(hits: Sequence[StepHits]) -> StepHits | None:
+    """Several steps of one cycle as one."""
+    if not hits:
+        return None
+    by_severity: Counter[str] = Counter()
+    by_rule: dict[str, RuleHits] = {}
+    for each in hits:
+        by_rule.update(each.by_rule)
+        by_severity.update(each.by_severity)
+    return StepHits(by_rule, by_severity)
+
+
+def _counts(rows_in: Mapping[str, int], outputs: Sequence[Output], rejected: Sequence[RejectedEvent],
+            hits: StepHits | None) -> CycleCounts:  # fmt: skip
     rows_out: dict[str, int] = {}
     for output in outputs:
         rows_out[output.statement] = rows_out.get(output.statement, 0) + output.frame.height
@@ -170,4 +209,4 @@ def _counts(rows_in: Mapping[str, int], outputs: Sequence[Output], rejected: Seq
     for event in rejected:
         key = (event.statement or "", event.code)
         refused[key] = refused.get(key, 0) + 1
-    return CycleCounts(rows_in, rows_out, refused)
+    return CycleCounts(rows_in, rows_out, refused, hits)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import polars as pl
 
 from penstock.codecs.arrow import decode_frame
+from penstock.codecs.frames import empty_frame
 from penstock.codecs.ndjson import decode_lines
 from penstock.errors import PenstockError
-from penstock.model.batch import Batch, Encoding
+from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Batch, Encoding, Op
+from penstock.model.stream import Column
 from penstock.ports.log import Consumed
 from penstock_processor.runtime.packing import unpacked
 
-__all__ = ["Lines", "PartitionInput", "bounded", "rows_of"]
+__all__ = ["Lines", "PartitionInput", "bounded", "rows_of", "standing_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class PartitionInput:
         if self.next == self.expected:
             return None
         return Consumed(self.relation, self.partition, self.expected, self.next)
+
+    @property
+    def appended_ms(self) -> int | None:
+        """When the log took the newest batch; None without one."""
+        return max((batch.appended_at_ms for batch in self.batches), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,20 @@ def rows_of(taken: PartitionInput) -> pl.DataFrame:
             raise PenstockError("internal", f"{place}: a repartition batch is ARROW, not {batch.encoding}")
         frames += unpacked(decode_frame(batch.payload)[max(0, taken.start - batch.base) :])
     return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def standing_rows(taken: PartitionInput, columns: Sequence[Column]) -> pl.DataFrame:
+    """Rows that the batches of another app's stream or table bring, in order: nothing deleted, nothing early."""
+    frames = [empty_frame(columns)]
+    for batch in taken.batches:
+        if batch.count == 0:
+            continue
+        frame = decode_frame(batch.payload)[max(0, taken.start - batch.base) :]
+        stands = pl.col(OP_COLUMN).is_in([int(Op.INSERT), int(Op.UPDATE_AFTER)])
+        if PENDING_COLUMN in frame.columns:
+            stands = stands & ~pl.col(PENDING_COLUMN)
+        frames.append(frame.filter(stands).select(column.name for column in columns))
+    return pl.concat(frames)
 
 
 def bounded(batches: Sequence[Batch], rows: int) -> Sequence[Batch]:

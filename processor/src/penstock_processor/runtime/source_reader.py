@@ -8,6 +8,7 @@ from penstock.errors import LogUnavailable
 from penstock.ports.clock import Clock
 from penstock.ports.log import Head, Log
 from penstock_processor.logical.plan import AppPlan
+from penstock_processor.rules.plan import followed
 from penstock_processor.runtime.inputs import PartitionInput, bounded
 from penstock_processor.runtime.other_tasks import OtherTasks
 from penstock_processor.runtime.topology import followed_sources, input_partitions, read_relations
@@ -38,6 +39,7 @@ class SourceReader:
         self._settings = settings
         self._read = read_relations(plan)
         self._partitions = input_partitions(plan)
+        self._followed = followed(plan)
         self._internal = {name for name, source in plan.sources.items() if source.spec.internal}
         self._next: dict[StreamPartition, int | None] = {key: positions.get(key) for key in self._partitions}
         self._through: dict[StreamPartition, int] = {}
@@ -91,8 +93,10 @@ class SourceReader:
         stream, partition = key
         head = await self._log.head(stream, partition)  # before the batches: see Head.watermark_ms
         expected = self._next[key]
-        # Without a position the source is new: it begins at the earliest event that the log has.
-        start = head.first if expected is None else expected
+        # Without a position the source is new: it begins at the earliest event that the log has. A stream of another
+        # app is followed from now on.
+        new = head.next if stream == self._followed else head.first
+        start = new if expected is None else expected
         if start > head.next:
             raise LogUnavailable(
                 f"the app is at {start} of {stream}/{partition}, beyond its end {head.next}: the log was restored or "

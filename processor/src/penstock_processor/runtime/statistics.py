@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from penstock.codecs.json_values import write_timestamp
 from penstock_processor.metrics import CYCLE_ROWS, CYCLE_SECONDS, ROWS_IN, ROWS_OUT, ROWS_REJECTED, STATE_ROWS
+from penstock_processor.operators.interface import RuleHits
+from penstock_processor.rules.metrics import RULE_HITS
 from penstock_processor.runtime.app_worker import CycleCounts
 
 __all__ = ["AppStatistics"]
@@ -42,6 +44,7 @@ class AppStatistics:
     sources: dict[str, _Source] = field(default_factory=dict)
     statements: dict[str, _Statement] = field(default_factory=dict)
     state_rows: dict[str, Mapping[str, int]] = field(default_factory=dict)  # by task
+    rule_hits: dict[str, RuleHits] | None = None  # of rules, as of the last commit; None: not restored here yet
 
     def note_cycle(self, counts: CycleCounts, *, seconds: float) -> None:
         """A cycle was committed."""
@@ -63,6 +66,15 @@ class AppStatistics:
             else:
                 statement.rejected += rows
             ROWS_REJECTED.labels(self.app, code).inc(rows)
+        if counts.hits is not None:
+            self.rule_hits = {} if self.rule_hits is None else self.rule_hits
+            self.rule_hits.update(counts.hits.by_rule)
+            for severity, hits in counts.hits.by_severity.items():
+                RULE_HITS.labels(severity).inc(hits)
+
+    def note_restored(self, hits: Mapping[str, RuleHits]) -> None:
+        """What the log says of hits, at the begin of a term."""
+        self.rule_hits = dict(hits)
 
     @property
     def state(self) -> dict[str, int]:

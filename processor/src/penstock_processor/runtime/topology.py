@@ -6,6 +6,7 @@ from penstock.model.stream import Relation
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.stages import watermarks_name
+from penstock_processor.rules.plan import followed
 
 __all__ = ["followed_sources", "input_partitions", "read_relations", "readers"]
 
@@ -20,7 +21,7 @@ def input_partitions(plan: AppPlan) -> list[tuple[str, int]]:
     read = read_relations(plan)
     for name, source in plan.sources.items():
         spec, part = source.spec, plan.part
-        if spec.relation is Relation.SOURCE:
+        if spec.relation is Relation.SOURCE or name == followed(plan):
             step = 1 if part is None else part.parallelism
             found += [(name, n) for n in range(0 if part is None else part.partition, spec.partitions, step)]
         elif part is not None and name in read:
