@@ -67,7 +67,7 @@ class SessionAggregate:
         touched: _Touched | None = None
         if flow.frame is not None and flow.frame.height:
             rows = in_time(flow.frame, self._sessions, self._partition, watermark=flow.before, step=step)
-            rows = rows.sort([*self._partition, SLICE], maintain_order=True)
+            rows = self._groups.numbered(rows).sort([*self._partition, SLICE], maintain_order=True)
             if rows.height:
                 touched = self._absorb(rows, step)
         due = self._sessions.due(flow.after) if step.advancing and flow.after is not None else []
@@ -147,32 +147,6 @@ class SessionAggregate:
 
     def _results(self, bounded: pl.DataFrame, *hidden: str) -> pl.DataFrame:
         return results_of(self._shape, (START, LAST, *self._shape.key_names), bounded, *hidden)
-
-    def _on_time(self, frame: pl.DataFrame, watermark: int | None, step: Step) -> pl.DataFrame:
-        """Rows that count, sorted by partition and time; the others go to `step.reject`."""
-        times = frame[SLICE]
-        if times.null_count():
-            step.reject(frame.filter(times.is_null()), "no_event_time", "the time that its window goes by is NULL")
-            frame = frame.filter(times.is_not_null())
-        if watermark is not None and frame.height:
-            least = int(frame[SLICE].min())  # type: ignore[arg-type]  # an integer: the frame is not empty
-            if self._sessions.is_late(least, watermark):
-                frame = self._without_late(frame, watermark, step)
-        return self._groups.numbered(frame).sort([*self._partition, SLICE], maintain_order=True)
-
-    def _without_late(self, frame: pl.DataFrame, watermark: int, step: Step) -> pl.DataFrame:
-        """Late rows count where an open session takes them, in the order of their arrival, as in Flink."""
-        times = frame[SLICE].to_list()
-        of_key: dict[object, list[int]] = {}
-        for n, key in enumerate(hashable_keys([frame[name] for name in self._partition], frame.height)):
-            of_key.setdefault(key, []).append(n)
-        counts = np.ones(frame.height, np.bool_)
-        for key, rows in of_key.items():
-            if any(self._sessions.is_late(times[n], watermark) for n in rows):
-                counts[rows] = self._sessions.accepted(key, [times[n] for n in rows], watermark)
-        late = frame.filter(pl.Series(~counts))
-        step.reject(late, "late", f"the session of this row had ended; the watermark was at {timestamp(watermark)}")
-        return frame.filter(pl.Series(counts))
 
     def _absorb(self, rows: pl.DataFrame, step: Step) -> _Touched:
         """Merge rows, sorted by partition and time, into sessions and groups."""
