@@ -9,6 +9,7 @@ from engine_plans import (
     aggregate,
     app,
     block,
+    call,
     column,
     count,
     named,
@@ -25,7 +26,8 @@ from hypothesis import strategies as st
 
 from penstock.model.types import BIGINT, DOUBLE, INT, STRING, TIMESTAMP
 from penstock_processor.compile.build import build_engine
-from penstock_processor.logical.plan import AggregateCall, Field, IntervalJoin, Union
+from penstock_processor.logical.bounded_joins import WindowJoin
+from penstock_processor.logical.plan import AggregateCall, Field, IntervalJoin, JoinKind, Union
 
 DEVICE = named("device", STRING)
 CALLS = [
@@ -54,13 +56,25 @@ def _cascade():
     return app([source(partitions=2)], statement("peaks", outer), statement("twice", both))
 
 
-def _join():
+def _join(kind=JoinKind.INNER):
     made = tuple(
         Field(name + end, field.type) for end in ("", "0") for name, field in ((f.name, f) for f in scan().fields)
     )
     names = tuple(f.name for f in scan().fields), tuple(f.name + "0" for f in scan().fields)
     key = (column("device", STRING),)
-    join = IntervalJoin(made, scan(), scan(), *names, key, key, "ts", "ts", -10 * SECOND, 5 * SECOND, None)
+    join = IntervalJoin(made, scan(), scan(), *names, key, key, "ts", "ts", -10 * SECOND, 5 * SECOND, None, kind)
+    return app([source(partitions=2)], statement("pairs", join))
+
+
+def _window_join(kind, *, slide_ms=None):
+    """Rows of the same window and device, the left one with the greater number."""
+    side = windowed(scan(), 20 * SECOND, slide_ms=slide_ms)
+    names = tuple(f.name for f in side.fields), tuple(f.name + "0" for f in side.fields)
+    made = tuple(Field(name, field.type) for end in names for name, field in zip(end, side.fields, strict=True))
+    made = made[: len(side.fields)] if kind.left_alone else made
+    keys = (column("window_start", TIMESTAMP), column("window_end", TIMESTAMP), column("device", STRING))
+    more = call(">", column("n", INT), column("n0", INT))
+    join = WindowJoin(made, side, side, *names, keys, keys, "window_end", "window_end", more, kind)
     return app([source(partitions=2)], statement("pairs", join))
 
 
@@ -73,6 +87,10 @@ PLANS = {
     "early hop": lambda: _windowed(DISTINCT, slide_ms=20 * SECOND, early=True),
     "windows over windows": _cascade,
     "join": _join,
+    "full join": lambda: _join(JoinKind.FULL),
+    "full window join": lambda: _window_join(JoinKind.FULL),
+    "hopping left window join": lambda: _window_join(JoinKind.LEFT, slide_ms=10 * SECOND),
+    "window anti join": lambda: _window_join(JoinKind.ANTI),
 }
 
 ROWS = st.lists(
@@ -114,7 +132,7 @@ def test_restarts_and_snapshots_change_no_result(name, steps):
         if restart:
             restarted = build_engine(plan)
             restarted.restore(log.deltas)
-            if name != "join":  # rows that are dead go in time, and not at the same time
+            if "join" not in name:  # rows that are dead go in time, and not at the same time
                 assert restarted.state_sizes() == straight.state_sizes()
         blocks = _blocks(rows, number * 25 * SECOND)
         expected, result = straight.step(blocks), restarted.step(blocks)
@@ -123,7 +141,19 @@ def test_restarts_and_snapshots_change_no_result(name, steps):
     assert _shown(restarted.finish()) == _shown(straight.finish())
 
 
-@pytest.mark.parametrize("name", ["tumble", "hop", "distinct", "distinct hop", "windows over windows", "join"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tumble",
+        "hop",
+        "distinct",
+        "distinct hop",
+        "windows over windows",
+        "join",
+        "full join",
+        "hopping left window join",
+    ],
+)
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 400), st.integers(-9, 9)), max_size=60),
        cuts=st.lists(st.integers(0, 60), max_size=6))  # fmt: skip

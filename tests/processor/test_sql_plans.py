@@ -59,6 +59,7 @@ def test_every_node_gives_the_fields_that_the_next_one_reads(path: Path) -> None
 
 
 def check_fields(node: Node) -> None:
+    from penstock_processor.logical.bounded_joins import WindowJoin, read_beside_keys
     from penstock_processor.logical.plan import Aggregate, Filter, IntervalJoin, Project, WindowAssign, WindowKind
     from penstock_processor.logical.rewrite import columns_read
 
@@ -83,11 +84,13 @@ def check_fields(node: Node) -> None:
             assert columns_read(*(k.expr for k in node.keys), *(c.arg for c in node.calls)) <= {
                 f.name for f in node.input.fields
             }
-        case IntervalJoin():
-            assert columns_read(*node.left_keys) | {node.left_time} <= {f.name for f in node.left.fields}
-            assert columns_read(*node.right_keys) | {node.right_time} <= {f.name for f in node.right.fields}
-            assert [f.name for f in node.fields] == [*node.left_names, *node.right_names]
-            assert columns_read(node.residual) <= {f.name for f in node.fields}
+        case IntervalJoin() | WindowJoin():
+            left, right = read_beside_keys(node)
+            assert columns_read(*node.left_keys) | left <= {f.name for f in node.left.fields}
+            assert columns_read(*node.right_keys) | right <= {f.name for f in node.right.fields}
+            shown = () if node.kind.left_alone else node.right_names
+            assert [f.name for f in node.fields] == [*node.left_names, *shown]
+            assert columns_read(node.residual) <= {*node.left_names, *node.right_names}
             assert len(node.left_names) == len(node.left.fields) and len(node.right_names) == len(node.right.fields)
 
 

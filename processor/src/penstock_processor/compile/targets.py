@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from penstock.expressions.nodes import ColumnRef
 from penstock.model.batch import Op
 from penstock.model.stream import StreamSpec
+from penstock_processor.logical.bounded_joins import WindowJoin
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -88,6 +89,8 @@ def _tops(node: Node) -> list[WindowAssign]:
             return [node.input]
         case WindowAssign():
             return [node]
+        case WindowJoin():
+            return [*_tops(node.left), *_tops(node.right)]
     return []
 
 

@@ -8,11 +8,12 @@ from typing import Protocol
 from sqlglot import exp
 
 from penstock.expressions.dialect import span_of
-from penstock.expressions.nodes import Expr
-from penstock_processor.logical.bind_join import Side, bind_join, seen_of_join
+from penstock.expressions.nodes import Expr, Span
+from penstock_processor.logical.bind_join import Side, bind_join, seen_behind, seen_of_join
+from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_window import bind_window
 from penstock_processor.logical.expressions import bind_condition, rows_only
-from penstock_processor.logical.plan import Node, WindowAssign
+from penstock_processor.logical.plan import JoinKind, Node
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.limits import SqlLimits
@@ -74,35 +75,37 @@ def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
 
 def _join(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | None, limits: SqlLimits) -> From:
     at = span_of(join)
-    if join.side or join.args.get("method") or join.args.get("kind") not in (None, "", "INNER", "CROSS"):
+    kind = _kind(join, at=at)
+    if join.args.get("using"):
+        raise refusal(
+            at, "unsupported", message="USING is not in this version.", remedy="Write ON a.key = b.key AND ..."
+        )
+    only(join, ("this", "on", "kind", "side"), where="a join")
+    right = _side(join.this, queries, limits=limits)
+    seen = seen_of_join(left, right, at=at)
+    behind = seen_behind(seen, kind)
+    written = join.args.get("on")
+    on = [] if written is None else [bind_condition(written, RowScope(seen), hook=rows_only("ON"), what="ON")]
+    rest = None
+    if where is not None:
+        rest = bind_condition(where.this, RowScope(behind), hook=rows_only("WHERE"), what="WHERE")
+    if rest is not None and kind is JoinKind.INNER:  # for an inner join both mean the same
+        on, rest = [*on, rest], None
+    return From(bind_join(left, right, seen=seen, condition=on, kind=kind, at=at), behind, rest)
+
+
+def _kind(join: exp.Join, *, at: Span) -> JoinKind:
+    """INNER, LEFT, RIGHT or FULL [OUTER]. Raises SqlErrors for other joins."""
+    side, kind = join.side, join.args.get("kind") or ""
+    if join.args.get("method") or kind not in ("", "INNER", "CROSS", "OUTER") or (side and kind == "CROSS"):
         what = " ".join(str(join.args[p]) for p in ("method", "side", "kind") if join.args.get(p))
         raise refusal(
             at,
             "unsupported",
             message=f"{what} JOIN is not in this version.",
-            remedy="Use an inner join with bounds in time.",
+            remedy="Write JOIN, LEFT JOIN, RIGHT JOIN or FULL JOIN.",
         )
-    if join.args.get("using"):
-        raise refusal(
-            at, "unsupported", message="USING is not in this version.", remedy="Write ON a.key = b.key AND ..."
-        )
-    only(join, ("this", "on", "kind"), where="a join")
-    right = _side(join.this, queries, limits=limits)
-    if isinstance(left.node, WindowAssign) or isinstance(right.node, WindowAssign):
-        raise refusal(
-            at,
-            "unsupported",
-            message="Joining windows directly is not in this version.",
-            remedy="Group each window in a view that keeps window_time, and join the views on it.",
-        )
-    seen = seen_of_join(left, right, at=at)
-    scope = RowScope(seen)
-    condition = [
-        bind_condition(part, scope, hook=rows_only(what), what=what)
-        for part, what in ((join.args.get("on"), "ON"), (where.this if where is not None else None, "WHERE"))
-        if part is not None
-    ]
-    return From(bind_join(left, right, seen=seen, condition=condition, at=at), seen, None)
+    return JoinKind(side) if side else JoinKind.INNER
 
 
 def _side(node: exp.Expr, queries: Queries, *, limits: SqlLimits) -> Side:
@@ -114,6 +117,10 @@ def _side(node: exp.Expr, queries: Queries, *, limits: SqlLimits) -> Side:
         case exp.Table(this=exp.Anonymous() as call):
             only(node, ("this", "alias"), where="FROM")
             return Side(node.alias, bind_window(call, lambda n: _argument(n, queries), limits=limits))
+        case exp.Table(this=exp.MatchRecognize() as match):
+            only(node, ("this", "alias"), where="FROM")
+            data = _side(match.this, queries, limits=limits).node
+            return Side(node.alias, bind_match(match, data, limits=limits, ttl_ms=queries.state_ttl_ms))
         case exp.Table():
             return Side(node.alias or node.name, _table(node, queries))
         case exp.Subquery():

@@ -1,7 +1,7 @@
-"""FROM a JOIN b ON ...: one inner interval join of two append-only inputs, bounded in time on both sides.
+"""FROM a JOIN b ON ...: of inputs in equal windows a window join, with bounds in time on both sides an interval join.
 
-Conditions of ON and of WHERE are taken together (for an inner join they mean the same), then sorted into equal keys,
-time bounds, and the rest. Flink: "Interval Joins".
+Conditions are sorted into equal keys, bounds of windows, bounds in time, and the rest. For an inner join those of ON
+and of WHERE mean the same and are taken together. Flink: "Window Join", "Interval Joins".
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from penstock.expressions.coercion import common_type
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
-from penstock_processor.logical.plan import Field, IntervalJoin, Node
+from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.plan import Field, IntervalJoin, JoinKind, Node, WindowAssign, WindowKind
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, replace_columns
 from penstock_processor.logical.scope import Seen
+from penstock_processor.logical.window_bounds import bound_of
 from penstock_processor.sql.findings import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Side", "bind_join", "seen_of_join"]
+__all__ = ["Side", "bind_join", "seen_behind", "seen_of_join"]
 
 _FLIPPED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "=": "="}
 _NEEDED = "Write ON a.key = b.key AND a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts + INTERVAL '1' HOUR"
@@ -41,6 +43,8 @@ class _Sorted:
 
     left_keys: list[Expr] = field(default_factory=list)
     right_keys: list[Expr] = field(default_factory=list)
+    starts: list[tuple[str, str]] = field(default_factory=list)  # columns of window starts that must be equal
+    ends: list[tuple[str, str]] = field(default_factory=list)
     lower_ms: int | None = None
     upper_ms: int | None = None
     residual: list[Expr] = field(default_factory=list)
@@ -66,8 +70,8 @@ def seen_of_join(left: Side, right: Side, *, at: Span) -> tuple[Seen, Seen]:
 
 
 def bind_join(
-    left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr], at: Span
-) -> IntervalJoin:
+    left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr], kind: JoinKind, at: Span
+) -> BoundedJoin:
     """The join node. `condition`: predicates over the frame names of `seen`. Raises SqlErrors."""
     names = tuple(set(s.frame) for s in seen)
     times = tuple(next((n for f, n in zip(s.fields, s.frame, strict=True) if f.rowtime), None) for s in seen)
@@ -76,25 +80,60 @@ def bind_join(
         for term in conjuncts(predicate):
             for part in _between_as_two(term):
                 _sort(part, names, times, found)
-    _check(found, left=left, right=right, times=times, at=at)
+    _find_windows(found, left=left, right=right, seen=seen)
     back = [{n: ColumnRef(f.type, name=f.name) for f, n in zip(s.fields, s.frame, strict=True)} for s in seen]
+    fields = tuple(Field(n, f.type) for s in seen for f, n in zip(s.fields, s.frame, strict=True))
+    left_keys = tuple(replace_columns(e, back[0]) for e in found.left_keys)
+    right_keys = tuple(replace_columns(e, back[1]) for e in found.right_keys)
+    sides = (left.node, right.node, seen[0].frame, seen[1].frame)
+    if found.ends:
+        left_end, right_end = back[0][found.ends[0][0]].name, back[1][found.ends[0][1]].name
+        residual = all_of(found.residual)
+        return WindowJoin(fields, *sides, left_keys, right_keys, left_end, right_end, residual, kind)
+    _check(found, left=left, right=right, times=times, at=at)
     left_time, right_time = (next(f.name for f in s.fields if f.rowtime) for s in seen)
     assert found.lower_ms is not None
     assert found.upper_ms is not None
     return IntervalJoin(
-        tuple(Field(n, f.type) for s in seen for f, n in zip(s.fields, s.frame, strict=True)),
-        left.node,
-        right.node,
-        left_names=seen[0].frame,
-        right_names=seen[1].frame,
-        left_keys=tuple(replace_columns(e, back[0]) for e in found.left_keys),
-        right_keys=tuple(replace_columns(e, back[1]) for e in found.right_keys),
+        fields,
+        *sides,
+        left_keys,
+        right_keys,
         left_time=left_time,
         right_time=right_time,
         lower_ms=found.lower_ms,
         upper_ms=found.upper_ms,
         residual=all_of(found.residual),
+        kind=kind,
     )
+
+
+def seen_behind(seen: tuple[Seen, Seen], kind: JoinKind) -> tuple[Seen, Seen]:
+    """What is seen behind the join: the time of rows that may be padded is NULL in some, so it is no event time."""
+    plain = [Seen(s.alias, tuple(Field(f.name, f.type) for f in s.fields), s.frame) for s in seen]
+    return (
+        plain[0] if kind.pads_right_rows else seen[0],
+        plain[1] if kind.pads_left_rows else seen[1],
+    )
+
+
+def _find_windows(found: _Sorted, *, left: Side, right: Side, seen: tuple[Seen, Seen]) -> None:
+    """Keys that are the starts or the ends of the same windows on both sides; both must be there."""
+    places = [dict(zip(s.frame, s.fields, strict=True)) for s in seen]
+    for first, second in zip(found.left_keys, found.right_keys, strict=True):
+        if not isinstance(first, ColumnRef) or not isinstance(second, ColumnRef):
+            continue
+        bounds = bound_of(left.node, places[0][first.name].name), bound_of(right.node, places[1][second.name].name)
+        if bounds[0] is None or bounds[1] is None or bounds[0][0] != bounds[1][0]:
+            continue
+        if _shape(bounds[0][1]) == _shape(bounds[1][1]):
+            (found.starts if bounds[0][0] == "window_start" else found.ends).append((first.name, second.name))
+    if not found.starts or not found.ends:
+        found.ends = []
+
+
+def _shape(windows: WindowAssign) -> tuple[WindowKind, int, int, int]:
+    return windows.kind, windows.size_ms, windows.slide_ms, windows.offset_ms
 
 
 def _sort(term: Expr, names: tuple[set[str], ...], times: tuple[str | None, ...], found: _Sorted) -> None:
@@ -184,7 +223,8 @@ def _check(found: _Sorted, *, left: Side, right: Side, times: tuple[str | None, 
             at,
             "unbounded_state",
             message=f"The join has {missing}, so it would keep rows for ever.",
-            remedy=f"{_NEEDED}; joins without time bounds are not in this version.",
+            remedy=f"{_NEEDED}, or join windows: ON a.key = b.key AND a.window_start = b.window_start AND "
+            "a.window_end = b.window_end; joins without time bounds are not in this version.",
         )
     if not found.left_keys:
         raise refusal(at, "no_join_key", message="The join has no equality between its inputs.", remedy=f"{_NEEDED}.")
