@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench bench-kafka soak docs golden golden-plans clean
+.PHONY: help setup up test test-compose check format bench bench-kafka bench-nexmark soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +25,7 @@ up: $(STAMP) ## everything in one process, with both examples on real data
 
 test: $(STAMP) ## the whole suite, first the parts, then real processes; says what was skipped and why
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/system --ignore=tests/ledger
-	$(BIN)/python -m pytest tests/system tests/ledger
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/system tests/ledger
 
 test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
 	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
@@ -55,6 +55,9 @@ bench: $(STAMP) ## measure section by section, with the spread of a run against 
 
 bench-kafka: $(STAMP) ## a full topic to store and sockets over a real broker, and each part's share
 	$(BIN)/python -m loadtests.kafka_bench
+
+bench-nexmark: $(STAMP) ## Nexmark in Penstock and in a real Flink, a core each, and the ratio; needs Java 17
+	PYTHONPATH=tests $(BIN)/python -m loadtests.nexmark.bench
 
 ARRANGEMENT ?= sqlite
 EVENTS ?= 1000000

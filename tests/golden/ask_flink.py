@@ -112,7 +112,7 @@ def _ask_queries(session: FlinkSession, queries: list[Query], *, again: bool) ->
         result: dict[str, Any] = {"of": marks[query.name]}
         try:
             with session.tables(query.tables, query.views, per_row=query.late):
-                columns, rows = session.run(query.query)
+                columns, rows = session.run(query.query, query.key)
             result |= {"columns": columns, "rows": sorted(rows, key=repr)}
         except (Refused, Failed) as refused:  # a failed job is what a query would be refused for here
             result["refused"] = str(refused)

@@ -6,7 +6,7 @@ Values are written as JSON has them: DECIMAL and times as text, BYTES in hexadec
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, time
 from decimal import Decimal
@@ -77,23 +77,30 @@ class FlinkSession:
                 for kind, name in made:
                     self._env.execute_sql(f"DROP TEMPORARY {kind} IF EXISTS {name}")
 
-    def run(self, query: str) -> tuple[list[tuple[str, str]], list[list[Any]]]:
-        """(name, type) of the columns, and the rows when all changes are applied. Raises Refused, Failed."""
+    def run(self, query: str, key: Sequence[str] = ()) -> tuple[list[tuple[str, str]], list[list[Any]]]:
+        """(name, type) of the columns, and the rows when all changes are applied. Raises Refused, Failed.
+
+        `key`: columns that tell rows apart. Where Flink knows such a key, it takes no row back before it brings
+        another in its place.
+        """
         try:
             result = self._env.execute_sql(query)._j_table_result
         except (Py4JJavaError, TableException) as error:
             raise Refused(_cause(error)) from None
         columns = [(c.getName(), str(c.getDataType())) for c in result.getResolvedSchema().getColumns()]
+        places = [n for n, (name, _) in enumerate(columns) if name in key]
         rows: list[list[Any]] = []
         try:
             found = result.collect()
             while found.hasNext():
                 row = found.next()
                 values = [_value(row.getField(n)) for n in range(row.getArity())]
+                if places:
+                    rows = [other for other in rows if any(other[n] != values[n] for n in places)]
+                elif row.getKind().shortString() in ("-U", "-D"):
+                    rows.remove(values)
                 if row.getKind().shortString() in ("+I", "+U"):
                     rows.append(values)
-                else:
-                    rows.remove(values)
             found.close()
         except Py4JJavaError as error:
             raise Failed(_cause(error)) from None

@@ -1,8 +1,9 @@
 """The cases of the goldens as files hold them, and the results of Flink beside them. Needs nothing of Penstock.
 
 A file in `cases/` holds either expressions over the rows of one table (`columns`, `rows`, `expressions`) or queries
-(`tables`, `cases`). `results/` has a file of the same name: per case what Flink gave, and `of`, a fingerprint of the
-case that it was given, so that a case that was edited shows.
+(`tables`, `cases`). The queries of Nexmark are those of the load tests, over the sample of its events in `nexmark/`.
+`results/` has a file of the same name: per case what Flink gave, and `of`, a fingerprint of the case that it was
+given, so that a case that was edited shows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from loadtests.nexmark.suite import SOURCES, queries
 
 __all__ = [
     "FLINK_VERSION", "ROW_ID", "Functions", "Query", "Table", "fingerprint", "function_files", "query_files",
@@ -68,7 +70,8 @@ def function_files() -> list[Functions]:
 
 def query_files() -> list[list[Query]]:
     """The cases of all files of queries, by name."""
-    return [_queries(stem, content) for stem, content in _files() if "expressions" not in content]
+    found = [_queries(stem, content) for stem, content in _files() if "expressions" not in content]
+    return [*found, _nexmark()]
 
 
 def fingerprint(tables: tuple[Table, ...], *texts: str) -> str:
@@ -132,3 +135,15 @@ def _queries(stem: str, content: dict[str, Any]) -> list[Query]:
             raise ValueError(f"{stem}: {name}: the order of two inputs decides what is late")
         found.append(Query(stem, name, tables, case.get("views", ""), case["query"].strip(), key, late))
     return found
+
+
+def _nexmark() -> list[Query]:
+    """Written by `loadtests.nexmark.events.write_files(folder, 300, interval_ms=200)`."""
+    rows = {name: tuple((HERE / "nexmark" / f"{name}.ndjson").read_text().splitlines()) for name in SOURCES}
+    return [
+        Query(
+            "nexmark", query.name, tuple(Table(name, SOURCES[name], rows[name]) for name in query.sources),
+            "", query.select, query.key, late=False,
+        )
+        for query in queries()
+    ]  # fmt: skip

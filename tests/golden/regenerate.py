@@ -40,7 +40,7 @@ def main() -> None:
     subprocess.run(
         [str(python), "-m", "golden.ask_flink", *sys.argv[1:]],
         input=json.dumps(rejected).encode(),
-        env={**os.environ, "PYTHONPATH": str(_TESTS), "JAVA_TOOL_OPTIONS": _JAVA},
+        env={**os.environ, "PYTHONPATH": f"{_TESTS}{os.pathsep}{_TESTS.parent}", "JAVA_TOOL_OPTIONS": _JAVA},
         check=True,
     )
 

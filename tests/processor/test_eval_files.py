@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,13 @@ def test_rows_cut_anywhere_by_the_pieces_are_read_whole(tmp_path: Path, monkeypa
             again = run(tmp_path, SMALL, f"readings={tmp_path}/readings.{form}", outputs=["numbers=-"])
             assert again.rows == before.rows
             assert again.stats["rejected"] == 0
+
+
+def test_rows_for_the_null_device_are_counted_and_not_rendered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "readings.ndjson"
+    file.write_text('{"id":"a","n":1,"ts":"2026-01-05T00:00:00"}\n')
+    monkeypatch.setattr("penstock_processor.evaluation.sinks.json_frame", None)
+    ran = run(tmp_path, SMALL, f"readings={file}", outputs=[f"latest={os.devnull}"])
+    assert (ran.rows, ran.stats["events"]) == ([], 1)

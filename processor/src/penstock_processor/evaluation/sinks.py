@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -105,7 +106,8 @@ def open_sinks(
 ) -> Sinks:
     """Sinks for `--output TABLE=FILE|-`. Without any, every target goes to standard output with `$table`.
 
-    `specs`: the targets of the app. Files are closed by `stack`.
+    `specs`: the targets of the app. Files are closed by `stack`. For the null device nothing is rendered: a run then
+    measures the app, as with Flink's `blackhole`.
     """
     if not outputs:
         return Sinks(specs, dict.fromkeys(specs, stdout), marked=True, final=final)
@@ -113,7 +115,7 @@ def open_sinks(
     for name, place in outputs.items():
         if place == "-":
             destinations[name] = stdout
-        else:
+        elif place != os.devnull:
             file = Path(place).open("wb")  # noqa: SIM115 # the stack closes it
             destinations[name] = stack.enter_context(file)
     return Sinks(specs, destinations, marked=False, final=final)
