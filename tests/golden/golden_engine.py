@@ -29,6 +29,7 @@ __all__ = ["WAYS", "Given", "run_functions", "run_query"]
 
 WAYS = ("whole", "cut", "resumed")
 _OPTIONS = "WITH ('connector' = 'penstock')"
+_SETTINGS = "SET 'table.exec.state.ttl' = '1 d';\n"
 
 
 @dataclass(slots=True)
@@ -70,7 +71,8 @@ def run_functions(functions: Functions, way: str) -> dict[str, Given]:
 
 def run_query(query: Query, columns: Sequence[tuple[str, str]] | None, way: str) -> Given:
     """Rows of the query, in no order. `columns`: those of a table that it is written to (with `query.key`)."""
-    head = "".join(f"CREATE TABLE {t.name} ({t.columns}) {_OPTIONS};\n" for t in query.tables) + query.views
+    tables = "".join(f"CREATE TABLE {t.name} ({t.columns}) {_OPTIONS};\n" for t in query.tables)
+    head = f"{_SETTINGS}{tables}{query.views}"
     if query.key and columns:
         made = ", ".join(f"`{name}` {kind.removesuffix(' NOT NULL')}" for name, kind in columns)
         target = f"CREATE TABLE golden ({made}, PRIMARY KEY ({', '.join(query.key)}) NOT ENFORCED) {_OPTIONS};\n"

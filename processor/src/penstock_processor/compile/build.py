@@ -17,6 +17,7 @@ from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
 from penstock_processor.compile.joins import join_operator, side_stage
+from penstock_processor.compile.keyed import top_n
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
@@ -48,6 +49,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_keyed import TopN
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
@@ -61,7 +63,7 @@ from penstock_processor.operators.session_aggregate import SessionAggregate
 from penstock_processor.operators.session_rows import SessionRowsOperator
 from penstock_processor.operators.sessions import session_time
 from penstock_processor.operators.sink import Sink
-from penstock_processor.operators.step import AT, SLICE, Operator, Stateful
+from penstock_processor.operators.step import AT, CHANGE, SLICE, Operator, Stateful
 from penstock_processor.operators.union import UnionOperator
 from penstock_processor.operators.watermarks import Watermarks
 from penstock_processor.operators.window_assign import WindowAssignOperator
@@ -193,7 +195,15 @@ class _StatementBuilder:
                 )
             case IntervalJoin() | WindowJoin():
                 return self._join(node, above, path=path)
+            case TopN():
+                return self._first_rows(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
+
+    def _first_rows(self, node: TopN, above: tuple[Planned, ...], *, path: str) -> Operator:
+        source = self._build(node.input, (), path=f"{path}.0")
+        operator = top_n(node, source, operator=f"{self._place}.{path}")
+        self.stateful.append(operator)
+        return _chained(operator, above, hidden=(AT, CHANGE))
 
     def _scan(self, node: Scan, above: tuple[Planned, ...]) -> Operator:
         computed = self._plan.sources[node.relation].computed

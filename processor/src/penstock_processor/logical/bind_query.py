@@ -111,7 +111,7 @@ class QueryBinder:
     def _select(self, tree: exp.Select) -> Node:
         only(tree, _SELECT_PARTS, where="a streaming query")
         source = bind_from(tree, self, limits=self._limits)
-        node, where = limited(source.node, source.where)
+        node, where = limited(source.node, source.where, ttl_ms=self.state_ttl_ms)
         source = From(node, source.seen, where)
         if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
             return self._grouped(tree, source)

@@ -14,6 +14,7 @@ from sqlglot import exp
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import BIGINT, Kind
+from penstock_processor.logical.changes import required_ttl, updating
 from penstock_processor.logical.expressions import bind_value, rows_only
 from penstock_processor.logical.plan import Field, Filter, Named, Node, Project
 from penstock_processor.logical.plan_keyed import RANK, Ranked, SortKey, TopN
@@ -65,10 +66,11 @@ class RankedRows:
         return self._plain(node)
 
 
-def limited(node: Node, where: Expr | None) -> tuple[Node, Expr | None]:
+def limited(node: Node, where: Expr | None, *, ttl_ms: int | None) -> tuple[Node, Expr | None]:
     """`node` under a WHERE that bounds the rank of its rows: the first rows of each group, and the rest of WHERE.
 
-    Anything else comes back as it is. Raises SqlErrors: never_true.
+    Anything else comes back as it is. `ttl_ms`: after what time without use rows are forgotten. Raises SqlErrors:
+    never_true, unbounded_state.
     """
     for field in node.fields:
         if field.type != BIGINT:
@@ -77,19 +79,19 @@ def limited(node: Node, where: Expr | None) -> tuple[Node, Expr | None]:
         lasts = [last for _, last in bounds if last is not None]
         if not lasts:
             continue
-        changed = _first(node, field.name, min(lasts))
+        changed = _first(node, field.name, min(lasts), ttl_ms)
         if changed is None:
             continue
         # What is left says more than "up to the limit": `rn = 2`, `rn BETWEEN 2 AND 3`, other columns.
         rest = [term for term, (first, last) in zip(conjuncts(where), bounds, strict=True)
-                if last != min(lasts) or first > 1]  # fmt: skip
+                if last is None or first > 1]  # fmt: skip
         return changed, all_of(rest)
     return node, where
 
 
 def refuse_unlimited(node: Node) -> None:
     """Raises SqlErrors if rows are numbered without end in a plan."""
-    if isinstance(node, Ranked | TopN):
+    if isinstance(node, Ranked):
         raise refusal(
             node.span,
             "unbounded_state",
@@ -201,20 +203,22 @@ def _whole(expr: Expr) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _first(node: Node, name: str, limit: int) -> Node | None:
+def _first(node: Node, name: str, limit: int, ttl_ms: int | None) -> Node | None:
     """`node` with its ranking limited, if `name` is the rank's column; rows of equal fields, fewer of them."""
     match node:
         case Project():
             expr = next(each.expr for each in node.exprs if each.name == name)
-            below = _first(node.input, expr.name, limit) if isinstance(expr, ColumnRef) else None
+            below = _first(node.input, expr.name, limit, ttl_ms) if isinstance(expr, ColumnRef) else None
             return None if below is None else replace(node, input=below)
         case Filter():
-            below = _first(node.input, name, limit)
+            below = _first(node.input, name, limit, ttl_ms)
             return None if below is None else replace(node, input=below)
         case Ranked() if name == RANK:
             if limit < 1:
                 raise _never(node.span)
-            return TopN(node.fields, node.input, node.partition, node.order, limit, span=node.span)
+            if node.partition or updating(node.input):
+                required_ttl(ttl_ms, at=node.span, what="ROW_NUMBER() OVER (...)")
+            return TopN(node.fields, node.input, node.partition, node.order, limit, ttl_ms=ttl_ms, span=node.span)
         case _:
             return None
 

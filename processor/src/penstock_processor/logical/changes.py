@@ -11,6 +11,7 @@ from collections.abc import Set
 from penstock.expressions.nodes import Cast, ColumnRef, Expr, Span
 from penstock.model.types import Kind
 from penstock_processor.logical.plan import Aggregate, Filter, GroupAggregate, Named, Node, Project
+from penstock_processor.logical.plan_keyed import RANK, TopN
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.settings import STATE_TTL
 from penstock_processor.logical.uniqueness import telling
@@ -26,7 +27,7 @@ def updating(node: Node) -> bool:
     match node:
         case GroupAggregate(calls=()):
             return updating(node.input)  # a row of which nothing can change
-        case GroupAggregate():
+        case GroupAggregate() | TopN():
             return True
         case _:
             return any(updating(each) for each in inputs_of(node))
@@ -43,6 +44,10 @@ def unique_key(node: Node, among: Set[str] = frozenset()) -> frozenset[str] | No
         case Aggregate():
             windows = sorted(telling(node))
             return frozenset([*(key.name for key in node.keys), *windows[:1]]) if windows else None
+        case TopN():
+            if node.limit == 1:
+                return frozenset(node.partition)
+            return frozenset([*node.partition, RANK]) if node.ranked else unique_key(node.input, among)
         case Filter():
             return unique_key(node.input, among)
         case Project():

@@ -21,6 +21,7 @@ from penstock_processor.logical.plan import (
     Statement,
     WindowAssign,
 )
+from penstock_processor.logical.plan_keyed import TopN
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.stages import stages_of
@@ -192,6 +193,9 @@ def _node_json(node: Node) -> dict[str, object]:
                 ],
                 "early": node.early,
             }
+        case TopN():
+            found |= {"partition": list(node.partition), "limit": node.limit, "ranked": node.ranked}
+            found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}
         case Repartition():
             found |= {"route": node.route.value, "by": list(node.by)}
         case PartialAggregate() | FinalAggregate():

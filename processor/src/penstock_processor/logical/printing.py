@@ -94,7 +94,7 @@ def node_line(node: Node, *, typed: bool = False) -> str:
         case Ranked():
             return f"Ranked {_ranking(node.partition, node.order)}"
         case TopN():
-            return _top(node)
+            return _top(node, typed=typed)
         case _:
             raise TypeError(f"no text for {type(node).__name__}")
 
@@ -191,11 +191,11 @@ def _ranking(partition: tuple[str, ...], order: tuple[SortKey, ...]) -> str:
     return f"{by}order {', '.join(keys)}"
 
 
-def _top(node: TopN) -> str:
+def _top(node: TopN, *, typed: bool) -> str:
     rank = " with rank" if node.ranked else ""
-    ttl = "" if node.ttl_ms is None else f" ttl {interval_text(node.ttl_ms)}"
+    kept = "" if typed or node.ttl_ms is None else f" [kept {interval_text(node.ttl_ms)}]"
     latest = " latest first" if node.latest else ""
-    return f"TopN {node.limit} {_ranking(node.partition, node.order)}{latest}{rank}{ttl}"
+    return f"TopN {node.limit} {_ranking(node.partition, node.order)}{latest}{rank}{kept}"
 
 
 def _window(node: WindowAssign) -> str:

@@ -52,6 +52,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_keyed import TopN
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
 
@@ -178,6 +179,8 @@ class _Cutter:
                 return self._aggregate(node, statement)
             case GroupAggregate():
                 return self._groups(node, statement)
+            case TopN():
+                return self._first_rows(node, statement)
             case Union():
                 cuts = [self._cut(branch, statement) for branch in node.inputs]
                 inputs, reached = self._level(cuts, statement)
@@ -273,6 +276,17 @@ class _Cutter:
         scan = self._moved(statement, below, stage, Repartition(shown.fields, shown, route, by))
         names = tuple(key.name for key in node.keys)
         return replace(node, input=scan), stage + 1, frozenset({names}) if names else ANYWHERE
+
+    def _first_rows(self, node: TopN, statement: Statement) -> _Cut:
+        """Rows move to the task that has their group."""
+        below, stage, spread = self._cut(node.input, statement)
+        here = frozenset(each for each in spread if set(each) <= set(node.partition))
+        if here:
+            return replace(node, input=below), stage, here
+        by = node.partition
+        route = Route.HASH if by else Route.FIRST
+        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by))
+        return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
 
     def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:
         """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""

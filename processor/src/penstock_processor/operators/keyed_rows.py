@@ -18,7 +18,7 @@ import polars as pl
 
 from penstock_processor.operators.hash_index import Hashes, HashIndex, Ints
 
-__all__ = ["COUNT", "NUMBER", "WRITTEN", "KeyedRows", "hashes_of"]
+__all__ = ["COUNT", "NUMBER", "WRITTEN", "KeyedRows", "hashes_of", "pairs_of_equal"]
 
 NUMBER = "$number"
 COUNT = "$count"
@@ -62,9 +62,9 @@ class KeyedRows:
     def matches(self, keys: pl.DataFrame, now_ms: int) -> Iterator[tuple[Ints, Ints]]:
         """(row of `keys`, position) of visible rows whose key's hash is equal, in bounded portions, in no order.
 
-        `keys` has the key columns in order, under any names.
+        `keys` has the key columns in order, under any names; without key columns all rows have one key.
         """
-        for mine, positions in self._by_key.lookup(hashes_of(keys)):
+        for mine, positions in self._by_key.lookup(hashes_of(keys, 1)):
             seen = self._visible(positions, now_ms)
             if seen.all():
                 yield mine, positions
@@ -77,21 +77,15 @@ class KeyedRows:
         Two equal rows find two different ones, the oldest first.
         """
         assert self._by_row is not None
-        hashes = hashes_of(rows)
+        hashes = hashes_of(rows, rows.height)
         found = list(self._by_row.lookup(hashes))
         if not found or self._frame is None:
             return _NONE, _NONE
         mine, positions = (np.concatenate(parts) for parts in zip(*found, strict=True))
         seen = self._visible(positions, now_ms)
         mine, positions = mine[seen], positions[seen]
-        if not len(mine):
-            return _NONE, _NONE
         same = _same(self._frame[positions].select(rows.columns), rows[mine])
-        mine, positions = mine[same], positions[same]
-        order = np.lexsort((positions, mine))
-        mine, positions = mine[order], positions[order]
-        nth = _nth_of_run(mine) == _nth(hashes)[mine]
-        return mine[nth], positions[nth]
+        return _one_each(hashes, mine[same], positions[same])
 
     def rows(self, positions: Ints) -> pl.DataFrame:
         """The rows there. There must be some rows at all."""
@@ -187,7 +181,7 @@ class KeyedRows:
     def _index(self, rows: pl.DataFrame, positions: Ints) -> None:
         self._by_key.add(hashes_of(rows.select(self._keys), rows.height), positions)
         if self._by_row is not None:
-            self._by_row.add(hashes_of(rows), positions)
+            self._by_row.add(hashes_of(rows, rows.height), positions)
 
     def _reserve(self, size: int) -> None:
         room = len(self._alive)
@@ -247,11 +241,31 @@ class KeyedRows:
         self._look_again_ms = look_again_ms
 
 
-def hashes_of(rows: pl.DataFrame, height: int | None = None) -> Hashes:
-    """A hash of each row; without columns all are equal."""
+def hashes_of(rows: pl.DataFrame, height: int) -> Hashes:
+    """A hash of each row; without columns there are `height` equal ones."""
     if not rows.width:
-        return np.zeros(height or 0, np.uint64)
+        return np.zeros(height, np.uint64)
     return rows.hash_rows().to_numpy()
+
+
+def pairs_of_equal(rows: pl.DataFrame, others: pl.DataFrame) -> tuple[Ints, Ints]:
+    """(row, other row) of frames with equal columns: one for each row that has an equal one, each other row once."""
+    hashes, index = hashes_of(rows, rows.height), HashIndex()
+    index.add(hashes_of(others, others.height), np.arange(others.height))
+    found = list(index.lookup(hashes))
+    if not found:
+        return _NONE, _NONE
+    mine, theirs = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    same = _same(others[theirs], rows[mine])
+    return _one_each(hashes, mine[same], theirs[same])
+
+
+def _one_each(hashes: Hashes, mine: Ints, theirs: Ints) -> tuple[Ints, Ints]:
+    """Of all pairs of equal rows those of the first with the first, the second with the second, and so on."""
+    order = np.lexsort((theirs, mine))
+    mine, theirs = mine[order], theirs[order]
+    nth = _nth_of_run(mine) == _nth(hashes)[mine]
+    return mine[nth], theirs[nth]
 
 
 def _same(one: pl.DataFrame, other: pl.DataFrame) -> npt.NDArray[np.bool_]:
@@ -264,6 +278,8 @@ def _same(one: pl.DataFrame, other: pl.DataFrame) -> npt.NDArray[np.bool_]:
 
 def _nth_of_run(sorted_values: Ints | Hashes) -> Ints:
     """0, 1, 2, ... within each run of equal values."""
+    if not len(sorted_values):
+        return _NONE
     starts = np.flatnonzero(np.concatenate([[True], sorted_values[1:] != sorted_values[:-1]]))
     lengths = np.diff(np.append(starts, len(sorted_values)))
     return np.arange(len(sorted_values)) - np.repeat(starts, lengths)

@@ -1,4 +1,5 @@
-"""The order of the rules: filters down and neighbours merged until nothing changes, then unused columns cut."""
+"""The order of the rules: filters down and neighbours merged until nothing changes, then unused columns cut;
+what is left of a ranking then tells whether it deduplicates."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Callable
 
 from penstock_processor.logical.plan import Node
 from penstock_processor.logical.rewrite import inputs_of, with_inputs
+from penstock_processor.logical.rules.deduplicate import deduplicate
 from penstock_processor.logical.rules.merge import merge
 from penstock_processor.logical.rules.prune import prune
 from penstock_processor.logical.rules.push_filters import push_filters
@@ -22,7 +24,7 @@ def apply_rules(node: Node) -> Node:
         if changed == node:
             break
         node = changed
-    return everywhere(prune(node), merge)
+    return everywhere(everywhere(prune(node), merge), deduplicate)
 
 
 def everywhere(node: Node, rule: Callable[[Node], Node]) -> Node:

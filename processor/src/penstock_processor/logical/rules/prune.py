@@ -19,6 +19,7 @@ from penstock_processor.logical.plan import (
     Union,
     WindowAssign,
 )
+from penstock_processor.logical.plan_keyed import RANK, TopN
 from penstock_processor.logical.rewrite import columns_read
 
 __all__ = ["prune"]
@@ -61,6 +62,8 @@ def _needing(node: Node, names: set[str]) -> Node:
                 *(n.expr for n in node.keys), *(c.arg for c in node.calls), *(c.filter for c in node.calls)
             )
             return replace(node, input=_needing(node.input, read))
+        case TopN():
+            return _narrowed_top(node, names)
         case Union():
             return _narrowed_union(node, names)
         case IntervalJoin() | WindowJoin():
@@ -120,6 +123,14 @@ def _narrowed_join(node: BoundedJoin, names: set[str]) -> Node:
         left_names=left_names,
         right_names=right_names,
     )
+
+
+def _narrowed_top(node: TopN, names: set[str]) -> Node:
+    ranked = node.ranked and RANK in names
+    wanted = {*names, *node.partition, *(key.column for key in node.order)}
+    below = _needing(node.input, wanted & {f.name for f in node.input.fields})
+    rank = node.fields[-1:] if ranked else ()
+    return replace(node, fields=(*below.fields, *rank), input=below, ranked=ranked)
 
 
 def _side(side: Node, renamed: tuple[str, ...], wanted: set[str]) -> set[str]:
