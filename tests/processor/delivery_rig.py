@@ -1,4 +1,4 @@
-"""A processor on a log of the test, with deliveries to systems of others; and an HTTP endpoint that misbehaves."""
+"""A processor on a log of the test, with deliveries to systems of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from penstock.codecs.ndjson import encode_lines
 from penstock.errors import LogUnavailable
@@ -104,50 +103,3 @@ async def until(condition: Callable[[], object]) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("it did not happen")
-
-
-class Receiver:
-    """An endpoint that answers by `answer`: a status, or None to stall until the client gives up."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.taken: list[Any] = []
-        self.answer: Callable[[Any], int | None] = lambda _: 200
-        self.retry_after = ""
-        self.url = ""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        self.requests.append((dict(request.headers), body))
-        lines = request.content_type == "application/x-ndjson"
-        found = [msgspec.json.decode(line) for line in body.splitlines()] if lines else msgspec.json.decode(body)
-        status = self.answer(found)
-        if status is None:
-            await asyncio.sleep(5)
-            return web.Response(status=504)
-        if 200 <= status < 300:
-            self.taken += found if isinstance(found, list) else [found]
-        headers = {"Retry-After": self.retry_after} if self.retry_after else {}
-        return web.Response(status=status, text=f"status {status} it is", headers=headers)
-
-    @property
-    def ids(self) -> list[int]:
-        return [row["id"] for row in self.taken]
-
-
-@asynccontextmanager
-async def receiver() -> AsyncIterator[Receiver]:
-    """On a free loopback port."""
-    found = Receiver()
-    app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_route("*", "/hook", found.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    found.url = f"http://{host}:{port}/hook"
-    try:
-        yield found
-    finally:
-        await runner.cleanup()

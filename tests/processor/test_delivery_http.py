@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from processor.delivery_rig import SOURCE, CutLog, Receiver, processor, receiver, until
+from hook_receiver import Receiver, receiver
+from processor.delivery_rig import SOURCE, CutLog, processor, until
 
 from penstock_processor.runtime.delivery import DeliveryState
 

@@ -10,6 +10,9 @@ from penstock_processor.logical.plan_app import check_app, plan_app
 SOURCE = "CREATE TABLE lots (id BIGINT, market STRING) WITH ('connector' = 'penstock');\n"
 GOOD: dict[str, dict[str, str]] = {
     "http": {"url": "https://example.org/hook", "format": "json"},
+    "file": {"path": "/var/lib/lots", "format": "parquet"},
+    "filesystem": {"path": "file:///var/lib/lots", "format": "csv"},
+    "jdbc": {"url": "jdbc:postgresql://db:5432/shop", "table-name": "public.lots"},
 }
 
 
@@ -55,6 +58,14 @@ def test_what_a_connector_lacks_is_named_with_what_it_means(connector: str, name
         ("http", "sink.max-retries", "-1"),
         ("http", "header.Content-Length", "5"),
         ("http", "header.two words", "5"),
+        ("file", "path", "s3://bucket/lots"),
+        ("file", "format", "orc"),
+        ("file", "sink.rolling-policy.rollover-interval", "often"),
+        ("file", "sink.rolling-policy.max-rows", "0"),
+        ("jdbc", "url", "jdbc:oracle:thin:@db:1521"),
+        ("jdbc", "url", "jdbc:postgresql://user:secret@db/shop"),
+        ("jdbc", "table-name", "a.b.c"),
+        ("jdbc", "connection.max-retry-timeout", "0 s"),
     ],
 )
 def test_a_wrong_value_is_refused_at_its_place(connector: str, name: str, value: str):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from penstock.model.stream import Relation, StreamSpec
-from penstock.outlets.options import OUTLETS, HttpOutletOptions, OutletOptions, read_outlet_options
+from penstock.outlets.options import (
+    OUTLETS,
+    FileOutletOptions,
+    HttpOutletOptions,
+    JdbcOutletOptions,
+    OutletOptions,
+    read_outlet_options,
+)
 from penstock.outlets.secrets import filled
 from penstock.ports.outlet import Outlet, OutletUnavailable
 
@@ -42,5 +49,13 @@ def make_outlet(spec: StreamSpec, options: OutletOptions, *, partition: int, tas
             from penstock.outlets.http import HttpOutlet
 
             return HttpOutlet(spec, options)
+        case FileOutletOptions():
+            from penstock.outlets.file import FileOutlet
+
+            return FileOutlet(spec, options, partition=partition)
+        case JdbcOutletOptions():
+            from penstock.outlets.jdbc import JdbcOutlet
+
+            return JdbcOutlet(spec, options, task=task)
         case _:
             raise AssertionError(f"no adapter for {type(options).__name__}")

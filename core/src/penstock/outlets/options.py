@@ -11,17 +11,18 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 
 from penstock.model.durations import duration_ms
+from penstock.outlets.places import database_url, folder_path, http_url, table_place
 
-__all__ = ["OUTLETS", "Duration", "HttpOutletOptions", "HttpUrl",
+__all__ = ["OUTLETS", "DatabaseUrl", "Duration", "FileOutletOptions", "Folder", "HttpOutletOptions", "HttpUrl",
+           "JdbcOutletOptions",
            "OptionError", "OutletOptions", "read_outlet_options"]  # fmt: skip
 
 _HEADER = "header."
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1, token
 _OWN_HEADERS = frozenset({"content-type", "content-length", "transfer-encoding", "host", "idempotency-key"})
-_HTTP_URL = re.compile(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?")
 
 
 class OptionError(ValueError):
@@ -42,14 +43,10 @@ def _seconds(text: object) -> object:
     return ms / 1000
 
 
-def _http_url(text: str) -> str:
-    if _HTTP_URL.fullmatch(text) is None:
-        raise ValueError("write http://host:port/path or https://..., without a user (send a header instead)")
-    return text
-
-
 Duration = Annotated[float, BeforeValidator(_seconds)]  # seconds
-HttpUrl = Annotated[str, BeforeValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
+DatabaseUrl = Annotated[str, AfterValidator(database_url)]
+Folder = Annotated[str, AfterValidator(folder_path)]
 
 
 class OutletOptions(BaseModel, frozen=True, extra="forbid"):
@@ -106,8 +103,46 @@ class HttpOutletOptions(OutletOptions, frozen=True):
         return headers
 
 
+class FileOutletOptions(OutletOptions, frozen=True):
+    """`'connector' = 'file'`, or 'filesystem', as Flink calls it."""
+
+    path: Folder = Field(description="The folder that files are written into; it is made.")
+    format: Literal["json", "csv", "parquet"] = Field(description="'json' (NDJSON), 'csv' or 'parquet'.")
+    max_rows: int = Field(
+        default=100_000, ge=1, le=1_000_000, alias="sink.rolling-policy.max-rows", description="Rows of one file."
+    )
+    flush_interval_s: Duration = Field(
+        default=10.0, ge=0, le=86_400, alias="sink.rolling-policy.rollover-interval",
+        description="How long rows may wait for others to share a file with.",
+    )  # fmt: skip
+
+
+class JdbcOutletOptions(OutletOptions, frozen=True):
+    """`'connector' = 'jdbc'`."""
+
+    url: DatabaseUrl = Field(description="The database: jdbc:postgresql://host:port/database or jdbc:sqlite:/path.")
+    table_name: str = Field(alias="table-name", description="Its table, which must exist: name or schema.name.")
+    username: str | None = Field(default=None, description="User of PostgreSQL.")
+    password: SecretStr | None = Field(default=None, description="Its password, best as ${NAME}.")
+    timeout_s: Duration = Field(
+        default=30.0, ge=1, le=600, alias="connection.max-retry-timeout",
+        description="Longest wait for a connection and for one transaction.",
+    )  # fmt: skip
+
+    @field_validator("table_name")
+    @classmethod
+    def _names_a_table(cls, text: str) -> str:
+        table_place(text)
+        return text
+
+
 #: Connectors that tables which are written to may have, and their options.
-OUTLETS: Mapping[str, type[OutletOptions]] = {"http": HttpOutletOptions}
+OUTLETS: Mapping[str, type[OutletOptions]] = {
+    "http": HttpOutletOptions,
+    "file": FileOutletOptions,
+    "filesystem": FileOutletOptions,
+    "jdbc": JdbcOutletOptions,
+}
 
 
 def read_outlet_options(connector: str, written: Mapping[str, str]) -> OutletOptions | list[OptionError]:

@@ -146,15 +146,14 @@ class Delivery:
         head = await self._log.head(self.stream, self.partition)
         self._epoch, self._expected = head.epoch, position
         self._next = head.first if position is None else position
-        if reached is not None:
-            if reached.epoch > head.epoch or (reached.epoch == head.epoch and reached.next > head.next):
+        if reached is not None and reached.epoch >= head.epoch:
+            if position is None or reached.epoch > head.epoch or reached.next > head.next:
                 raise OutletUnavailable(
-                    f"'{self.stream}' was delivered up to {reached.next} of epoch {reached.epoch}, and the log ends "
-                    f"at {head.next} of epoch {head.epoch}: it was restored from an older backup; deploy the app "
-                    "under another name, or clear what the other side keeps of it"
+                    f"'{self.stream}' was delivered there up to {reached.next} (epoch {reached.epoch}), by another "
+                    f"log or by this one before it was restored: it is at {position} and ends at {head.next} (epoch "
+                    f"{head.epoch}). Name another place, or clear what the other side keeps of it"
                 )
-            if reached.epoch == head.epoch:
-                self._next = max(self._next, reached.next)
+            self._next = max(self._next, reached.next)
         if self._expected != self._next:
             await self._commit(self._next, ())
 
