@@ -9,6 +9,7 @@ from sqlglot import Token, TokenType, exp
 from sqlglot.parser import IsPredicatePrecedence, Parser
 
 from penstock.expressions.parser_json import JSON_PARSERS, is_json_kind
+from penstock.expressions.parser_match import parse_match
 
 __all__ = ["STATEMENT_REMEDY", "FlinkParser"]
 
@@ -282,7 +283,10 @@ class FlinkParser(Parser):
     def _parse_table(self, *args: Any, **kwargs: Any) -> exp.Expr | None:
         if self._curr and self._curr.token_type is TokenType.TABLE and self._next.token_type is TokenType.L_PAREN:
             return self._flink_table_function()
-        return super()._parse_table(*args, **kwargs)
+        table = super()._parse_table(*args, **kwargs)
+        if table is not None and self._curr and self._curr.token_type is TokenType.MATCH_RECOGNIZE:
+            return parse_match(self, table)
+        return table
 
     def _flink_table_function(self) -> exp.Expr:
         self._advance(2)

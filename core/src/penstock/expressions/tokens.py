@@ -37,7 +37,6 @@ _REFUSED_WORDS = {
     "INTERSECT": "Combine inputs with UNION ALL; express intersections with a join.",
     "MINUS": "Combine inputs with UNION ALL; express differences with a join or a filter.",
     "QUALIFY": "Filter a subquery that computes ROW_NUMBER() instead.",
-    "MATCH_RECOGNIZE": "Pattern matching is not in this version; use windows or a join.",
     "PIVOT": "Write one aggregate with FILTER (WHERE ...) per column.",
     "UNPIVOT": "Write one SELECT per column and combine them with UNION ALL.",
     "TABLESAMPLE": "Filter with a condition instead.",
@@ -60,6 +59,9 @@ _LEXEME = re.compile(
       | (?P<symbol>\|\||>=|<=|<>|=>|=(?!=)|/(?!\*)|[-+*%<>(),.;\[\]])""",
     re.VERBOSE | re.DOTALL,
 )
+
+#: Quantifiers and the like; of Flink SQL only inside PATTERN (...) of MATCH_RECOGNIZE.
+_PATTERN_SYMBOLS = "?{}|^"
 
 _NOT_SQL = {
     "::": ("cast_operator", "'::' is not a cast in Flink SQL.", "Write CAST(x AS type)."),
@@ -103,6 +105,7 @@ class FlinkTokenizer(Tokenizer):
         **{key: Tokenizer.KEYWORDS[key] for key in _SYMBOLS},
         **{word.replace("|", " "): Tokenizer.KEYWORDS[word.replace("|", " ")] for word in _WORDS},
         "BYTES": TokenType.VARBINARY,
+        "MATCH_RECOGNIZE": TokenType.MATCH_RECOGNIZE,
     }
 
 
@@ -143,15 +146,30 @@ def scan(text: str, limits: ExpressionSettings = DEFAULT_LIMITS) -> list[Token]:
 
 def _characters(text: str, places: Places) -> list[SqlError]:
     """The first thing that is no lexeme of Flink SQL; what follows an open quote would only mislead."""
-    at = 0
+    at = depth = 0  # depth of parentheses since PATTERN (, 0 outside of it
+    word = matching = ""
     while at < len(text):
         match = _LEXEME.match(text, at)
+        if match is None and depth and text[at] in _PATTERN_SYMBOLS:
+            at += 1
+            continue
         if match is None:
             return [_not_sql(text, at, places)]
+        if match.lastgroup in ("word", "symbol"):
+            depth = _pattern_depth(depth, match.group(), opens=bool(matching) and word == "PATTERN")
+            word = match.group().upper()
+            matching = word if word == "MATCH_RECOGNIZE" else "" if word == ";" else matching
         if match.lastgroup == "space" and not match.group().isascii():
             return [_not_sql(text, at, places)]
         at = match.end()
     return []
+
+
+def _pattern_depth(depth: int, lexeme: str, *, opens: bool) -> int:
+    """Open parentheses of PATTERN (...) behind this lexeme."""
+    if lexeme == "(" and (depth or opens):
+        return depth + 1
+    return max(0, depth - 1) if lexeme == ")" else depth
 
 
 def _not_sql(text: str, at: int, places: Places) -> SqlError:

@@ -18,6 +18,7 @@ from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
 from penstock_processor.compile.joins import join_operator, side_stage
 from penstock_processor.compile.keyed import top_n
+from penstock_processor.compile.match import match_shape, measure_stage
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
@@ -50,6 +51,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import TopN
+from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
@@ -57,6 +59,7 @@ from penstock_processor.operators.chain import Chain, ChainOperator
 from penstock_processor.operators.engine import AppEngine
 from penstock_processor.operators.interface import Engine
 from penstock_processor.operators.lateness import LAST_WINDOW
+from penstock_processor.operators.pattern.match import MatchOperator
 from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
 from penstock_processor.operators.session_aggregate import SessionAggregate
@@ -174,6 +177,8 @@ class _StatementBuilder:
                 return self._build(node.input, (project_stage(node.exprs), *above), path=path, at_sink=at_sink)
             case Scan():
                 return self._scan(node, above)
+            case MatchRecognize():
+                return self._match(node, above, path=path)
             case Union():
                 names = [field.name for field in node.fields]
                 branches = []
@@ -204,6 +209,14 @@ class _StatementBuilder:
         operator = top_n(node, source, operator=f"{self._place}.{path}")
         self.stateful.append(operator)
         return _chained(operator, above, hidden=(AT, CHANGE))
+
+    def _match(self, node: MatchRecognize, above: tuple[Planned, ...], *, path: str) -> Operator:
+        fields = node.input.fields
+        source = self._build(node.input, (rename_stage(fields, [field.name for field in fields]),), path=f"{path}.0")
+        chain = _chain((measure_stage(node), *above))
+        operator = MatchOperator(source, match_shape(node), chain, f"{self._place}.{path}")
+        self.stateful.append(operator)
+        return operator
 
     def _scan(self, node: Scan, above: tuple[Planned, ...]) -> Operator:
         computed = self._plan.sources[node.relation].computed

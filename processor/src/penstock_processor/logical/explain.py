@@ -6,6 +6,7 @@ from penstock.expressions.nodes import Expr
 from penstock.model.stream import StreamSpec
 from penstock_processor.logical.bounded_joins import WindowJoin
 from penstock_processor.logical.identity import scans_of
+from penstock_processor.logical.match_printing import match_json
 from penstock_processor.logical.plan import (
     Aggregate,
     AppPlan,
@@ -22,6 +23,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.plan_keyed import TopN
+from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.stages import stages_of
@@ -196,6 +198,8 @@ def _node_json(node: Node) -> dict[str, object]:
         case TopN():
             found |= {"partition": list(node.partition), "limit": node.limit, "ranked": node.ranked}
             found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}
+        case MatchRecognize():
+            found |= match_json(node, expr_text, name_text)
         case Repartition():
             found |= {"route": node.route.value, "by": list(node.by)}
         case PartialAggregate() | FinalAggregate():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from functools import partial
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
 from penstock.model.types import Kind
 from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.match_printing import match_text
 from penstock_processor.logical.plan import (
     Aggregate,
     AggregateCall,
@@ -28,6 +30,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import Ranked, SortKey, TopN
+from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.rewrite import inputs_of
 
 __all__ = ["expr_text", "interval_text", "name_text", "node_line", "tree_text"]
@@ -89,6 +92,9 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return _repartition(node)
         case Union():
             return "Union"
+        case MatchRecognize():
+            text = partial(expr_text, typed=typed)
+            return match_text(node, text, interval=interval_text, name=name_text)
         case IntervalJoin() | WindowJoin():
             return _join(node, typed=typed)
         case Ranked():

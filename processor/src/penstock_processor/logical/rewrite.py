@@ -22,6 +22,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.plan_keyed import Ranked, TopN
+from penstock_processor.logical.plan_match import MatchRecognize
 
 __all__ = ["all_of", "columns_read", "conjuncts", "inputs_of", "is_plain", "replace_columns", "with_inputs"]
 
@@ -65,7 +66,7 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             Filter() | Project() | WindowAssign() | Aggregate() | GroupAggregate() | Repartition() | FinalAggregate()
         ):
             return (node.input,)
-        case Ranked() | TopN():
+        case Ranked() | TopN() | MatchRecognize():
             return (node.input,)
         case PartialAggregate():
             return (node.of.input,)
@@ -82,7 +83,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     if all(new is old for new, old in zip(inputs, inputs_of(node), strict=True)):
         return node
     match node:
-        case Filter() | Project() | WindowAssign() | GroupAggregate() | Ranked() | TopN():
+        case Filter() | Project() | WindowAssign() | GroupAggregate() | Ranked() | TopN() | MatchRecognize():
             return replace(node, input=inputs[0])
         case Aggregate():
             if not isinstance(inputs[0], WindowAssign):

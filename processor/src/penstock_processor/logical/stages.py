@@ -53,6 +53,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import TopN
+from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
 
@@ -181,6 +182,8 @@ class _Cutter:
                 return self._groups(node, statement)
             case TopN():
                 return self._first_rows(node, statement)
+            case MatchRecognize():
+                return self._match(node, statement)
             case Union():
                 cuts = [self._cut(branch, statement) for branch in node.inputs]
                 inputs, reached = self._level(cuts, statement)
@@ -230,6 +233,18 @@ class _Cutter:
         required = ((node.time_column, "no_event_time", "the time that its window goes by is NULL"),)
         route = Route.HASH if by else Route.FIRST
         return self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
+
+    def _match(self, node: MatchRecognize, statement: Statement) -> _Cut:
+        """Rows move to the task that has their key; the watermark travels with them, so they are in order there."""
+        below, stage, spread = self._cut(node.input, statement)
+        here = frozenset(each for each in spread if set(each) <= set(node.partition))
+        if here:
+            return replace(node, input=below), stage, here
+        by = node.partition
+        route = Route.HASH if by else Route.FIRST
+        required = ((node.time_column, "no_event_time", "the time that this pattern goes by is NULL"),)
+        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
+        return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
 
     def _join(self, node: BoundedJoin, statement: Statement) -> _Cut:
         left, right = self._cut(node.left, statement), self._cut(node.right, statement)

@@ -30,6 +30,15 @@ class SqlLimits(BaseModel, frozen=True):
         ge=1,
         le=100_000,
     )
+    pattern_matches_max: int = Field(
+        default=1_000,
+        description="Most matches of a pattern that go on at once in one key; the earliest are given up beyond that.",
+        ge=1,
+        le=1_000_000,
+    )
+    pattern_rows_max: int = Field(
+        default=10_000, description="Most rows of one match of a pattern.", ge=1, le=10_000_000
+    )
 
 
 DEFAULT_LIMITS = SqlLimits()

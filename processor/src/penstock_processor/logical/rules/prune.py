@@ -20,6 +20,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.plan_keyed import RANK, TopN
+from penstock_processor.logical.plan_match import MatchRecognize, columns_of
 from penstock_processor.logical.rewrite import columns_read
 
 __all__ = ["prune"]
@@ -64,6 +65,8 @@ def _needing(node: Node, names: set[str]) -> Node:
             return replace(node, input=_needing(node.input, read))
         case TopN():
             return _narrowed_top(node, names)
+        case MatchRecognize():
+            return replace(node, input=_needing(node.input, columns_of(node) & {f.name for f in node.input.fields}))
         case Union():
             return _narrowed_union(node, names)
         case IntervalJoin() | WindowJoin():
