@@ -255,7 +255,7 @@ async def test_every_route_needs_the_admin_scope() -> None:
     async with system_on(MemoryLog(clock=clock), clock, GrantedAccess(frozenset({"data:read"}))) as system:
         for route in system.role.routes():
             assert isinstance(route, web.RouteDef)
-            path = route.path.replace("{app}", "produce")
+            path = route.path.replace("{app}", "produce").replace("{rule}", "hot")
             async with system.client.request(route.method, path, data=b"{}") as reply:
                 assert reply.status == 403, f"{route.method} {path}"
 

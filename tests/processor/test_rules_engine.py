@@ -58,7 +58,7 @@ def frame_of(rows: Sequence[tuple[object, ...]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=polars_schema(COLUMNS), orient="row")
 
 
-BOUND = {text: bind_rule(rule("r", text), SPEC) for text in PREDICATES}
+BOUND = {text: bind_rule(rule("r", text), COLUMNS) for text in PREDICATES}
 ALONE = {text: compile_predicate(text, COLUMNS) for text in PREDICATES}
 ROWS = st.lists(
     st.tuples(
@@ -228,7 +228,7 @@ def test_a_wrong_rule_is_told_where_it_is_wrong(
 ) -> None:
     made = {"name": "hot", "source": "readings", "predicate": "x > 1", "target": "alerts", **change}
     with pytest.raises(SqlErrors) as refused:
-        bind_rule(Rule(**made), SPEC)  # type: ignore[arg-type]  # of a test
+        bind_rule(Rule(**made), COLUMNS)  # type: ignore[arg-type]  # of a test
     error = refused.value.errors[0]
     assert ((error.line, error.column), error.code, refused.value.extra["field"]) == (place, code, field)
     assert error.remedy

@@ -1,4 +1,7 @@
-"""HTTP edge of the processor: apps (validate, deploy, remove, explain, statistics) and rejected events."""
+"""HTTP edge of the processor: apps (validate, deploy, remove, explain, statistics) and rejected events.
+
+Rules have an edge of their own: `rules.http`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from aiohttp import web
 from penstock.errors import PenstockError, SqlErrors
 from penstock.http.problem import Handler, guarded
 from penstock.ports.log import AppRecord
+from penstock_processor.conditional import etag, expected_version, has_already
 from penstock_processor.replays import ReplayEvent, rejected_json, replay_events, where_of
 from penstock_processor.runtime.statistics import AppStatistics
 
@@ -67,8 +71,8 @@ class _Edge:
         304 if `If-None-Match` names the version (RFC 9110 section 13.1.2): what the ETag stands for is the text.
         """
         record = await self._role.app(request.match_info["app"])
-        headers = {"ETag": _etag(record)}
-        if _has_already(request, record):
+        headers = {"ETag": etag(record.version)}
+        if has_already(request, record.version):
             return web.Response(status=304, headers=headers)
         if "application/sql" in request.headers.get("Accept", ""):
             return web.Response(
@@ -82,14 +86,14 @@ class _Edge:
     async def put_app(self, request: web.Request) -> web.Response:
         """Deploy the body. 201 for a new app, 200 for a new version; 422 with all findings, 412 by If-Match."""
         name = request.match_info["app"]
-        record = await self._role.deploy(name, await self._sql(request), _expected_version(request))
+        record = await self._role.deploy(name, await self._sql(request), expected_version(request, what="app"))
         return _json(
-            self._summary(record), status=201 if record.version == 1 else 200, headers={"ETag": _etag(record)}
+            self._summary(record), status=201 if record.version == 1 else 200, headers={"ETag": etag(record.version)}
         )
 
     async def delete_app(self, request: web.Request) -> web.Response:
         """Remove the app: 204."""
-        await self._role.remove(request.match_info["app"], _expected_version(request))
+        await self._role.remove(request.match_info["app"], expected_version(request, what="app"))
         return web.Response(status=204)
 
     async def validate(self, request: web.Request) -> web.Response:
@@ -107,7 +111,7 @@ class _Edge:
         record = await self._role.app(request.match_info["app"])
         runner = self._role.runner(record.name)
         plan = runner.plan if runner else await self._role.plan(record.name, record.sql)
-        headers = {"ETag": _etag(record)}
+        headers = {"ETag": etag(record.version)}
         if "text/plain" in request.headers.get("Accept", ""):
             return web.Response(text=explain_text(plan), headers=headers)
         return _json(explain_json(plan), headers=headers)
@@ -172,30 +176,6 @@ class _Edge:
             return body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise PenstockError("bad_request", f"the app's text is not UTF-8: {error}") from None
-
-
-def _etag(record: AppRecord) -> str:
-    return f'"{record.version}"'
-
-
-def _has_already(request: web.Request, record: AppRecord) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")]
-    return "*" in tags or _etag(record) in tags
-
-
-def _expected_version(request: web.Request) -> int | None:
-    """`If-None-Match: *` is 0 (must not exist), `If-Match: "n"` is n, neither is None (RFC 9110 section 13.1)."""
-    if "If-None-Match" in request.headers:
-        if request.headers["If-None-Match"].strip() != "*":
-            raise PenstockError("bad_request", "If-None-Match may only be '*': the app must not exist")
-        return 0
-    match = request.headers.get("If-Match", "*").strip()
-    if match == "*":
-        return None
-    text = match.strip('"')
-    if not (match.startswith('"') and match.endswith('"') and text.isdigit()):
-        raise PenstockError("precondition_failed", f"{match[:40]} is not a version of this app; its ETag is")
-    return int(text)
 
 
 def _json(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -7,7 +7,7 @@ restarts or stops on all. Where only one process can write the log, it is the on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -17,6 +17,8 @@ from penstock.ports.log import AppRecord, Catalog
 from penstock.role import Check, Ports
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.metrics import MEMBERS, TASKS
+from penstock_processor.rules.model import is_rules_app
+from penstock_processor.rules.plan import followed
 from penstock_processor.runtime.app_runner import AppRunner, AppState
 from penstock_processor.runtime.app_tasks import AppTasks
 from penstock_processor.runtime.app_term import BuildEngine
@@ -37,7 +39,7 @@ class Replica:
     """
 
     def __init__(self, settings: ProcessorSettings, ports: Ports, *, build_engine: BuildEngine,
-                 planned: Callable[[str, str], AppPlan], member: str) -> None:  # fmt: skip
+                 planned: Callable[[AppRecord, Catalog], AppPlan], member: str) -> None:  # fmt: skip
         self.apps: dict[str, AppTasks] = {}
         self.changing = asyncio.Lock()
         self.working = False
@@ -48,7 +50,7 @@ class Replica:
         self._ports = ports
         self._build_engine = build_engine
         self._planned = planned
-        self._broken: dict[str, tuple[int, str]] = {}  # version that cannot be planned, and why
+        self._broken: dict[str, tuple[int, int, str]] = {}  # version that cannot be planned, with which catalog, why
         self.members: list[str] = [] if self.shared else [member]
         self._news = asyncio.Event()
         self._asked: list[asyncio.Future[None]] = []
@@ -84,7 +86,7 @@ class Replica:
             checks.append(Check(f"app {name}", ok, app.detail if ok else f"{app.state}: {app.detail}"))
             # systems of others that do not answer make this process no less ready
             checks += [Check(f"delivery {one.task}", True, one.detail) for one in app.deliveries.here]
-        return checks + [Check(f"app {name}", False, why) for name, (_, why) in sorted(self._broken.items())]
+        return checks + [Check(f"app {name}", False, why) for name, (_, _, why) in sorted(self._broken.items())]
 
     async def confirm(self) -> None:
         """Return when this replica has said that it is alive, and has looked again at what is assigned to it."""
@@ -106,6 +108,43 @@ class Replica:
             self.apps[record.name] = AppTasks(plan, record.version, old.statistics if old else None)
         if self.working:
             await self._run_assigned(await self._ports.log.catalog())
+
+    async def install(
+        self,
+        plan: AppPlan,
+        specs: Sequence[StreamSpec],
+        *,
+        tasks: list[str],
+        expected_version: int | None,
+        readers: Sequence[str] = (),
+        begin: Callable[[], Awaitable[None]] | None = None,
+    ) -> AppRecord:
+        """With `changing` held: the new version in force. `tasks` of the old one finish their cycles here, and are
+        fenced elsewhere: before it, so that cycles under way there are begun again, and after it, so that none of the
+        old plan follows. So do apps that read its streams (`readers`). `begin` is called before it runs.
+        """
+        for name in (plan.name, *readers):
+            if (running := self.apps.get(name)) is not None:
+                await running.stop()
+        record = None
+        try:
+            await self.fence([*tasks, *readers])
+            record = await self._ports.log.put_app(plan.name, plan.sql, specs, expected_version)
+            await self.fence([*tasks, *readers])
+            if begin is not None:
+                await begin()
+        finally:
+            await self.adopt(plan if record else None, record)
+        return record
+
+    async def uninstall(self, name: str, expected_version: int | None) -> None:
+        """With `changing` held: stop an app and remove it with its streams, positions and state."""
+        if (running := self.apps.get(name)) is not None:
+            await running.stop()
+        try:
+            await self._ports.log.delete_app(name, expected_version)
+        finally:
+            await self.adopt(None, None)
 
     async def fence(self, names: list[str]) -> None:
         """Make sure that no cycle of these tasks that began before can be committed, on whatever replica."""
@@ -183,7 +222,7 @@ class Replica:
             await self.apps.pop(name).stop()
         self._broken = {name: why for name, why in self._broken.items() if name in catalog.apps}
         for record in catalog.apps.values():
-            await self._know(record)
+            await self._know(record, catalog)
         units = [unit for app in self.apps.values() for unit in app.units]
         owners = assign(units, self.members)
         for name, app in sorted(self.apps.items()):
@@ -193,17 +232,25 @@ class Replica:
             await app.deliveries.run_only(mine, self._make_delivery)
         TASKS.set(sum(app.count for app in self.apps.values()))
 
-    async def _know(self, record: AppRecord) -> None:
-        """The app in this version, planned; what cannot be planned is kept with the reason."""
+    async def _know(self, record: AppRecord, catalog: Catalog) -> None:
+        """The app in this version, planned; what cannot be planned is kept with the reason.
+
+        What follows a stream of another app is planned anew when that is another stream than before.
+        """
         old = self.apps.get(record.name)
         broken = self._broken.get(record.name)
-        if (old is not None and old.version == record.version) or (broken and broken[0] == record.version):
+        if old is not None and old.version == record.version:
+            source = followed(old.plan)
+            if source is None or old.plan.sources[source].spec == catalog.streams.get(source):
+                return
+        if broken and broken[0] == record.version and (not is_rules_app(record.name) or broken[1] == catalog.version):
             return
         plan: AppPlan | None = None
         try:
-            plan = await asyncio.to_thread(self._planned, record.name, record.sql)
+            plan = await asyncio.to_thread(self._planned, record, catalog)
         except PenstockError as error:
-            self._broken[record.name] = record.version, f"version {record.version} cannot run: {error.detail}"
+            why = f"version {record.version} cannot run: {error.detail}"
+            self._broken[record.name] = record.version, catalog.version, why
             _log.error("app_broken", app=record.name, code=error.code, detail=error.detail)
         if old is not None:
             await old.stop()
@@ -224,11 +271,13 @@ class Replica:
         )
 
     def _make_runner(self, plan: AppPlan, statistics: AppStatistics) -> AppRunner:
+        rules_rows = min(self._settings.cycle_rows, self._settings.rules.cycle_rows)
+        bounded = self._settings.model_copy(update={"cycle_rows": rules_rows})
         return AppRunner(
             plan,
             log=self._ports.log,
             clock=self._ports.clock,
-            settings=self._settings,
+            settings=self._settings if followed(plan) is None else bounded,
             build_engine=self._build_engine,
             statistics=statistics,
             confirm=self.confirm if self.shared else None,

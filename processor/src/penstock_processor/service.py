@@ -15,7 +15,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.model.batch import RejectedEvent
 from penstock.model.stream import Relation
-from penstock.ports.log import AppRecord
+from penstock.ports.log import AppRecord, Catalog
 from penstock.role import Check, Ports
 from penstock_processor import http
 from penstock_processor.logical.kafka_options import check_brokers
@@ -23,6 +23,9 @@ from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
 from penstock_processor.logical.stages import specs_of, task_plans
 from penstock_processor.replica import Replica
+from penstock_processor.rules.book import RuleBook
+from penstock_processor.rules.http import routes as rules_routes
+from penstock_processor.rules.model import is_rules_app
 from penstock_processor.runtime.app_tasks import AppTasks
 from penstock_processor.runtime.app_term import BuildEngine
 from penstock_processor.settings import ProcessorSettings
@@ -41,9 +44,9 @@ def build(
     settings: ProcessorSettings, ports: Ports, *, replay_admission: ReplayAdmission | None = None
 ) -> ProcessorRole:
     """The processor on these ports. Without `replay_admission`, events that admission rejected cannot be replayed."""
-    from penstock_processor.compile.build import build_engine  # imports operators: only who runs apps needs them
+    from penstock_processor.compile.engines import engine_of  # imports operators: only who runs apps needs them
 
-    return ProcessorRole(settings, ports, build_engine=build_engine, replay_admission=replay_admission)
+    return ProcessorRole(settings, ports, build_engine=engine_of, replay_admission=replay_admission)
 
 
 class ProcessorRole:
@@ -66,11 +69,12 @@ class ProcessorRole:
         self.replaying: set[str] = set()  # rejected events that some request is replaying now
         self._build_engine = build_engine
         member = member or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self.replica = Replica(settings, ports, build_engine=build_engine, planned=self._planned, member=member)
+        self.replica = Replica(settings, ports, build_engine=build_engine, planned=self._plan_of, member=member)
+        self.rules = RuleBook(settings.rules, ports, self.replica)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """Apps and rejected events."""
-        return http.routes(self)
+        """Apps, rules and rejected events."""
+        return [*http.routes(self), *rules_routes(self)]
 
     def ready(self) -> Sequence[Check]:
         """One check per app: running, standing by, or why not."""
@@ -85,15 +89,15 @@ class ProcessorRole:
             _log.info("processor_stopped")
 
     async def apps(self) -> list[AppRecord]:
-        """The deployed apps by name."""
+        """The deployed apps by name, without those that hold rules."""
         catalog = await self.ports.log.catalog()
-        return [catalog.apps[name] for name in sorted(catalog.apps)]
+        return [catalog.apps[name] for name in sorted(catalog.apps) if not is_rules_app(name)]
 
     async def app(self, name: str) -> AppRecord:
         """The deployed app; `unknown_app` if there is none."""
         catalog = await self.ports.log.catalog()
         record = catalog.apps.get(name)
-        if record is None:
+        if record is None or is_rules_app(name):
             raise PenstockError("unknown_app", f"there is no app '{name}'; PUT /v1/apps/{name} deploys one")
         return record
 
@@ -135,49 +139,37 @@ class ProcessorRole:
         """Deploy or replace an app; statements that compute the same keep their state.
 
         The old app runs on if the new text is refused: SqlErrors, `precondition_failed` (`expected_version` 0: must
-        not exist; None: not checked), `name_taken`, `too_many_requests` (more than `apps_max`).
+        not exist; None: not checked), `name_taken`, `conflict` (more than `apps_max`; rules that would not fit its
+        streams any more).
         """
         plan = await self.plan(name, sql)
         async with self.replica.changing:
             catalog = await self.ports.log.catalog()
-            if name not in catalog.apps and len(catalog.apps) >= self.settings.apps_max:
+            apps = [app for app in catalog.apps if not is_rules_app(app)]
+            if name not in catalog.apps and len(apps) >= self.settings.apps_max:
                 raise PenstockError(
                     "conflict", f"this processor runs {self.settings.apps_max} apps already; remove one"
                 )
             old = catalog.apps.get(name)
             tasks = [] if old is None else await self._tasks_before(old, plan)
-            record = await self._put(plan, tasks, expected_version)
+            specs = specs_of(plan)
+            readers = await self.rules.readers_after(name, specs, catalog)
+            record = await self.replica.install(
+                plan, specs, tasks=tasks, expected_version=expected_version, readers=readers
+            )
         _log.info("app_deployed", app=name, version=record.version)
         return record
 
     async def remove(self, name: str, expected_version: int | None = None) -> None:
-        """Stop an app and remove it with its streams, positions and state; its rejected events stay."""
+        """Stop an app and remove it with its streams, positions and state; its rejected events stay.
+
+        `conflict` while rules read one of its streams.
+        """
         async with self.replica.changing:
             await self.app(name)
-            running = self.runner(name)
-            if running is not None:
-                await running.stop()
-            try:
-                await self.ports.log.delete_app(name, expected_version)
-            finally:
-                await self.replica.adopt(None, None)
+            await self.rules.readers_after(name, (), await self.ports.log.catalog())
+            await self.replica.uninstall(name, expected_version)
         _log.info("app_removed", app=name)
-
-    async def _put(self, plan: AppPlan, tasks: list[str], expected_version: int | None) -> AppRecord:
-        """The new version in force. `tasks` of the old one finish their cycles here, and are fenced elsewhere: before
-        it, so that cycles under way there are begun again, and after it, so that none of the old plan follows.
-        """
-        running = self.runner(plan.name)
-        if running is not None:
-            await running.stop()
-        record = None
-        try:
-            await self.replica.fence(tasks)
-            record = await self.ports.log.put_app(plan.name, plan.sql, specs_of(plan), expected_version)
-            await self.replica.fence(tasks)
-        finally:
-            await self.replica.adopt(plan if record else None, record)
-        return record
 
     async def _tasks_before(self, old: AppRecord, plan: AppPlan) -> list[str]:
         """Tasks of the version in force; `conflict` if the new one would divide its state otherwise."""
@@ -194,6 +186,11 @@ class ProcessorRole:
                 "another name (with other table names), or remove the app with its streams and deploy it again",
             )
         return [task.task for task in task_plans(before)]
+
+    def _plan_of(self, record: AppRecord, catalog: Catalog) -> AppPlan:
+        if is_rules_app(record.name):
+            return self.rules.plan_of(record, catalog)
+        return self._planned(record.name, record.sql)
 
     def _planned(self, name: str, sql: str) -> AppPlan:
         plan = plan_app(name, sql)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from penstock_processor.rules.settings import RulesSettings
+
 __all__ = ["DeliverySettings", "ProcessorSettings", "SnapshotSettings"]
 
 
@@ -89,4 +91,5 @@ class ProcessorSettings(BaseModel, frozen=True):
         default=None, description="Folder of the files that `${NAME}` in options of connectors stands for."
     )
     delivery: DeliverySettings = Field(default=DeliverySettings(), description="Bringing rows to systems of others.")
+    rules: RulesSettings = Field(default=RulesSettings(), description="Rules and requests about them.")
     snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="When state is compacted.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
 from sqlglot import exp
 
 from penstock.codecs.frames import polars_type
@@ -53,21 +54,16 @@ def spelled_out(rule: Rule, source: StreamSpec) -> Rule:
     """The rule with the columns of `*` written out: what it writes does not change when the source gets new ones."""
     if rule.columns.strip() != "*":
         return rule
-    return replace_columns(rule, ", ".join(_quoted(column.name) for column in source.columns))
+    return structs.replace(rule, columns=", ".join(_quoted(column.name) for column in source.columns))
 
 
-def replace_columns(rule: Rule, columns: str) -> Rule:
-    """The rule with another select list."""
-    return Rule(rule.name, rule.source, rule.predicate, rule.target, columns, rule.severity, rule.enabled)
-
-
-def bind_rule(rule: Rule, source: StreamSpec, *, limits: ExpressionSettings = DEFAULT_LIMITS) -> BoundRule:
+def bind_rule(rule: Rule, columns: tuple[Column, ...], *, limits: ExpressionSettings = DEFAULT_LIMITS) -> BoundRule:
     """Names and types resolved over the physical columns of the source.
 
     SqlErrors with lines and columns of the field's text; `extra` has the `rule` and the `field`.
     """
-    fields = tuple(Field(column.name, column.type) for column in source.columns)
-    scope = RowScope((Seen(source.name, fields, tuple(field.name for field in fields)),))
+    fields = tuple(Field(column.name, column.type) for column in columns)
+    scope = RowScope((Seen(rule.source, fields, tuple(field.name for field in fields)),))
     found: dict[str, list[SqlError]] = {}
     predicate: Expr | None = None
     outputs: tuple[Named, ...] = ()

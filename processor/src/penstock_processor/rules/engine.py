@@ -61,7 +61,7 @@ class RulesEngine:
         """See `Engine`."""
         self._counts.restore(deltas.get(HITS, ()))
 
-    def step(self, blocks: Sequence[SourceBlock]) -> StepResult:
+    def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
         """See `Engine`."""
         return self._over(self._running, blocks)
 
@@ -73,7 +73,7 @@ class RulesEngine:
         """See `Engine`."""
         return self._counts.compact()
 
-    def replay(self, statement: str, block: SourceBlock) -> StepResult:
+    def replay(self, statement: str, block: SourceBlock, *, now_ms: int = 0) -> StepResult:
         """See `Engine`. A statement is a rule."""
         rule = self._rules.get(statement)
         if rule is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from penstock.errors import PenstockError
 from penstock.expressions.nodes import ColumnRef, Span
-from penstock.model.stream import Relation, StreamSpec
+from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.ports.log import Catalog
 from penstock_processor.logical.plan import AppPlan, SourcePlan, Statement
 from penstock_processor.rules.bind import BoundRule
@@ -16,7 +16,7 @@ from penstock_processor.rules.model import KeptRule, Rule, RuleSet, is_rules_app
 __all__ = ["BindRule", "RulesPlan", "followed", "plan_rules", "source_of", "target_specs"]
 
 #: `rules.bind.bind_rule`, or one that remembers.
-BindRule = Callable[[Rule, StreamSpec], BoundRule]
+BindRule = Callable[[Rule, tuple[Column, ...]], BoundRule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def plan_rules(rules: RuleSet, catalog: Catalog, bind: BindRule, *, text: str | 
     `conflict` (rules of one target with other columns).
     """
     source = source_of(rules.source, catalog)
-    bound = [bind(kept.rule, source) for kept in rules.rules]
+    bound = [bind(kept.rule, source.columns) for kept in rules.rules]
     sources = {source.name: SourcePlan(source)}
     for target in _targets(source, bound):
         sources[target.name] = SourcePlan(target)

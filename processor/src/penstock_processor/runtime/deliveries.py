@@ -30,7 +30,11 @@ class Deliveries:
 
     def __init__(self, plan: AppPlan) -> None:
         self._sql, self._parallelism = plan.sql, plan.parallelism
-        self._specs = [source.spec for source in plan.sources.values() if has_outlet(source.spec)]
+        self._specs = [
+            source.spec
+            for source in plan.sources.values()
+            if source.spec.app == plan.name and has_outlet(source.spec)
+        ]
         self._running: dict[tuple[str, int], _Running] = {}
 
     @property
