@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from penstock.expressions.nodes import Cast, ColumnRef, Expr, Span
+from penstock.expressions.nodes import Call, Cast, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
 from penstock_processor.logical.plan import Aggregate, Filter, GroupAggregate, Named, Node, Project
 from penstock_processor.logical.plan_keyed import RANK, TopN
-from penstock_processor.logical.rewrite import inputs_of
+from penstock_processor.logical.rewrite import conjuncts, inputs_of
 from penstock_processor.logical.settings import STATE_TTL
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.sql.findings import refusal
@@ -49,7 +49,8 @@ def unique_key(node: Node, among: Set[str] = frozenset()) -> frozenset[str] | No
                 return frozenset(node.partition)
             return frozenset([*node.partition, RANK]) if node.ranked else unique_key(node.input, among)
         case Filter():
-            return unique_key(node.input, among)
+            below = unique_key(node.input, among)
+            return None if below is None else below - _constants(node.predicate)
         case Project():
             names = _names(node.exprs, among)
             below = unique_key(node.input, frozenset(column for column, name in names.items() if name in among))
@@ -82,6 +83,17 @@ def required_ttl(ttl_ms: int | None, *, at: Span, what: str) -> int:
             "by a window: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)).",
         )
     return ttl_ms
+
+
+def _constants(predicate: Expr) -> set[str]:
+    """Columns that have one value in all rows that pass."""
+    return {
+        column.name
+        for term in conjuncts(predicate)
+        if isinstance(term, Call) and term.function == "=" and any(isinstance(each, Literal) for each in term.args)
+        for column in term.args
+        if isinstance(column, ColumnRef)
+    }
 
 
 def _names(exprs: tuple[Named, ...], among: Set[str]) -> dict[str, str]:

@@ -11,13 +11,13 @@ from penstock_processor.operators.step import CHANGE
 
 __all__ = ["brings", "net_changes", "with_change"]
 
-_BRINGING = pl.Series([int(Op.INSERT), int(Op.UPDATE_AFTER)], dtype=pl.Int8)
 _FIRST, _LAST = "$first", "$last"
 
 
 def brings(frame: pl.DataFrame) -> pl.Series:
     """Which rows are brought (+I, +U); the others take an equal row back (-U, -D)."""
-    return frame[CHANGE].is_in(_BRINGING)
+    ops = frame[CHANGE]
+    return (ops == int(Op.INSERT)) | (ops == int(Op.UPDATE_AFTER))
 
 
 def with_change(frame: pl.DataFrame) -> pl.DataFrame:

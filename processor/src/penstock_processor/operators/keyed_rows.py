@@ -96,6 +96,16 @@ class KeyedRows:
         """In order of arrival."""
         return self._numbers[positions]
 
+    def alive(self, positions: Ints) -> npt.NDArray[np.bool_]:
+        """Which of them have not gone."""
+        return self._alive[positions]
+
+    def added(self) -> Ints:
+        """Positions of rows that were added since `tidy` and have not gone."""
+        first = int(np.searchsorted(self._numbers[: self._size], self._added_from))
+        found: Ints = first + np.flatnonzero(self._alive[first : self._size])
+        return found
+
     def add(self, rows: pl.DataFrame, now_ms: int, *, counts: Ints | None = None) -> Ints:
         """Keep rows; returns their positions."""
         numbers = np.arange(self._next, self._next + rows.height, dtype=np.int64)
@@ -124,7 +134,7 @@ class KeyedRows:
     def changes(self) -> list[pl.DataFrame] | None:
         """Rows added, rows written again, numbers of rows that went, since `tidy`; None if nothing changed."""
         gone, added_from = np.concatenate(self._gone) if self._gone else _NONE, self._added_from
-        added = self._saved(np.arange(np.searchsorted(self._numbers[: self._size], added_from), self._size))
+        added = self._saved(self.added())
         written = self._places(np.array([n for n in self._changed if n < added_from], np.int64))
         old = gone[gone < added_from]
         if added.height == 0 and not len(written) and not len(old):

@@ -12,9 +12,9 @@ __all__ = ["deduplicate"]
 
 
 def deduplicate(node: Node) -> Node:
-    """Marks a ranking that keeps one row without its rank, the one with the latest event time of rows that stay."""
+    """Marks a ranking that keeps one row, the one with the latest event time of rows that stay."""
     match node:
-        case TopN(limit=1, ranked=False, order=(key,)) if key.descending and not updating(node.input):
+        case TopN(limit=1, order=(key,)) if key.descending and not updating(node.input):
             times = {field.name for field in node.input.fields if field.rowtime}
             return replace(node, latest=key.column in times)
         case _:
