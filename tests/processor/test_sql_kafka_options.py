@@ -6,6 +6,7 @@ import pytest
 
 from penstock.errors import SqlError, SqlErrors
 from penstock_processor.logical.kafka_options import check_brokers
+from penstock_processor.logical.outlet_options import check_topics
 from penstock_processor.logical.plan_app import check_app, plan_app
 
 GOOD = {
@@ -67,12 +68,23 @@ def test_what_is_missing_is_named(name: str) -> None:
     assert (error.code, name in error.message) == ("missing_option", True)
 
 
-def test_garbled_values_unknown_options_and_writers_are_refused() -> None:
+def test_garbled_values_and_unknown_options_are_refused() -> None:
     assert finding(table(topic="a b")).code == "bad_option"
     assert finding(table(properties__bootstrap__servers="nowhere")).code == "bad_option"
     assert finding(table(colour="red")).code == "unknown_option"
-    written = table() + "\nCREATE TABLE a (id BIGINT, placed TIMESTAMP(3)) WITH ('connector' = 'penstock');"
-    assert finding(written + "\nINSERT INTO orders SELECT id, placed FROM a;").code == "unsupported"
+
+
+def test_rows_are_delivered_to_a_topic_but_not_into_one_of_the_log() -> None:
+    source = "\nCREATE TABLE a (id BIGINT, placed TIMESTAMP(3)) WITH ('connector' = 'penstock');"
+    sql = table() + source + "\nINSERT INTO orders SELECT id, placed FROM a;"
+    specs = [source.spec for source in plan_app("app", sql).sources.values()]
+    check_topics(sql, specs, {"three:9092"})
+    check_topics(table(topic="theirs") + source, specs, set())
+    with pytest.raises(SqlErrors) as refused:
+        check_topics(sql, specs, {"two:9092"})
+    (error,) = refused.value.errors
+    assert sql.splitlines()[error.line - 1].startswith("'topic'")
+    assert "another topic" in error.remedy
 
 
 def test_brokers_must_be_those_of_the_log() -> None:

@@ -13,11 +13,19 @@ GOOD: dict[str, dict[str, str]] = {
     "file": {"path": "/var/lib/lots", "format": "parquet"},
     "filesystem": {"path": "file:///var/lib/lots", "format": "csv"},
     "jdbc": {"url": "jdbc:postgresql://db:5432/shop", "table-name": "public.lots"},
+    "kafka": {"topic": "theirs", "properties.bootstrap.servers": "one:9092, two:9092", "format": "json"},
+    "upsert-kafka": {
+        "topic": "theirs",
+        "properties.bootstrap.servers": "one:9092",
+        "key.format": "json",
+        "value.format": "json",
+    },
 }
 
 
 def app(connector: str, *, key: bool = False, **changes: str | None) -> str:
     given = {"connector": connector, **GOOD[connector], **{n.replace("__", "."): v for n, v in changes.items()}}
+    key = key or connector == "upsert-kafka"
     options = ",\n".join(f"'{name}' = '{value}'" for name, value in given.items() if value is not None)
     columns = "id BIGINT, market STRING" + (", PRIMARY KEY (id) NOT ENFORCED" if key else "")
     return f"{SOURCE}CREATE TABLE out ({columns}) WITH (\n{options}\n);\nINSERT INTO out SELECT id, market FROM lots;"
@@ -66,6 +74,13 @@ def test_what_a_connector_lacks_is_named_with_what_it_means(connector: str, name
         ("jdbc", "url", "jdbc:postgresql://user:secret@db/shop"),
         ("jdbc", "table-name", "a.b.c"),
         ("jdbc", "connection.max-retry-timeout", "0 s"),
+        ("kafka", "topic", "two words"),
+        ("kafka", "properties.bootstrap.servers", "nowhere"),
+        ("kafka", "format", "avro"),
+        ("kafka", "sink.delivery-guarantee", "none"),
+        ("kafka", "properties.security.protocol", "TLS"),
+        ("kafka", "key.fields", "market"),
+        ("upsert-kafka", "value.format", "csv"),
     ],
 )
 def test_a_wrong_value_is_refused_at_its_place(connector: str, name: str, value: str):
@@ -76,6 +91,16 @@ def test_a_wrong_value_is_refused_at_its_place(connector: str, name: str, value:
     assert line.startswith(f"'{name}'")
     assert line[error.column - 1 :].startswith(f"'{value}'")
     assert error.remedy
+
+
+def test_rows_that_change_do_not_fit_a_topic_that_is_only_appended_to():
+    error = finding(app("kafka", key=True))
+    assert (error.code, "'upsert-kafka'" in error.remedy) == ("bad_option", True)
+    error = finding(app("upsert-kafka").replace(", PRIMARY KEY (id) NOT ENFORCED", ""))
+    assert (error.code, "PRIMARY KEY" in error.remedy) == ("bad_option", True)
+    both = {"key__format": "json", "key__fields": "marked"}
+    assert "no column" in finding(app("kafka", **both)).message
+    assert check_app("app", app("kafka", **{**both, "key__fields": "market;id"})) == []
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_one():

@@ -19,6 +19,7 @@ from penstock.ports.log import AppRecord, Catalog
 from penstock.role import Check, Ports
 from penstock_processor import http
 from penstock_processor.logical.kafka_options import check_brokers
+from penstock_processor.logical.outlet_options import check_topics
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
 from penstock_processor.logical.stages import specs_of, task_plans
@@ -194,6 +195,8 @@ class ProcessorRole:
 
     def _planned(self, name: str, sql: str) -> AppPlan:
         plan = plan_app(name, sql)
-        check_brokers(sql, specs_of(plan), self.ports.log.capabilities.brokers)
+        brokers = self.ports.log.capabilities.brokers
+        check_brokers(sql, specs_of(plan), brokers)
+        check_topics(sql, specs_of(plan), brokers)
         self._build_engine(plan)  # what cannot be compiled is refused here, while the old app runs on
         return plan

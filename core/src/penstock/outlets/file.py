@@ -51,8 +51,12 @@ class FileOutlet:
 
     async def deliver(self, batch: OutBatch) -> Sequence[RefusedRow]:
         """One file."""
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write, batch))
         try:
-            await asyncio.to_thread(self._write, batch)
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing})  # a file must not appear once another outlet has looked at the folder
+            raise
         except OSError as error:
             raise self._unavailable(error) from error
         return []

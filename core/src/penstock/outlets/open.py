@@ -10,7 +10,9 @@ from penstock.outlets.options import (
     FileOutletOptions,
     HttpOutletOptions,
     JdbcOutletOptions,
+    KafkaOutletOptions,
     OutletOptions,
+    UpsertKafkaOutletOptions,
     read_outlet_options,
 )
 from penstock.outlets.secrets import filled
@@ -57,5 +59,9 @@ def make_outlet(spec: StreamSpec, options: OutletOptions, *, partition: int, tas
             from penstock.outlets.jdbc import JdbcOutlet
 
             return JdbcOutlet(spec, options, task=task)
+        case KafkaOutletOptions() | UpsertKafkaOutletOptions():
+            from penstock.outlets.kafka import KafkaOutlet
+
+            return KafkaOutlet(spec, options, task=task)
         case _:
             raise AssertionError(f"no adapter for {type(options).__name__}")

@@ -8,7 +8,7 @@ a value stands for the file NAME in the folder of secrets (`outlets.secrets`), r
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
@@ -17,10 +17,11 @@ from penstock.model.durations import duration_ms
 from penstock.outlets.places import database_url, folder_path, http_url, table_place
 
 __all__ = ["OUTLETS", "DatabaseUrl", "Duration", "FileOutletOptions", "Folder", "HttpOutletOptions", "HttpUrl",
-           "JdbcOutletOptions",
-           "OptionError", "OutletOptions", "read_outlet_options"]  # fmt: skip
+           "JdbcOutletOptions", "KafkaOutletOptions", "OptionError", "OutletOptions", "UpsertKafkaOutletOptions",
+           "read_outlet_options"]  # fmt: skip
 
 _HEADER = "header."
+_SERVERS = r"^[^\s,:/]+:[0-9]{1,5}(?:\s*,\s*[^\s,:/]+:[0-9]{1,5})*$"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1, token
 _OWN_HEADERS = frozenset({"content-type", "content-length", "transfer-encoding", "host", "idempotency-key"})
 
@@ -70,7 +71,7 @@ class OutletOptions(BaseModel, frozen=True, extra="forbid"):
         "until the other side answers.",
     )  # fmt: skip
 
-    def unfit(self, *, is_table: bool) -> OptionError | None:
+    def unfit(self, *, is_table: bool, columns: Collection[str]) -> OptionError | None:
         """Why a table with (`is_table`) or without a primary key cannot be delivered so; None if it can."""
         return None
 
@@ -136,12 +137,123 @@ class JdbcOutletOptions(OutletOptions, frozen=True):
         return text
 
 
+class _Brokers(OutletOptions, frozen=True):
+    """What both connectors to Kafka have; names of clients' settings are those of the library (librdkafka)."""
+
+    topic: str = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$", description="The topic; it must exist.")
+    servers: str = Field(
+        alias="properties.bootstrap.servers",
+        pattern=_SERVERS,
+        description="Its brokers: host:port, with commas between.",
+    )
+    delivery: Literal["at-least-once", "exactly-once"] = Field(
+        default="at-least-once", alias="sink.delivery-guarantee",
+        description="'at-least-once', or 'exactly-once' for readers with isolation.level=read_committed.",
+    )  # fmt: skip
+    id_prefix: str = Field(
+        default="penstock", alias="sink.transactional-id-prefix", pattern=r"^[a-zA-Z0-9._-]{1,100}$",
+        description="Begins the transactional ids and groups: one per log that delivers to these brokers.",
+    )  # fmt: skip
+    timeout_s: Duration = Field(
+        default=30.0, ge=1, le=600, alias="properties.delivery.timeout",
+        description="Longest wait for brokers to acknowledge a batch.",
+    )  # fmt: skip
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        alias="properties.security.protocol",
+        description="PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL.",
+    )
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, alias="properties.sasl.mechanism", description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."
+    )
+    username: str | None = Field(default=None, alias="properties.sasl.username", description="The user.")
+    password: SecretStr | None = Field(
+        default=None, alias="properties.sasl.password", description="The password, best as ${NAME}."
+    )
+    ca_file: str | None = Field(
+        default=None,
+        alias="properties.ssl.ca.location",
+        description="PEM file of who may sign brokers' certificates.",
+    )
+
+    @property
+    def upserts(self) -> bool:
+        """Whether records are the newest rows of keys."""
+        return False
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Columns of the record's key, where the table has no primary key."""
+        return ()
+
+    def client_config(self) -> dict[str, str]:
+        """Settings of the library's clients."""
+        given = {
+            "bootstrap.servers": self.servers, "security.protocol": self.protocol, "sasl.mechanism": self.mechanism,
+            "sasl.username": self.username, "ssl.ca.location": self.ca_file,
+            "sasl.password": None if self.password is None else self.password.get_secret_value(),
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class KafkaOutletOptions(_Brokers, frozen=True):
+    """`'connector' = 'kafka'`: rows are appended."""
+
+    format: Literal["json"] = Field(description="'json': one JSON object a record.")
+    key_format: Literal["json"] | None = Field(
+        default=None, alias="key.format", description="'json', with 'key.fields'."
+    )
+    key_fields: str | None = Field(
+        default=None, alias="key.fields", description="Columns of the key, with ; between."
+    )
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Columns of the record's key."""
+        return () if self.key_fields is None else tuple(name.strip() for name in self.key_fields.split(";"))
+
+    def unfit(self, *, is_table: bool, columns: Collection[str]) -> OptionError | None:
+        """Rows that change need a key in the topic, and a key needs columns."""
+        if is_table:
+            return OptionError("connector", "Rows of a table with a primary key change, and 'kafka' only appends.",
+                               "Write 'connector' = 'upsert-kafka', or remove the PRIMARY KEY.")  # fmt: skip
+        if (self.key_format is None) != (self.key_fields is None):
+            return OptionError("key.fields", "'key.fields' and 'key.format' belong together.",
+                               "Write both, or none of them.")  # fmt: skip
+        unknown = [name for name in self.key_names if name not in columns]
+        if unknown:
+            return OptionError("key.fields", f"'key.fields' names '{unknown[0]}', which is no column.",
+                               f"Columns are {', '.join(columns)}.")  # fmt: skip
+        return None
+
+
+class UpsertKafkaOutletOptions(_Brokers, frozen=True):
+    """`'connector' = 'upsert-kafka'`: the newest row of each key, no value where it was deleted."""
+
+    key_format: Literal["json"] = Field(alias="key.format", description="'json'.")
+    value_format: Literal["json"] = Field(alias="value.format", description="'json'.")
+
+    @property
+    def upserts(self) -> bool:
+        """See the class."""
+        return True
+
+    def unfit(self, *, is_table: bool, columns: Collection[str]) -> OptionError | None:
+        """The key of a record is the primary key."""
+        if is_table:
+            return None
+        return OptionError("connector", "'upsert-kafka' writes the newest row of each key, and the table has none.",
+                           "Add PRIMARY KEY (...) NOT ENFORCED, or write 'connector' = 'kafka'.")  # fmt: skip
+
+
 #: Connectors that tables which are written to may have, and their options.
 OUTLETS: Mapping[str, type[OutletOptions]] = {
     "http": HttpOutletOptions,
     "file": FileOutletOptions,
     "filesystem": FileOutletOptions,
     "jdbc": JdbcOutletOptions,
+    "kafka": KafkaOutletOptions,
+    "upsert-kafka": UpsertKafkaOutletOptions,
 }
 
 

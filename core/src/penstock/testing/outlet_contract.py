@@ -65,7 +65,7 @@ class OutletContract:
         """An outlet whose other side does not answer."""
         raise NotImplementedError
 
-    async def test_rows_are_there_in_order_when_deliver_returns(self):
+    async def test_rows_are_there_in_order_when_deliver_returns(self) -> None:
         outlet = self.make(STREAM)
         await outlet.open()
         assert outlet.guarantee is self.guarantee
@@ -74,7 +74,7 @@ class OutletContract:
         assert await self.seen(STREAM) == _plain(rows(0, 12))
         await outlet.close()
 
-    async def test_positions_may_have_gaps_and_begin_anywhere(self):
+    async def test_positions_may_have_gaps_and_begin_anywhere(self) -> None:
         outlet = self.make(STREAM)
         await outlet.open()
         await outlet.deliver(rows(10, 2, gap=10))
@@ -82,7 +82,7 @@ class OutletContract:
         await outlet.close()
         assert [row["id"] for row in await self.seen(STREAM)] == [10, 11, 15, 16]
 
-    async def test_what_was_reached_is_known_where_it_is_kept_and_only_there(self):
+    async def test_what_was_reached_is_known_where_it_is_kept_and_only_there(self) -> None:
         outlet = self.make(STREAM)
         assert await outlet.open() is None
         await outlet.deliver(rows(0, 3))
@@ -97,7 +97,7 @@ class OutletContract:
         else:
             assert reached is None
 
-    async def test_a_delivery_whose_commit_was_lost_ends_as_the_guarantee_says(self):
+    async def test_a_delivery_whose_commit_was_lost_ends_as_the_guarantee_says(self) -> None:
         for batch in (rows(0, 3), rows(3, 3)):
             outlet = self.make(STREAM)
             reached = await outlet.open()
@@ -115,7 +115,7 @@ class OutletContract:
         if self.guarantee is Guarantee.EXACTLY_ONCE:
             assert ids == list(range(8))
 
-    async def test_the_changes_of_a_table_leave_what_they_say(self):
+    async def test_the_changes_of_a_table_leave_what_they_say(self) -> None:
         if not self.takes_tables:
             pytest.skip("this connector takes no changes, and `penstock check` says so")
         outlet = self.make(TABLE)
@@ -129,7 +129,7 @@ class OutletContract:
         left = sorted(await self.seen(TABLE), key=lambda row: row["id"])
         assert [(row["id"], row["market"], row["price"]) for row in left] == [(1, "m1", 1.5), (3, "m3", 3.5)]
 
-    async def test_no_answer_says_nothing_about_the_rows(self):
+    async def test_no_answer_says_nothing_about_the_rows(self) -> None:
         outlet = self.away(STREAM)
 
         async def attempt() -> None:
@@ -140,7 +140,7 @@ class OutletContract:
             await attempt()
         await outlet.close()
 
-    async def test_it_may_be_closed_at_any_time(self):
+    async def test_it_may_be_closed_at_any_time(self) -> None:
         await self.make(STREAM).close()
         outlet = self.make(STREAM)
         await outlet.open()

@@ -1,4 +1,5 @@
-"""Options of `'connector' = 'kafka'`: a topic that others fill, on the brokers of the log. Names are Flink's.
+"""Options of `'connector' = 'kafka'` without a writer: a topic that others fill, on the brokers of the log. Names are
+Flink's. (With a writer: `outlet_options`.)
 
 What of Flink's options is not done here is refused, with what to write instead.
 """
@@ -12,7 +13,7 @@ from typing import Literal
 
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.nodes import Span
-from penstock.model.stream import Relation, StreamSpec
+from penstock.model.stream import StreamSpec
 from penstock_processor.sql.findings import Findings
 from penstock_processor.sql.parse import parse_script
 from penstock_processor.sql.statements import CreateTable, OptionText
@@ -53,7 +54,7 @@ _REFUSED: Mapping[str, str] = {
     "scan.bounded.": "Topics are read without an end; remove it.",
     "scan.topic-partition-discovery.interval": "The number of partitions is fixed by 'partitions'; remove it.",
     "scan.parallelism": "Use SET 'parallelism.default'.",
-    "sink.": "A topic of others is only read.",
+    "sink.": "It belongs to a table that statements write to; nothing writes to this one.",
 }
 
 
@@ -71,7 +72,7 @@ def is_kafka(written: tuple[OptionText, ...]) -> bool:
 
 
 def read_kafka_options(
-    written: tuple[OptionText, ...], *, at: Span, relation: Relation, findings: Findings
+    written: tuple[OptionText, ...], *, at: Span, findings: Findings
 ) -> tuple[ForeignTopic | None, tuple[OptionText, ...]]:
     """The topic (None: findings say why not), and the options that are ours."""
     before = len(findings)
@@ -85,11 +86,6 @@ def read_kafka_options(
             findings.add(option.span, "unsupported", message=message, remedy=refused)
         else:
             ours.append(option)
-    if relation is not Relation.SOURCE:
-        findings.add(
-            at, "unsupported", message="A statement writes to this table, which is a topic that others fill.",
-            remedy="Write to a table with 'connector' = 'penstock'; on a log in Kafka that is a topic as well.",
-        )  # fmt: skip
     for name in (_TOPIC, _SERVERS, _FORMAT):
         if name not in given:
             findings.add(

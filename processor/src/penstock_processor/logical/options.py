@@ -94,10 +94,10 @@ def read_options(
     foreign = None
     outlet = is_outlet(written, relation)
     if outlet:
-        written = read_outlet(written, at=at, relation=relation, findings=findings)
+        written = read_outlet(written, at=at, relation=relation, columns=columns, findings=findings)
         reader.is_outlet = True
     elif is_kafka(written):
-        foreign, written = read_kafka_options(written, at=at, relation=relation, findings=findings)
+        foreign, written = read_kafka_options(written, at=at, findings=findings)
         reader.is_foreign = True
     given: dict[str, OptionText] = {}
     for option in written:

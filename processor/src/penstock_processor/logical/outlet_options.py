@@ -5,16 +5,18 @@ What each connector takes is in `penstock.outlets.options`; here its refusals be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.nodes import Span
-from penstock.model.stream import Relation
-from penstock.outlets.open import OUR_OPTIONS
+from penstock.model.stream import Relation, StreamSpec
+from penstock.outlets.open import OUR_OPTIONS, has_outlet
 from penstock.outlets.options import OUTLETS, read_outlet_options
 from penstock_processor.sql.findings import Findings, closest
-from penstock_processor.sql.statements import OptionText
+from penstock_processor.sql.parse import parse_script
+from penstock_processor.sql.statements import CreateTable, OptionText
 
-__all__ = ["connector_of", "is_outlet", "read_outlet"]
+__all__ = ["check_topics", "connector_of", "is_outlet", "read_outlet"]
 
 
 def connector_of(written: tuple[OptionText, ...]) -> OptionText | None:
@@ -29,7 +31,12 @@ def is_outlet(written: tuple[OptionText, ...], relation: Relation) -> bool:
 
 
 def read_outlet(
-    written: tuple[OptionText, ...], *, at: Span, relation: Relation, findings: Findings
+    written: tuple[OptionText, ...],
+    *,
+    at: Span,
+    relation: Relation,
+    columns: Collection[str],
+    findings: Findings,
 ) -> tuple[OptionText, ...]:
     """Checks the connector's options and returns those that are Penstock's own, with 'connector'."""
     connector = connector_of(written)
@@ -58,9 +65,29 @@ def read_outlet(
                 findings.add(known.span, "unknown_option", message=wrong.message, remedy=remedy)
             else:
                 findings.add(known.value_span, "bad_option", message=wrong.message, remedy=wrong.remedy)
-    elif (why := found.unfit(is_table=relation is Relation.TABLE)) is not None:
-        findings.add(at, "unfit_table", message=why.message, remedy=why.remedy)
+    elif (why := found.unfit(is_table=relation is Relation.TABLE, columns=columns)) is not None:
+        place = connector if why.name == "connector" else theirs.get(why.name, connector)
+        findings.add(place.value_span, "bad_option", message=why.message, remedy=why.remedy)
     return tuple(ours)
+
+
+def check_topics(sql: str, specs: Collection[StreamSpec], brokers: Collection[str]) -> None:
+    """SqlErrors if rows would be delivered into a topic in which the log (on these brokers) keeps a stream itself."""
+    names = {spec.name for spec in specs} if brokers else frozenset[str]()
+    delivered = {spec.name for spec in specs if has_outlet(spec) and spec.options.get("topic") in names}
+    errors = []
+    for statement in parse_script(sql).statements if delivered else ():
+        if not isinstance(statement, CreateTable) or statement.name.text not in delivered:
+            continue
+        named = {option.name: option for option in statement.options}
+        servers = {server.strip() for server in named["properties.bootstrap.servers"].value.split(",")}
+        if servers & set(brokers):
+            place, topic = named["topic"].value_span, named["topic"].value
+            message = f"The log keeps stream '{topic}' in the topic of this name on these brokers."
+            remedy = "Name another topic; or write 'connector' = 'penstock': such a table is a topic of the log."
+            errors.append(SqlError(place.line, place.column, "bad_option", message, remedy))
+    if errors:
+        raise SqlErrors(errors)
 
 
 def _names(connector: str) -> Mapping[str, object]:
