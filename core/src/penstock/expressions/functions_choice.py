@@ -90,7 +90,9 @@ def _extreme(call: Call, values: Sequence[pl.Expr]) -> Compiled:
 def _folded(function: str, values: Sequence[pl.Expr]) -> pl.Expr:
     best = values[0]
     for value in values[1:]:
-        better = value > best if function == "GREATEST" else value < best
+        better = best < value if function == "GREATEST" else best > value
+        if not best.meta.root_names():  # a constant on the left: see `operators_logic._MIRRORED`
+            better = value > best if function == "GREATEST" else value < best
         best = pl.when(better).then(value).when(~better).then(best)
     return best
 

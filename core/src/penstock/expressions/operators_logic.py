@@ -28,6 +28,9 @@ __all__ = ["FUNCTIONS", "like_pattern"]
 
 _TIMES = (Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
 _FLOATS = (Kind.FLOAT, Kind.DOUBLE)
+#: What a constant on the left becomes on the right: Polars 2.1 gives `constant = CASE ...` one row where every row of
+#: a batch takes the same branch.
+_MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def comparable_type(args: Sequence[Expr]) -> DataType:
@@ -58,14 +61,18 @@ def _nan(expr: Expr, value: pl.Expr) -> pl.Expr | None:
 
 def equal(left: Expr, right: Expr, a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """a = b, where NaN equals nothing."""
+    if not a.meta.root_names():
+        left, right, a, b = right, left, b, a
     nan = _nan(left, a)
     return a == b if nan is None or isinstance(right, Literal) else (a == b) & (~nan | b.is_null())
 
 
 def _comparison(call: Call, values: Sequence[pl.Expr]) -> Compiled:
-    (left, right), (a, b) = call.args, values
+    (left, right), (a, b), function = call.args, values, call.function
+    if not a.meta.root_names():
+        left, right, a, b, function = right, left, b, a, _MIRRORED[function]
     left_nan, right_nan = _nan(left, a), _nan(right, b)
-    match call.function:
+    match function:
         case "=":
             found = equal(left, right, a, b)
         case "<>":
@@ -118,7 +125,7 @@ def _in(call: Call, args: Sequence[Compiled]) -> Compiled:
     """x IN (...): NULL if there is no match and a NULL among the operands."""
     probe, items = call.args[0], call.args[1:]
     x = args[0].value
-    if all(isinstance(item, Literal) for item in items):
+    if x.meta.root_names() and all(isinstance(item, Literal) for item in items):  # Polars: no `is_in` of a constant
         values = [item.value for item in items if isinstance(item, Literal)]
         kept = pl.Series([v for v in values if v is not None], dtype=polars_type(probe.type))
         found = x.is_in(kept.implode())
