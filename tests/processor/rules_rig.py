@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -97,13 +97,15 @@ class System:
 
 
 @asynccontextmanager
-async def system_on(log: Log, clock: Clock, **settings: Any) -> AsyncIterator[System]:
-    """The role until the end of the block."""
+async def system_on(
+    log: Log, clock: Clock, *, routes: Sequence[web.AbstractRouteDef] = (), **settings: Any
+) -> AsyncIterator[System]:
+    """The role until the end of the block; `routes` are served beside its own."""
     # The store is not a port that this role uses.
     ports = Ports(log=log, store=None, clock=clock, access=OpenAccess())  # type: ignore[arg-type]  # see above
     role = build(ProcessorSettings(wait_s=0.05, **settings), ports)
     application = web.Application()
-    application.add_routes(role.routes())
+    application.add_routes([*role.routes(), *routes])
     stop = asyncio.Event()
     task = asyncio.create_task(role.run(stop))
     async with TestClient(TestServer(application)) as client:

@@ -47,6 +47,7 @@ def run_program() -> None:
         commands_backup,
         commands_cases,
         commands_client,
+        commands_rules,
         commands_sample,
         commands_sql,
         commands_store,
@@ -61,6 +62,7 @@ def run_program() -> None:
         commands_store,
         commands_upkeep,
         commands_client,
+        commands_rules,
         commands_sample,
         commands_backup,
     ):
