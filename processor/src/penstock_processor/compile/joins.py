@@ -9,13 +9,14 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock_processor.compile.stages import Planned, filter_stage, project_stage, rename_stage
-from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
 from penstock_processor.logical.plan import IntervalJoin, JoinKind, Named
 from penstock_processor.operators.chain import Chain, FilterStage, ProjectStage
 from penstock_processor.operators.join import IntervalJoinOperator, JoinSide
-from penstock_processor.operators.pairing import Padding, Pairing, key_name, time_name
+from penstock_processor.operators.pairing import KeyedSide, Padding, Pairing, key_name, time_name
 from penstock_processor.operators.step import AT, Operator
-from penstock_processor.operators.window_join import WindowJoinOperator, WindowSide
+from penstock_processor.operators.temporal_join import TemporalJoinOperator
+from penstock_processor.operators.window_join import WindowJoinOperator
 
 __all__ = ["join_operator", "side_stage"]
 
@@ -27,7 +28,7 @@ def side_stage(node: BoundedJoin, side: Literal["l", "r"]) -> Planned:
         (node.left, node.left_names, node.left_keys) if left else (node.right, node.right_names, node.right_keys)
     )
     match node:
-        case IntervalJoin():
+        case IntervalJoin() | TemporalJoin():
             time = node.left_time if left else node.right_time
         case WindowJoin():
             time = node.left_end if left else node.right_end
@@ -40,10 +41,11 @@ def side_stage(node: BoundedJoin, side: Literal["l", "r"]) -> Planned:
 
 
 def join_operator(node: BoundedJoin, left: Operator, right: Operator, above: Sequence[Planned], *, operator: str
-                  ) -> IntervalJoinOperator | WindowJoinOperator:  # fmt: skip
+                  ) -> IntervalJoinOperator | TemporalJoinOperator | WindowJoinOperator:  # fmt: skip
     """The operator of a join over its sides (behind `side_stage`), with the stateless stages above it."""
     keys, kind = max(1, len(node.left_keys)), node.kind
     pairing = _pairing(node, keys, above)
+    sides = KeyedSide("l", left, keys), KeyedSide("r", right, keys)
     match node:
         case IntervalJoin():
             return IntervalJoinOperator(
@@ -52,11 +54,12 @@ def join_operator(node: BoundedJoin, left: Operator, right: Operator, above: Seq
                 lower_ms=node.lower_ms, upper_ms=node.upper_ms, pairing=pairing, operator=operator,
             )  # fmt: skip
         case WindowJoin():
-            sides = WindowSide("l", left, keys), WindowSide("r", right, keys)
             gives: Literal["pairs", "matched", "unmatched"] = "pairs"
             if kind.left_alone:
                 gives = "matched" if kind is JoinKind.SEMI else "unmatched"
             return WindowJoinOperator(*sides, pairing=pairing, gives=gives, operator=operator)
+        case TemporalJoin():
+            return TemporalJoinOperator(*sides, pairing=pairing, in_order=node.in_order, operator=operator)
 
 
 def _pairing(node: BoundedJoin, keys: int, above: Sequence[Planned]) -> Pairing:

@@ -9,11 +9,20 @@ import polars as pl
 
 from penstock_processor.operators.chain import Chain
 from penstock_processor.operators.segments import Flags, Ints, Segment
-from penstock_processor.operators.step import AT, NOWHERE, Step
+from penstock_processor.operators.step import AT, NOWHERE, Operator, Step
 
-__all__ = ["Padding", "Pairing", "column_name", "key_name", "time_name", "unmatched"]
+__all__ = ["KeyedSide", "Padding", "Pairing", "column_name", "key_name", "time_name", "unmatched"]
 
 _LEFT_ROW, _RIGHT_ROW = "$li", "$ri"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedSide:
+    """One input: its columns under the join's names, `time_name`, and one `key_name` per key."""
+
+    side: str  # "l" or "r"
+    source: Operator
+    keys: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,10 @@ class Pairing:
         left.matched[found[_LEFT_ROW].to_numpy()] = True
         right.matched[found[_RIGHT_ROW].to_numpy()] = True
         return found.drop(_LEFT_ROW, _RIGHT_ROW)
+
+    def checked(self, rows: pl.DataFrame, step: Step) -> pl.DataFrame | None:
+        """Those of these rows, already side by side, for which the condition is true."""
+        return self._condition.apply(rows.with_columns(pl.lit(NOWHERE, pl.Int64).alias(AT)), step)
 
     def results(self, pairs: pl.DataFrame | None, left: pl.DataFrame | None, right: pl.DataFrame | None, step: Step
                 ) -> pl.DataFrame | None:  # fmt: skip

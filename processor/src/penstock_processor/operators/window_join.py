@@ -10,38 +10,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from penstock.ports.log import DeltaKind, StateDelta
-from penstock_processor.operators.pairing import Pairing, column_name, key_name, time_name, unmatched
+from penstock_processor.operators.pairing import KeyedSide, Pairing, column_name, key_name, time_name, unmatched
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.segments import Segment
-from penstock_processor.operators.step import AT, NOWHERE, Flow, Operator, Step, timestamp
+from penstock_processor.operators.step import AT, NOWHERE, Flow, Step, timestamp
 from penstock_processor.operators.watermarks import least
 
-__all__ = ["WindowJoinOperator", "WindowSide"]
+__all__ = ["WindowJoinOperator"]
 
 #: What a join gives: pairs and what is padded, or rows of the left side that have a match, or those that have none.
 Gives = Literal["pairs", "matched", "unmatched"]
 
 
-@dataclass(frozen=True, slots=True)
-class WindowSide:
-    """One input: its columns under the join's names, `time_name` (end of the window, ms), one `key_name` per key."""
-
-    side: str  # "l" or "r"
-    source: Operator
-    keys: int
-
-
 class _Waiting:
-    """Rows of one side by the end of their window."""
+    """Rows of one side by the end of their window, which is the side's time."""
 
-    def __init__(self, shape: WindowSide) -> None:
+    def __init__(self, shape: KeyedSide) -> None:
         self.shape = shape
         self.keys = [key_name(shape.side, n) for n in range(shape.keys)]
         self.end = time_name(shape.side)
@@ -116,7 +106,7 @@ class _Waiting:
 class WindowJoinOperator:
     """See the module. `pairing`: equal keys, residual, output columns."""
 
-    def __init__(self, left: WindowSide, right: WindowSide, *, pairing: Pairing, gives: Gives, operator: str) -> None:
+    def __init__(self, left: KeyedSide, right: KeyedSide, *, pairing: Pairing, gives: Gives, operator: str) -> None:
         self.id = operator
         self._left, self._right = _Waiting(left), _Waiting(right)
         self._pairing = pairing
