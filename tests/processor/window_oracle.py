@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-__all__ = ["Expected", "Row", "aligned", "cumulate", "hop", "sessions", "steps_of", "tumble"]
+__all__ = ["Expected", "Row", "aligned", "cumulate", "hop", "sessions", "steps_of", "tumble", "watermarks"]
 
 Row = tuple[int, str | None, int | None, int]
 #: What a group ends with, sorted: (key, start, end, rows, sum of the numbers, different numbers, greatest number)

@@ -7,6 +7,7 @@ are NULL. STDDEV and VAR are computed as DOUBLE and have their argument's type, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,7 +41,7 @@ from penstock_processor.operators.step import SLICE
 from penstock_processor.operators.window_assign import window_columns
 from penstock_processor.operators.windows import Windows
 
-__all__ = ["WINDOW_COLUMNS", "argument_stage", "by_window", "shape_of"]
+__all__ = ["WINDOW_COLUMNS", "Argument", "argument_stage", "arguments_and_results", "by_window", "shape_of"]
 
 _POPULATION = ("STDDEV_POP", "VAR_POP")
 _SPREAD = frozenset({*_POPULATION, "STDDEV", "STDDEV_SAMP", "VARIANCE", "VAR_SAMP"})
@@ -53,7 +54,7 @@ _BYTES = {Kind.TINYINT: 1, Kind.SMALLINT: 2, Kind.INT: 4, Kind.BIGINT: 8}
 
 
 @dataclass(slots=True)
-class _Argument:
+class Argument:
     """An argument column: its name, the type in which it is held, and accumulators over it by kind."""
 
     column: str
@@ -78,7 +79,7 @@ def by_window(node: Aggregate) -> bool:
 def argument_stage(node: Aggregate, *more: pl.Expr) -> Planned:
     """The projection below the operator: keys as `$k0`, ..., arguments as `$a0`, ..., and `more`."""
     planned = project_stage([Named(f"$k{n}", key.expr) for n, key in enumerate(node.keys)])
-    arguments = _arguments(node)[0]
+    arguments = _arguments(node.calls)[0]
     assert isinstance(planned.stage, ProjectStage)
     columns = (*planned.stage.columns, *(a.compiled.value.alias(a.column) for a in arguments), *more)
     errors = planned.stage.errors + tuple(a.compiled.error for a in arguments if a.compiled.error is not None)
@@ -93,7 +94,7 @@ def shape_of(
     `windows` None: sessions.
     """
     keys = tuple(f"$k{n}" for n in range(len(node.keys)))
-    arguments, by_call = _arguments(node)
+    arguments, by_call = _arguments(node.calls)
     rows = Count("$rows", None)
     plain: list[Accumulator] = [rows]
     results = [_result(call, argument) for call, argument in zip(node.calls, by_call, strict=True)]
@@ -122,6 +123,12 @@ def shape_of(
     )
 
 
+def arguments_and_results(calls: Sequence[AggregateCall]) -> tuple[list[Argument], list[pl.Expr]]:
+    """Argument columns with the accumulators that results need, and the results over their saved columns."""
+    arguments, by_call = _arguments(calls)
+    return arguments, [_result(call, argument) for call, argument in zip(calls, by_call, strict=True)]
+
+
 def _all_references(node: Aggregate) -> frozenset[str]:
     exprs = [key.expr for key in node.keys]
     exprs += [e for call in node.calls for e in (call.arg, call.filter) if e is not None]
@@ -138,11 +145,11 @@ def _window_outputs(node: Aggregate, windows: Windows | None) -> list[pl.Expr]:
     return [by_name[name].alias(f.name) for name, f in zip(node.window_columns, fields, strict=True)]
 
 
-def _arguments(node: Aggregate) -> tuple[list[_Argument], list[_Argument | None]]:
+def _arguments(calls: Sequence[AggregateCall]) -> tuple[list[Argument], list[Argument | None]]:
     """Argument columns, each once, and the one of each call (None: COUNT(*) of all rows)."""
-    made: dict[tuple[Expr | None, Expr | None, str, bool], _Argument] = {}
-    by_call: list[_Argument | None] = []
-    for call in node.calls:
+    made: dict[tuple[Expr | None, Expr | None, str, bool], Argument] = {}
+    by_call: list[Argument | None] = []
+    for call in calls:
         if call.arg is None and call.filter is None:
             by_call.append(None)
             continue
@@ -154,7 +161,7 @@ def _arguments(node: Aggregate) -> tuple[list[_Argument], list[_Argument | None]
     return list(made.values()), by_call
 
 
-def _argument(call: AggregateCall, column: str, mode: str) -> _Argument:
+def _argument(call: AggregateCall, column: str, mode: str) -> Argument:
     if call.arg is None:
         held, compiled = BIGINT, Compiled(pl.lit(1, dtype=pl.Int64))
     else:
@@ -171,7 +178,7 @@ def _argument(call: AggregateCall, column: str, mode: str) -> _Argument:
             reached = pl.when(condition.value).then(compiled.error)
             error = reached if error is None else pl.coalesce(error, reached)
         compiled = Compiled(pl.when(condition.value).then(compiled.value), error)
-    return _Argument(column, held, compiled, reads, mode)
+    return Argument(column, held, compiled, reads, mode)
 
 
 def _held(data_type: DataType, value: pl.Expr) -> tuple[DataType, pl.Expr]:
@@ -185,7 +192,7 @@ def _held(data_type: DataType, value: pl.Expr) -> tuple[DataType, pl.Expr]:
     return data_type, value
 
 
-def _result(call: AggregateCall, argument: _Argument | None) -> pl.Expr:
+def _result(call: AggregateCall, argument: Argument | None) -> pl.Expr:
     """The call's value over saved columns, with the call's name and type; makes the accumulators that it needs."""
     dtype = polars_type(call.type)
     if argument is None:
@@ -216,7 +223,7 @@ def _result(call: AggregateCall, argument: _Argument | None) -> pl.Expr:
     return pl.when(count > 0).then(cast).alias(call.name)
 
 
-def _spread(call: AggregateCall, argument: _Argument, total: pl.Expr, count: pl.Expr) -> pl.Expr:
+def _spread(call: AggregateCall, argument: Argument, total: pl.Expr, count: pl.Expr) -> pl.Expr:
     """Variance or standard deviation, of the values or of a sample; rounding may not make it negative."""
     among = count if call.function in _POPULATION else count - 1
     square = (_need(argument, "q") + pl.col(f"{argument.column}q~") - total * total / count) / among
@@ -233,14 +240,14 @@ def _spread(call: AggregateCall, argument: _Argument, total: pl.Expr, count: pl.
     return pl.when(among > 0).then(value)
 
 
-def _sum(argument: _Argument) -> pl.Expr:
+def _sum(argument: Argument) -> pl.Expr:
     total = _need(argument, "s")
     if argument.held.kind is Kind.DOUBLE:
         return total + pl.col(f"{argument.column}s~")
     return total
 
 
-def _need(argument: _Argument, kind: str) -> pl.Expr:
+def _need(argument: Argument, kind: str) -> pl.Expr:
     """The saved column of the argument's count ("n"), sum ("s") or sum of squares ("q")."""
     name = argument.column + kind
     if kind not in argument.accumulators:
@@ -259,7 +266,7 @@ def _need(argument: _Argument, kind: str) -> pl.Expr:
     return pl.col(name)
 
 
-def _collect(call: AggregateCall, argument: _Argument) -> pl.Expr:
+def _collect(call: AggregateCall, argument: Argument) -> pl.Expr:
     """The column that the argument's feed shows for the call."""
     name = f"{argument.column}{len(argument.collected)}"
     if call.function == "LISTAGG":
@@ -271,7 +278,7 @@ def _collect(call: AggregateCall, argument: _Argument) -> pl.Expr:
     return pl.col(name)
 
 
-def _arrival(call: AggregateCall, argument: _Argument) -> pl.Expr:
+def _arrival(call: AggregateCall, argument: Argument) -> pl.Expr:
     kind = call.function[0]
     name = argument.column + kind
     if kind not in argument.accumulators:
@@ -280,7 +287,7 @@ def _arrival(call: AggregateCall, argument: _Argument) -> pl.Expr:
     return pl.col(name)
 
 
-def _sketched(call: AggregateCall, argument: _Argument) -> pl.Expr:
+def _sketched(call: AggregateCall, argument: Argument) -> pl.Expr:
     name = argument.column + "h"
     kind: DistinctCount | Quantiles = DistinctCount()
     if call.function == "APPROX_QUANTILE":
@@ -291,7 +298,7 @@ def _sketched(call: AggregateCall, argument: _Argument) -> pl.Expr:
     return kind.count(pl.col(name))
 
 
-def _extreme(function: str, argument: _Argument) -> pl.Expr:
+def _extreme(function: str, argument: Argument) -> pl.Expr:
     kind = function.lower()
     name = argument.column + kind
     if kind not in argument.accumulators:

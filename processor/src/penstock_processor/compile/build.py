@@ -19,6 +19,7 @@ from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage
 from penstock_processor.compile.joins import join_operator, side_stage
 from penstock_processor.compile.keyed import top_n
 from penstock_processor.compile.match import match_shape, measure_stage
+from penstock_processor.compile.over import over_shape, over_stage
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
@@ -52,6 +53,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import TopN
 from penstock_processor.logical.plan_match import MatchRecognize
+from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
@@ -59,6 +61,7 @@ from penstock_processor.operators.chain import Chain, ChainOperator
 from penstock_processor.operators.engine import AppEngine
 from penstock_processor.operators.interface import Engine
 from penstock_processor.operators.lateness import LAST_WINDOW
+from penstock_processor.operators.over import OverOperator
 from penstock_processor.operators.pattern.match import MatchOperator
 from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
@@ -200,9 +203,17 @@ class _StatementBuilder:
                 )
             case IntervalJoin() | WindowJoin():
                 return self._join(node, above, path=path)
+            case OverAggregate():
+                return self._over(node, above, path=path)
             case TopN():
                 return self._first_rows(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
+
+    def _over(self, node: OverAggregate, above: tuple[Planned, ...], *, path: str) -> Operator:
+        source = self._build(node.input, (over_stage(node),), path=f"{path}.0")
+        operator = OverOperator(source, over_shape(node), f"{self._place}.{path}")
+        self.stateful.append(operator)
+        return _chained(operator, above)
 
     def _first_rows(self, node: TopN, above: tuple[Planned, ...], *, path: str) -> Operator:
         source = self._build(node.input, (), path=f"{path}.0")

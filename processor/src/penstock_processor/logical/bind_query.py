@@ -13,6 +13,7 @@ from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_aggregate import Grouping
 from penstock_processor.logical.bind_from import From, bind_from
+from penstock_processor.logical.bind_over import OverCalls, name_windows
 from penstock_processor.logical.bind_rank import RankedRows, limited
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
@@ -28,7 +29,7 @@ from penstock_processor.sql.statements import Word
 
 __all__ = ["QueryBinder", "Relations"]
 
-_SELECT_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "with_")
+_SELECT_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "with_", "windows")
 
 
 class Relations(Protocol):
@@ -116,10 +117,12 @@ class QueryBinder:
         if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
             return self._grouped(tree, source)
         scope = RowScope(source.seen)
-        rows = RankedRows(scope)
+        name_windows(tree)
+        calls = OverCalls(scope, self._limits)
+        rows = RankedRows(scope, otherwise=calls.hook)
         outputs = outputs_of(tree, scope, rows)
         return project(
-            rows.over(_filtered(source.node, source.where)),
+            calls.over(rows.over(_filtered(source.node, source.where))),
             outputs,
             is_rowtime=scope.rowtime,
             columns_max=self._limits.columns_max,

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
+from penstock.expressions.bind import Hook
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import BIGINT, Kind
@@ -33,12 +34,12 @@ _PATTERN = "SELECT ... FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER B
 
 
 class RankedRows:
-    """A SELECT list over rows, in which one ROW_NUMBER() OVER (...) may stand."""
+    """A SELECT list over rows, in which one ROW_NUMBER() OVER (...) may stand. `otherwise`: the hook for the rest."""
 
-    def __init__(self, scope: RowScope) -> None:
+    def __init__(self, scope: RowScope, *, otherwise: Hook) -> None:
         self._scope = scope
         self._found: exp.Window | None = None
-        self._plain = rows_only("this place")
+        self._otherwise = otherwise
 
     def value(self, node: exp.Expr) -> Expr:
         """An expression of the list. Raises SqlErrors."""
@@ -63,7 +64,7 @@ class RankedRows:
                 )
             self._found = node
             return ColumnRef(BIGINT, name=RANK, span=span_of(node))
-        return self._plain(node)
+        return self._otherwise(node)
 
 
 def limited(node: Node, where: Expr | None, *, ttl_ms: int | None) -> tuple[Node, Expr | None]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.nodes import Span
 from penstock_processor.logical.bind_insert import into_target
+from penstock_processor.logical.bind_over import numbered
 from penstock_processor.logical.bind_rank import refuse_unlimited
 from penstock_processor.logical.catalog import Catalog, Unusable
 from penstock_processor.logical.check import check_app as check_plan
@@ -117,6 +118,7 @@ def _plan(written: CreateTable | Insert, catalog: Catalog, findings: Findings) -
     plan = into_target(query, source.spec, columns=columns, at=at, findings=findings)
     if plan is None:
         return None
+    plan = numbered(plan)
     refuse_unlimited(plan)
     plan = apply_rules(plan)
     check_updates(plan, source, at=at)

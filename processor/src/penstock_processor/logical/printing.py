@@ -31,6 +31,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import Ranked, SortKey, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
+from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.rewrite import inputs_of
 
 __all__ = ["expr_text", "interval_text", "name_text", "node_line", "tree_text"]
@@ -99,6 +100,8 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return _join(node, typed=typed)
         case Ranked():
             return f"Ranked {_ranking(node.partition, node.order)}"
+        case OverAggregate():
+            return _over(node, typed=typed)
         case TopN():
             return _top(node, typed=typed)
         case _:
@@ -202,6 +205,14 @@ def _top(node: TopN, *, typed: bool) -> str:
     kept = "" if typed or node.ttl_ms is None else f" [kept {interval_text(node.ttl_ms)}]"
     latest = " latest first" if node.latest else ""
     return f"TopN {node.limit} {_ranking(node.partition, node.order)}{latest}{rank}{kept}"
+
+
+def _over(node: OverAggregate, *, typed: bool) -> str:
+    by = f"by {', '.join(name_text(name) for name in node.partition)} " if node.partition else ""
+    preceding = "all" if node.preceding is None else node.preceding if node.rows else interval_text(node.preceding)
+    frame = f"{'rows' if node.rows else 'range'} {preceding} before"
+    calls = ", ".join(_aggregate_call(call, typed=typed) for call in node.calls)
+    return f"Over {by}order {name_text(node.time_column)} {frame}: {calls}"
 
 
 def _window(node: WindowAssign) -> str:

@@ -54,6 +54,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import TopN
 from penstock_processor.logical.plan_match import MatchRecognize
+from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
 
@@ -180,6 +181,8 @@ class _Cutter:
                 return self._aggregate(node, statement)
             case GroupAggregate():
                 return self._groups(node, statement)
+            case OverAggregate():
+                return self._over(node, statement)
             case TopN():
                 return self._first_rows(node, statement)
             case MatchRecognize():
@@ -301,6 +304,17 @@ class _Cutter:
         by = node.partition
         route = Route.HASH if by else Route.FIRST
         scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by))
+        return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
+
+    def _over(self, node: OverAggregate, statement: Statement) -> _Cut:
+        """Rows move to the task that has their key; what is late is known there alone."""
+        below, stage, spread = self._cut(node.input, statement)
+        here, by = frozenset(each for each in spread if set(each) <= set(node.partition)), node.partition
+        if here:
+            return replace(node, input=below), stage, here
+        required = ((node.time_column, "no_event_time", "the time that OVER goes by is NULL"),)
+        route = Route.HASH if by else Route.FIRST
+        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
         return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
 
     def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:

@@ -39,6 +39,12 @@ class SqlLimits(BaseModel, frozen=True):
     pattern_rows_max: int = Field(
         default=10_000, description="Most rows of one match of a pattern.", ge=1, le=10_000_000
     )
+    over_rows_max: int = Field(
+        default=10_000,
+        description="Most rows before a row that a frame of OVER, or LAG, may reach.",
+        ge=1,
+        le=1_000_000,
+    )
 
 
 DEFAULT_LIMITS = SqlLimits()

@@ -21,6 +21,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import RANK, TopN
 from penstock_processor.logical.plan_match import MatchRecognize, columns_of
+from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.rewrite import columns_read
 
 __all__ = ["prune"]
@@ -67,6 +68,8 @@ def _needing(node: Node, names: set[str]) -> Node:
             return _narrowed_top(node, names)
         case MatchRecognize():
             return replace(node, input=_needing(node.input, columns_of(node) & {f.name for f in node.input.fields}))
+        case OverAggregate():
+            return _narrowed_over(node, names)
         case Union():
             return _narrowed_union(node, names)
         case IntervalJoin() | WindowJoin():
@@ -134,6 +137,14 @@ def _narrowed_top(node: TopN, names: set[str]) -> Node:
     below = _needing(node.input, wanted & {f.name for f in node.input.fields})
     rank = node.fields[-1:] if ranked else ()
     return replace(node, fields=(*below.fields, *rank), input=below, ranked=ranked)
+
+
+def _narrowed_over(node: OverAggregate, names: set[str]) -> Node:
+    calls = tuple(call for call in node.calls if call.name in names) or node.calls[:1]
+    wanted = {*names, *node.partition, node.time_column} | columns_read(*(call.arg for call in calls))
+    below = _needing(node.input, wanted & {f.name for f in node.input.fields})
+    fields = (*below.fields, *(Field(call.name, call.type) for call in calls))
+    return replace(node, fields=fields, input=below, calls=calls)
 
 
 def _side(side: Node, renamed: tuple[str, ...], wanted: set[str]) -> set[str]:

@@ -1,2 +1,0 @@
--- expect: 2:58 unsupported
-CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT SUM(price) OVER (PARTITION BY symbol ORDER BY ts) AS x FROM trades;
