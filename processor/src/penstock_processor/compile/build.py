@@ -17,7 +17,7 @@ from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
 from penstock_processor.compile.joins import join_operator, side_stage
-from penstock_processor.compile.keyed import top_n
+from penstock_processor.compile.keyed import keyed_side, regular_join, top_n
 from penstock_processor.compile.match import match_shape, measure_stage
 from penstock_processor.compile.over import over_shape, over_stage
 from penstock_processor.compile.spreading import spread_of
@@ -51,7 +51,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
-from penstock_processor.logical.plan_keyed import TopN
+from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.stages import watermarks_name
@@ -207,6 +207,8 @@ class _StatementBuilder:
                 return self._over(node, above, path=path)
             case TopN():
                 return self._first_rows(node, above, path=path)
+            case RegularJoin():
+                return self._regular_join(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
 
     def _over(self, node: OverAggregate, above: tuple[Planned, ...], *, path: str) -> Operator:
@@ -228,6 +230,13 @@ class _StatementBuilder:
         operator = MatchOperator(source, match_shape(node), chain, f"{self._place}.{path}")
         self.stateful.append(operator)
         return operator
+
+    def _regular_join(self, node: RegularJoin, above: tuple[Planned, ...], *, path: str) -> Operator:
+        left = self._build(node.left, (keyed_side(node, "l"),), path=f"{path}.0")
+        right = self._build(node.right, (keyed_side(node, "r"),), path=f"{path}.1")
+        operator = regular_join(node, left, right, operator=f"{self._place}.{path}")
+        self.stateful.append(operator)
+        return _chained(operator, above, hidden=(AT, CHANGE) if updating(node) else (AT,))
 
     def _scan(self, node: Scan, above: tuple[Planned, ...]) -> Operator:
         computed = self._plan.sources[node.relation].computed

@@ -9,8 +9,9 @@ from sqlglot import exp
 
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import Expr, Span
-from penstock_processor.logical.bind_join import Side, bind_join, seen_behind, seen_of_join
+from penstock_processor.logical.bind_join import Side, bind_join, is_bounded, seen_behind, seen_of_join
 from penstock_processor.logical.bind_match import bind_match
+from penstock_processor.logical.bind_regular_join import bind_regular_join
 from penstock_processor.logical.bind_window import bind_window
 from penstock_processor.logical.expressions import bind_condition, rows_only
 from penstock_processor.logical.plan import JoinKind, Node
@@ -91,7 +92,11 @@ def _join(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | Non
         rest = bind_condition(where.this, RowScope(behind), hook=rows_only("WHERE"), what="WHERE")
     if rest is not None and kind is JoinKind.INNER:  # for an inner join both mean the same
         on, rest = [*on, rest], None
-    return From(bind_join(left, right, seen=seen, condition=on, kind=kind, at=at), behind, rest)
+    ttl_ms = queries.state_ttl_ms
+    if ttl_ms is None or is_bounded(left, right, seen=seen, condition=on):
+        return From(bind_join(left, right, seen=seen, condition=on, kind=kind, at=at), behind, rest)
+    node = bind_regular_join(left.node, right.node, seen=seen, condition=on, kind=kind, ttl_ms=ttl_ms, at=at)
+    return From(node, seen_behind(seen, JoinKind.FULL), rest)
 
 
 def _kind(join: exp.Join, *, at: Span) -> JoinKind:

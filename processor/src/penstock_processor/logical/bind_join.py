@@ -23,7 +23,7 @@ from penstock_processor.sql.findings import refusal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Side", "bind_join", "seen_behind", "seen_of_join"]
+__all__ = ["Side", "bind_join", "is_bounded", "seen_behind", "seen_of_join"]
 
 _FLIPPED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "=": "="}
 _NEEDED = "Write ON a.key = b.key AND a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts + INTERVAL '1' HOUR"
@@ -106,6 +106,18 @@ def bind_join(
         residual=all_of(found.residual),
         kind=kind,
     )
+
+
+def is_bounded(left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr]) -> bool:
+    """Whether the condition bounds the join by windows or in time on both sides; else it is a regular one."""
+    names = tuple(set(s.frame) for s in seen)
+    times = tuple(next((n for f, n in zip(s.fields, s.frame, strict=True) if f.rowtime), None) for s in seen)
+    found = _Sorted()
+    for term in (term for predicate in condition for term in conjuncts(predicate)):
+        for part in _between_as_two(term):
+            _sort(part, names, times, found)
+    _find_windows(found, left=left, right=right, seen=seen)
+    return bool(found.ends) or (found.lower_ms is not None and found.upper_ms is not None)
 
 
 def seen_behind(seen: tuple[Seen, Seen], kind: JoinKind) -> tuple[Seen, Seen]:

@@ -10,8 +10,8 @@ from collections.abc import Set
 
 from penstock.expressions.nodes import Call, Cast, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
-from penstock_processor.logical.plan import Aggregate, Filter, GroupAggregate, Named, Node, Project
-from penstock_processor.logical.plan_keyed import RANK, TopN
+from penstock_processor.logical.plan import Aggregate, Filter, GroupAggregate, JoinKind, Named, Node, Project
+from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.logical.rewrite import conjuncts, inputs_of
 from penstock_processor.logical.settings import STATE_TTL
 from penstock_processor.logical.uniqueness import telling
@@ -29,6 +29,8 @@ def updating(node: Node) -> bool:
             return updating(node.input)  # a row of which nothing can change
         case GroupAggregate() | TopN():
             return True
+        case RegularJoin() if node.kind not in (JoinKind.INNER, JoinKind.SEMI):
+            return True  # what is given without a match
         case _:
             return any(updating(each) for each in inputs_of(node))
 
@@ -44,6 +46,8 @@ def unique_key(node: Node, among: Set[str] = frozenset()) -> frozenset[str] | No
         case Aggregate():
             windows = sorted(telling(node))
             return frozenset([*(key.name for key in node.keys), *windows[:1]]) if windows else None
+        case RegularJoin():
+            return _key_of_join(node, among)
         case TopN():
             if node.limit == 1:
                 return frozenset(node.partition)
@@ -83,6 +87,31 @@ def required_ttl(ttl_ms: int | None, *, at: Span, what: str) -> int:
             "by a window: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)).",
         )
     return ttl_ms
+
+
+def _key_of_join(node: RegularJoin, among: Set[str]) -> frozenset[str] | None:
+    """The keys of both sides; that of one side alone, if each of its rows finds one row of the other at most."""
+    keys = []
+    for below, names in ((node.left, node.left_names), (node.right, node.right_names)):
+        shown = dict(zip((field.name for field in below.fields), names, strict=True))
+        key = unique_key(below, frozenset(name for name, after in shown.items() if after in among))
+        keys.append(None if key is None else frozenset(shown[name] for name in key))
+    left, right = keys
+    if node.kind.left_alone:
+        return left
+    finds = [
+        unique_key(below, columns) is not None and (unique_key(below, columns) or frozenset()) <= columns
+        for below, columns in ((node.right, _columns(node.right_keys)), (node.left, _columns(node.left_keys)))
+    ]
+    if left is not None and finds[0] and not node.kind.pads_right_rows:
+        return left
+    if right is not None and finds[1] and not node.kind.pads_left_rows:
+        return right
+    return None if left is None or right is None else left | right
+
+
+def _columns(exprs: tuple[Expr, ...]) -> frozenset[str]:
+    return frozenset(expr.name for expr in exprs if isinstance(expr, ColumnRef))
 
 
 def _constants(predicate: Expr) -> set[str]:

@@ -15,6 +15,7 @@ from penstock.model.stream import StreamSpec
 from penstock.model.types import DataType, Kind
 from penstock_processor.logical.bounded_joins import BoundedJoin
 from penstock_processor.logical.plan import Aggregate, Named, Union
+from penstock_processor.logical.plan_keyed import RegularJoin
 
 __all__ = ["ANYWHERE", "Distribution", "Spread", "join_keys", "joined", "of_groups", "of_source", "of_union",
            "projected", "renamed"]  # fmt: skip
@@ -65,7 +66,7 @@ def of_groups(node: Aggregate, spread: Spread) -> Spread:
     return projected(spread, node.keys)
 
 
-def join_keys(node: BoundedJoin, left: Spread, right: Spread) -> tuple[tuple[int, ...] | None, bool, bool]:
+def join_keys(node: BoundedJoin | RegularJoin, left: Spread, right: Spread) -> tuple[tuple[int, ...] | None, bool, bool]:
     """By which of its keys (numbers, in order) a join's rows have to be spread, and which sides are so already.
 
     None: there is no equality, all rows have to meet.
@@ -85,7 +86,7 @@ def join_keys(node: BoundedJoin, left: Spread, right: Spread) -> tuple[tuple[int
     return tuple(alike or range(len(node.left_keys))), False, False
 
 
-def joined(node: BoundedJoin, keys: tuple[int, ...] | None) -> Spread:
+def joined(node: BoundedJoin | RegularJoin, keys: tuple[int, ...] | None) -> Spread:
     """Of the pairs: by the keys' columns of either side, where they are columns that are not padded with NULL."""
     if keys is None:
         return ANYWHERE

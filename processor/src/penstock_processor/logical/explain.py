@@ -22,7 +22,7 @@ from penstock_processor.logical.plan import (
     Statement,
     WindowAssign,
 )
-from penstock_processor.logical.plan_keyed import TopN
+from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
@@ -201,6 +201,13 @@ def _node_json(node: Node) -> dict[str, object]:
             found |= {"preceding": node.preceding}
             found |= {"calls": [{"name": c.name, "function": c.function, "arg": _optional(c.arg),
                                  "type": str(c.type)} for c in node.calls]}  # fmt: skip
+        case RegularJoin():
+            found |= {
+                "kind": str(node.kind),
+                "left_keys": [expr_text(e) for e in node.left_keys],
+                "right_keys": [expr_text(e) for e in node.right_keys],
+                "residual": _optional(node.residual),
+            }
         case TopN():
             found |= {"partition": list(node.partition), "limit": node.limit, "ranked": node.ranked}
             found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}

@@ -29,7 +29,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
-from penstock_processor.logical.plan_keyed import Ranked, SortKey, TopN
+from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, SortKey, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.rewrite import inputs_of
@@ -98,6 +98,9 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return match_text(node, text, interval=interval_text, name=name_text)
         case IntervalJoin() | WindowJoin():
             return _join(node, typed=typed)
+        case RegularJoin():
+            kept = "" if typed or node.ttl_ms is None else f" [kept {interval_text(node.ttl_ms)}]"
+            return f"{_join(node, typed=typed)}{kept}"
         case Ranked():
             return f"Ranked {_ranking(node.partition, node.order)}"
         case OverAggregate():
@@ -236,7 +239,7 @@ def _aggregate_call(call: AggregateCall, *, typed: bool) -> str:
     return f"{text} AS {name_text(call.name)}"
 
 
-def _join(node: BoundedJoin, *, typed: bool) -> str:
+def _join(node: BoundedJoin | RegularJoin, *, typed: bool) -> str:
     keys = " AND ".join(
         f"{expr_text(left, typed=typed)} = {expr_text(right, typed=typed)}"
         for left, right in zip(node.left_keys, node.right_keys, strict=True)

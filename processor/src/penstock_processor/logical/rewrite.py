@@ -21,7 +21,7 @@ from penstock_processor.logical.plan import (
     Union,
     WindowAssign,
 )
-from penstock_processor.logical.plan_keyed import Ranked, TopN
+from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate
 
@@ -73,6 +73,8 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             return (node.input,)
         case PartialAggregate():
             return (node.of.input,)
+        case RegularJoin():
+            return (node.left, node.right)
         case Union():
             return node.inputs
         case IntervalJoin() | WindowJoin():
@@ -96,6 +98,8 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             return replace(node, input=inputs[0])
         case Union():
             return replace(node, inputs=inputs)
+        case RegularJoin():
+            return replace(node, left=inputs[0], right=inputs[1])
         case IntervalJoin() | WindowJoin():
             return replace(node, left=inputs[0], right=inputs[1])
         case _:

@@ -52,7 +52,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
-from penstock_processor.logical.plan_keyed import TopN
+from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.topology import topological
@@ -185,6 +185,8 @@ class _Cutter:
                 return self._over(node, statement)
             case TopN():
                 return self._first_rows(node, statement)
+            case RegularJoin():
+                return self._regular_join(node, statement)
             case MatchRecognize():
                 return self._match(node, statement)
             case Union():
@@ -316,6 +318,19 @@ class _Cutter:
         route = Route.HASH if by else Route.FIRST
         scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
         return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
+
+    def _regular_join(self, node: RegularJoin, statement: Statement) -> _Cut:
+        """Rows of both sides move to the task that has their key."""
+        cuts = [self._cut(node.left, statement), self._cut(node.right, statement)]
+        keys, *stay = join_keys(node, cuts[0][2], cuts[1][2])
+        for n, exprs in enumerate((node.left_keys, node.right_keys)):
+            if not stay[n]:
+                below, stage, _ = cuts[n]
+                shown, by = _with_keys(below, [exprs[k] for k in keys or ()])
+                scan = self._moved(statement, below, stage, Repartition(shown.fields, shown, Route.HASH, by))
+                cuts[n] = scan, stage + 1, ANYWHERE
+        (left, right), reached = self._level(cuts, statement)
+        return replace(node, left=left, right=right), reached, joined(node, keys)
 
     def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:
         """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""

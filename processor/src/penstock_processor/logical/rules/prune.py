@@ -19,7 +19,7 @@ from penstock_processor.logical.plan import (
     Union,
     WindowAssign,
 )
-from penstock_processor.logical.plan_keyed import RANK, TopN
+from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize, columns_of
 from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.rewrite import columns_read
@@ -66,6 +66,8 @@ def _needing(node: Node, names: set[str]) -> Node:
             return replace(node, input=_needing(node.input, read))
         case TopN():
             return _narrowed_top(node, names)
+        case RegularJoin():
+            return _narrowed_join(node, names)
         case MatchRecognize():
             return replace(node, input=_needing(node.input, columns_of(node) & {f.name for f in node.input.fields}))
         case OverAggregate():
@@ -110,9 +112,9 @@ def _columns(node: Node, fields: tuple[Field, ...]) -> Project:
     return Project(fields, node, tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in fields))
 
 
-def _narrowed_join(node: BoundedJoin, names: set[str]) -> Node:
+def _narrowed_join(node: BoundedJoin | RegularJoin, names: set[str]) -> Node:
     wanted = names | columns_read(node.residual)
-    own = read_beside_keys(node)
+    own = (set[str](), set[str]()) if isinstance(node, RegularJoin) else read_beside_keys(node)
     left = _needing(node.left, _side(node.left, node.left_names, wanted) | columns_read(*node.left_keys) | own[0])
     right = _needing(
         node.right, _side(node.right, node.right_names, wanted) | columns_read(*node.right_keys) | own[1]

@@ -21,6 +21,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_keyed import RegularJoin
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
 
 __all__ = ["push_filters"]
@@ -38,6 +39,13 @@ def push_filters(node: Node) -> Node:
             return _into_sides(replace(inner, residual=all_of(terms)))
         case Filter(input=(IntervalJoin() | WindowJoin()) as inner):
             return _below_join(node, inner)
+        case Filter(input=RegularJoin() as inner) if inner.kind is JoinKind.INNER:
+            terms = (*conjuncts(inner.residual), *conjuncts(node.predicate))
+            return _into_sides(replace(inner, residual=all_of(terms)))
+        case Filter(input=RegularJoin() as inner):
+            return _below_join(node, inner)
+        case RegularJoin():
+            return _into_sides(node)
         case Filter(input=Aggregate() as inner):
             return _below_aggregate(node, inner)
         case Filter(input=GroupAggregate() as inner):
@@ -100,14 +108,14 @@ def _below_window(node: Filter, inner: WindowAssign) -> Node:
     return _filtered(replace(inner, input=_filtered(inner.input, down)), stay)
 
 
-def _below_join(node: Filter, join: BoundedJoin) -> Node:
+def _below_join(node: Filter, join: BoundedJoin | RegularJoin) -> Node:
     """Of an outer join (or SEMI, ANTI): what reads one side alone, whose rows are never made of NULL."""
     made_of_null = (join.kind.pads_right_rows, join.kind.pads_left_rows)
     sides, stay = _taken([join.left, join.right], join, node.predicate, but=made_of_null)
     return _filtered(replace(join, left=sides[0], right=sides[1]), stay)
 
 
-def _into_sides(join: BoundedJoin) -> Node:
+def _into_sides(join: BoundedJoin | RegularJoin) -> Node:
     """Terms of the condition over one side alone filter that side before its rows are kept.
 
     Not where a row that fails them is given all the same: padded, or because ANTI finds no match for it.
@@ -119,7 +127,7 @@ def _into_sides(join: BoundedJoin) -> Node:
     return replace(join, left=sides[0], right=sides[1], residual=all_of(stay))
 
 
-def _taken(sides: list[Node], join: BoundedJoin, predicate: Expr | None, *, but: tuple[bool, bool]
+def _taken(sides: list[Node], join: BoundedJoin | RegularJoin, predicate: Expr | None, *, but: tuple[bool, bool]
            ) -> tuple[list[Node], list[Expr]]:  # fmt: skip
     """The sides, filtered by terms that read one of them alone, and the other terms. `but`: sides left alone."""
     stay = list(conjuncts(predicate))
