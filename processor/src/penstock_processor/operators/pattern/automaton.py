@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 __all__ = ["FINAL", "Automaton", "Move", "Quantified"]
 
@@ -25,8 +26,7 @@ class Quantified:
     greedy: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A row is taken by `variable` (its place in the pattern) unless one of `unless` takes it too; then `target`.
 
     `finals`: the match is also complete if, for one of these, none of its variables takes the row.
@@ -46,7 +46,10 @@ class _Edge:
 
 
 class Automaton:
-    """`moves[state]`: what may become of the next row; `start`: the state before the first row."""
+    """`moves[state]`: what may become of the next row; `start`: the state before the first row.
+
+    `asks_twice[state]`: whether its moves may ask one variable more than once.
+    """
 
     def __init__(self, pattern: Sequence[Quantified]) -> None:
         self._edges: list[list[_Edge]] = [[]]
@@ -55,6 +58,7 @@ class Automaton:
             sink = self._variable(variable, pattern[variable], sink)
         self.start = sink
         self.moves = [self._moves(state) for state in range(len(self._edges))]
+        self.asks_twice = [_asks_twice(moves) for moves in self.moves]
 
     def _variable(self, variable: int, given: Quantified, sink: int) -> int:
         """States of a variable in front of `sink`; returns the first."""
@@ -101,3 +105,9 @@ class Automaton:
                 if edge.target == FINAL:
                     yield unless
                 yield from self._finals(edge.target, unless)
+
+
+def _asks_twice(moves: Sequence[Move]) -> bool:
+    asked = [move.variable for move in moves]
+    asked += [variable for move in moves for variable in (*move.unless, *(v for path in move.finals for v in path))]
+    return len(set(asked)) < len(asked)

@@ -10,12 +10,16 @@ from typing import NamedTuple
 
 from penstock_processor.operators.pattern.aggregates import EMPTY, Kept, added
 
-__all__ = ["Begun", "Blocks", "KeyMatches", "Row", "block_of"]
+__all__ = ["NOT_YET", "Begun", "Blocks", "KeyMatches", "Row", "block_of"]
 
 #: (variable, number of its first row), in order; a block ends where the next one begins.
 Blocks = tuple[tuple[int, int], ...]
 #: Values of the columns that later rows and measures reach for; the last one is the time, epoch milliseconds.
 Row = tuple[object, ...]
+
+
+#: `first` of the entry that stands for matches which may begin with the next row.
+NOT_YET = 2**62
 
 
 class Begun(NamedTuple):
@@ -29,7 +33,9 @@ class Begun(NamedTuple):
 
 
 class KeyMatches:
-    """`open`: matches that go on, `complete`: those that wait for earlier ones; both in order of their first row."""
+    """`open`: matches that go on, and one entry NOT_YET; `complete`: those that wait for earlier ones. Both are
+    queues (`pattern.queue`).
+    """
 
     __slots__ = ("_sums", "base", "complete", "last_ms", "open", "rows", "stored")
 
@@ -41,6 +47,11 @@ class KeyMatches:
         self.stored = 0  # rows below this number are in the log
         self.last_ms = 0
         self._sums: dict[tuple[int, int], tuple[int, Kept]] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether any match goes on."""
+        return self.open[0].first != NOT_YET
 
     @property
     def next(self) -> int:
@@ -60,9 +71,15 @@ class KeyMatches:
         self._sums[aggregate, first] = (end, kept)
         return kept
 
+    @property
+    def first(self) -> int:
+        """Number of the first row that a match needs."""
+        first = min(self.open[0].first, self.next)
+        return min(self.complete[0].first, first) if self.complete else first
+
     def trim(self) -> None:
         """Drop rows that no match needs; now and then, so that it costs little."""
-        first = min((each[0].first for each in (self.open, self.complete) if each), default=self.next)
+        first = self.first
         gone = first - self.base
         if gone and 2 * gone >= len(self.rows):
             del self.rows[:gone]

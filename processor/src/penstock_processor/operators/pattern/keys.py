@@ -74,7 +74,7 @@ class Keys:
             if key is None:
                 heads.append((None, 0, 0, True))
                 continue
-            first = min(each.first for each in (*key.open, *key.complete))
+            first = key.first
             heads.append((first, key.next, key.last_ms, whole or key.stored == 0))
             for run, complete in (*((m, False) for m in key.open), *((m, True) for m in key.complete)):
                 flat = [part for block in run.blocks for part in block]

@@ -94,7 +94,7 @@ class MatchOperator:
 
     def size(self) -> int:
         """See `Stateful`: rows that wait, and matches that have begun."""
-        return len(self._waiting) + sum(len(key.open) + len(key.complete) for key in self._keys.open.values())
+        return len(self._waiting) + sum(len(key.open) - 1 + len(key.complete) for key in self._keys.open.values())
 
     def _wait(self, frame: pl.DataFrame) -> None:
         if frame.height:
@@ -151,7 +151,8 @@ class MatchOperator:
                 if not may_start:
                     continue
                 key = KeyMatches()
-            else:
+                matching.begin(key)
+            elif matching.may_expire(key, at_ms):
                 matching.expire(key, at_ms, found)
             touched[name] = None
             rows.look_at(n)
@@ -163,14 +164,16 @@ class MatchOperator:
                 told.add(name, key, found)
                 continue
             key.last_ms = at_ms
-            key.rows.append(rows.row)
-            matching.tell(key, ended, at_ms, found)
-            if key.open and (given_up := matching.cut(key)):
+            if ended or key.begun:
+                key.rows.append(rows.row())
+            if ended or key.complete:
+                matching.tell(key, ended, at_ms, found)
+            if given_up := matching.cut(key):
                 self._give_up(due[n : n + 1], given_up, step)
                 matching.tell(key, (), at_ms, found)
             if found:
                 told.add(name, key, found)
-            if key.open:
+            if key.begun:
                 keys[name] = key
             else:
                 keys.pop(name, None)
@@ -190,7 +193,7 @@ class MatchOperator:
             self._matching.expire(key, watermark, found)
             touched[name] = None
             told.add(name, key, found)
-            if key.open:
+            if key.begun:
                 self._keys.schedule(name, self._matching.due_ms)
             else:
                 del self._keys.open[name]

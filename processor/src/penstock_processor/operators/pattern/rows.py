@@ -18,13 +18,14 @@ _Codes = list[str | None] | None
 
 
 class DueRows:
-    """`may_start`: of each row, whether it can be the first of a match. `row`: what is kept of the row looked at."""
+    """`may_start`: of each row, whether it can be the first of a match."""
 
     def __init__(self, shape: Shape, automaton: Automaton) -> None:
         self.automaton = automaton
         self.may_start: list[bool] = []
-        self.row: Row = ()
+        self._row: Row | None = None
         self._shape = shape
+        self._fallible = bool(shape.kept_errors) or any(v.error is not None for v in shape.variables)
         self._starts = {move.variable for move in automaton.moves[automaton.start]}
         self._beside: list[Callable[[Asking], bool] | None] = [v.beside for v in shape.variables]
         self._alone: list[list[bool] | None] = []
@@ -59,17 +60,21 @@ class DueRows:
     def look_at(self, number: int) -> None:
         """The row that is asked about next."""
         self._at = number
-        self.row = tuple([column[number] for column in self._kept])
-        self._asking = None
+        self._row = self._asking = None
 
-    def asked(self, variable: int, key: KeyMatches, first: int, number: int, blocks: Blocks) -> bool:
+    def row(self) -> Row:
+        """What is kept of the row looked at."""
+        if self._row is None:
+            at = self._at
+            self._row = tuple([column[at] for column in self._kept])
+        return self._row
+
+    def asked(self, variable: int, /, key: KeyMatches, first: int, number: int, blocks: Blocks) -> bool:
         """See `matching.Asked`. Raises RowRefused."""
         at = self._at
-        if self._refused is not None and (code := self._refused[at]) is not None:
-            raise RowRefused(code)
-        codes, alone, beside = self._codes[variable], self._alone[variable], self._beside[variable]
-        if codes is not None and (code := codes[at]) is not None:
-            raise RowRefused(code)
+        if self._fallible:
+            self._refuse(variable, at)
+        alone, beside = self._alone[variable], self._beside[variable]
         if alone is not None and not alone[at]:
             return False
         if beside is None:
@@ -77,10 +82,16 @@ class DueRows:
         asking = self._asking
         if asking is None:
             now = tuple([column[at] for column in self._now])
-            asking = self._asking = Asking(key, self.row, now, variable, first, number, blocks)
+            asking = self._asking = Asking(key, self.row(), now, variable, first, number, blocks)
         else:
             asking.variable, asking.first, asking.blocks = variable, first, blocks
         return beside(asking)
+
+    def _refuse(self, variable: int, at: int) -> None:
+        """Raises if the row has no answer, or nothing that can be added up."""
+        for codes in (self._refused, self._codes[variable]):
+            if codes is not None and (code := codes[at]) is not None:
+                raise RowRefused(code)
 
     def resume(self, match: Begun) -> int | None:
         """See `matching.Resume`."""
