@@ -66,7 +66,9 @@ def of_groups(node: Aggregate, spread: Spread) -> Spread:
     return projected(spread, node.keys)
 
 
-def join_keys(node: BoundedJoin | RegularJoin, left: Spread, right: Spread) -> tuple[tuple[int, ...] | None, bool, bool]:
+def join_keys(
+    node: BoundedJoin | RegularJoin, left: Spread, right: Spread
+) -> tuple[tuple[int, ...] | None, bool, bool]:
     """By which of its keys (numbers, in order) a join's rows have to be spread, and which sides are so already.
 
     None: there is no equality, all rows have to meet.
