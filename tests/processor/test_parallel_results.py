@@ -90,6 +90,12 @@ INSERT INTO notes SELECT symbol, total, at_time FROM minutes;
 INSERT INTO notes SELECT symbol, price, ts FROM trades WHERE n > 90;
 CREATE TABLE notes_a_minute WITH ('connector' = 'penstock') AS SELECT window_start, COUNT(*) AS n
 FROM TABLE(TUMBLE(TABLE notes, DESCRIPTOR(at_time), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end;
+SET 'table.exec.state.ttl' = '1 d';
+CREATE TABLE totals (symbol STRING, n BIGINT, best DOUBLE, kinds BIGINT, PRIMARY KEY (symbol) NOT ENFORCED)
+WITH ('connector' = 'penstock');
+INSERT INTO totals SELECT symbol, SUM(n), MAX(price), COUNT(DISTINCT region) FROM trades WHERE symbol IS NOT NULL
+GROUP BY symbol HAVING COUNT(*) > 2;
+CREATE TABLE pairs WITH ('connector' = 'penstock') AS SELECT DISTINCT symbol, region FROM trades;
 CREATE TABLE either WITH ('connector' = 'penstock')
 AS SELECT symbol, total FROM minutes UNION ALL SELECT symbol, price FROM trades WHERE region = 'north' AND n < 10;
 """

@@ -19,7 +19,7 @@ from penstock.expressions.decimals import divide, exactly
 from penstock.expressions.nodes import Expr
 from penstock.model.types import BIGINT, DOUBLE, DataType, Kind
 from penstock_processor.compile.stages import Planned, project_stage, references
-from penstock_processor.logical.plan import Aggregate, AggregateCall, Named, WindowKind
+from penstock_processor.logical.plan import Aggregate, AggregateCall, GroupAggregate, Named, WindowKind
 from penstock_processor.operators.accumulators import (
     Accumulator,
     Count,
@@ -41,7 +41,8 @@ from penstock_processor.operators.step import SLICE
 from penstock_processor.operators.window_assign import window_columns
 from penstock_processor.operators.windows import Windows
 
-__all__ = ["WINDOW_COLUMNS", "Argument", "argument_stage", "arguments_and_results", "by_window", "shape_of"]
+__all__ = ["WINDOW_COLUMNS", "Argument", "argument_stage", "arguments_and_results", "by_window", "collected_feed",
+           "shape_of"]  # fmt: skip
 
 _POPULATION = ("STDDEV_POP", "VAR_POP")
 _SPREAD = frozenset({*_POPULATION, "STDDEV", "STDDEV_SAMP", "VARIANCE", "VAR_SAMP"})
@@ -76,7 +77,7 @@ def by_window(node: Aggregate) -> bool:
     )
 
 
-def argument_stage(node: Aggregate, *more: pl.Expr) -> Planned:
+def argument_stage(node: Aggregate | GroupAggregate, *more: pl.Expr) -> Planned:
     """The projection below the operator: keys as `$k0`, ..., arguments as `$a0`, ..., and `more`."""
     planned = project_stage([Named(f"$k{n}", key.expr) for n, key in enumerate(node.keys)])
     arguments = _arguments(node.calls)[0]
@@ -104,9 +105,7 @@ def shape_of(
         if argument.mode == "d":
             distinct.append(DistinctFeed(argument.column, argument.held, keys=keys, accumulators=made))
         elif argument.mode:
-            collected.append(CollectedFeed(argument.column, polars_type(argument.held), keys=keys,
-                                           results=argument.collected, distinct="d" in argument.mode,
-                                           nulls=False))  # fmt: skip
+            collected.append(collected_feed(argument, keys))
         else:
             plain += made
     names = [f.name for f in node.fields]
@@ -129,7 +128,13 @@ def arguments_and_results(calls: Sequence[AggregateCall]) -> tuple[list[Argument
     return arguments, [_result(call, argument) for call, argument in zip(calls, by_call, strict=True)]
 
 
-def _all_references(node: Aggregate) -> frozenset[str]:
+def collected_feed(argument: Argument, keys: tuple[str, ...]) -> CollectedFeed:
+    """What keeps the values of an argument for calls that need all of them."""
+    return CollectedFeed(argument.column, polars_type(argument.held), keys=keys, results=argument.collected,
+                         distinct="d" in argument.mode, nulls=False)  # fmt: skip
+
+
+def _all_references(node: Aggregate | GroupAggregate) -> frozenset[str]:
     exprs = [key.expr for key in node.keys]
     exprs += [e for call in node.calls for e in (call.arg, call.filter) if e is not None]
     return references(exprs)

@@ -16,6 +16,7 @@ from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
+from penstock_processor.compile.groups import keyed_shape
 from penstock_processor.compile.joins import join_operator, side_stage
 from penstock_processor.compile.keyed import keyed_side, regular_join, top_n
 from penstock_processor.compile.match import match_shape, measure_stage
@@ -37,6 +38,7 @@ from penstock_processor.logical.plan import (
     AppPlan,
     Filter,
     FinalAggregate,
+    GroupAggregate,
     IntervalJoin,
     Named,
     Node,
@@ -59,6 +61,7 @@ from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
 from penstock_processor.operators.chain import Chain, ChainOperator
 from penstock_processor.operators.engine import AppEngine
+from penstock_processor.operators.group_aggregate import GroupAggregateOperator
 from penstock_processor.operators.interface import Engine
 from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.over import OverOperator
@@ -76,7 +79,7 @@ from penstock_processor.operators.window_assign import WindowAssignOperator
 from penstock_processor.operators.window_results import SLOT
 from penstock_processor.operators.windows import Windows
 
-__all__ = ["build_engine"]
+__all__ = ["build_engine", "hidden_of"]
 
 
 def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
@@ -201,6 +204,8 @@ class _StatementBuilder:
                 return self._grouped(
                     node.of, source, windows, above, path=path, at_sink=at_sink, combined=node.combined
                 )
+            case GroupAggregate():
+                return self._groups(node, above, path=path, at_sink=at_sink)
             case IntervalJoin() | WindowJoin():
                 return self._join(node, above, path=path)
             case OverAggregate():
@@ -315,12 +320,25 @@ class _StatementBuilder:
         self.stateful.append(operator)
         return operator if early or not above else _chained(operator, above)
 
+    def _groups(self, node: GroupAggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
+        stage = argument_stage(node, pl.lit(0, pl.Int64).alias(SLICE))
+        source = self._build(node.input, (stage,), path=f"{path}.0")
+        operator = GroupAggregateOperator(source, keyed_shape(node), f"{self._place}.{path}",
+                                          updating=updating(node), refresh=not at_sink)  # fmt: skip
+        self.stateful.append(operator)
+        return _chained(operator, above, hidden=hidden_of(node))
+
     def _join(self, node: BoundedJoin, above: tuple[Planned, ...], *, path: str) -> Operator:
         left = self._build(node.left, (side_stage(node, "l"),), path=f"{path}.0")
         right = self._build(node.right, (side_stage(node, "r"),), path=f"{path}.1")
         operator = join_operator(node, left, right, above, operator=f"{self._place}.{path}")
         self.stateful.append(operator)
         return operator
+
+
+def hidden_of(node: Node) -> tuple[str, ...]:
+    """Hidden columns that chains above the node carry."""
+    return (AT, CHANGE) if updating(node) else (AT,)
 
 
 def _chain(stages: Sequence[Planned], *, hidden: tuple[str, ...] = (AT,), input_errors: tuple[str, ...] = (),

@@ -16,7 +16,11 @@ from penstock.model.types import BIGINT, DOUBLE, STRING, DataType, Kind, decimal
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["matters", "options_of", "result_type"]
+__all__ = ["RETRACTABLE", "matters", "options_of", "result_type"]
+
+#: Functions whose result a row can be taken out of again.
+RETRACTABLE = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE",
+                         "VAR_POP", "VAR_SAMP"])  # fmt: skip
 
 _ORDERED = (Kind.STRING, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
 _SHARES = ("PERCENTILE", "APPROX_QUANTILE")

@@ -1,4 +1,4 @@
-"""GROUP BY over a window: keys, aggregate functions with Flink's result types, HAVING and the SELECT list above them.
+"""GROUP BY, over a window or without one: keys, aggregate functions, HAVING and the SELECT list above them.
 
 Flink: "Window Aggregation", "System (Built-in) Functions: Aggregate Functions". SUM and AVG of integers keep the
 argument's type (AVG truncates); DECIMAL grows to 38 digits.
@@ -15,10 +15,20 @@ from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
 from penstock.model.types import STRING, Kind
-from penstock_processor.logical.aggregate_calls import matters, options_of, result_type
+from penstock_processor.logical.aggregate_calls import RETRACTABLE, matters, options_of, result_type
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
+from penstock_processor.logical.changes import updating
 from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
-from penstock_processor.logical.plan import Aggregate, AggregateCall, Field, Named, WindowAssign, WindowKind
+from penstock_processor.logical.plan import (
+    Aggregate,
+    AggregateCall,
+    Field,
+    GroupAggregate,
+    Named,
+    Node,
+    WindowAssign,
+    WindowKind,
+)
 from penstock_processor.logical.rewrite import columns_read
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
@@ -30,15 +40,16 @@ __all__ = ["Grouping"]
 class Grouping:
     """One GROUP BY. `value` binds expressions above it and gathers the aggregate calls; `node` is the plan then."""
 
-    def __init__(self, window: WindowAssign, rows: RowScope, keys: list[exp.Expr], *, at: Span) -> None:
+    def __init__(self, window: WindowAssign | None, rows: RowScope, keys: list[exp.Expr], *, at: Span) -> None:
         self._window = window
+        self._kind = WindowKind.ATTACHED if window is None else window.kind
         self._rows = rows
         self._keys: list[Named] = []
         self._window_columns: set[str] = set()
         self._calls: list[AggregateCall] = []
         for key in keys:
             self._add_key(key)
-        own = window.kind is not WindowKind.ATTACHED
+        own = self._kind is not WindowKind.ATTACHED
         if own and not {"window_start", "window_end"} <= self._window_columns:
             raise refusal(
                 at,
@@ -46,8 +57,8 @@ class Grouping:
                 message="GROUP BY does not name the window, so its groups would never end.",
                 remedy="Group by window_start and window_end.",
             )
-        if window.kind is WindowKind.SESSION:
-            self._check_session(at)
+        if window is not None and window.kind is WindowKind.SESSION:
+            self._check_session(window, at)
 
     def value(self, node: exp.Expr) -> Expr:
         """An expression over the groups: keys, window columns, aggregate calls. Raises SqlErrors."""
@@ -61,8 +72,22 @@ class Grouping:
         """HAVING."""
         return bind_condition(node, self._rows, hook=self._hook, what="HAVING")
 
+    def groups(self, rows: Node, *, ttl_ms: int, at: Span) -> GroupAggregate:
+        """Without a window: the plan node over `rows`. Raises SqlErrors if a call cannot take its rows back."""
+        lasting = [call.function for call in self._calls if call.function not in RETRACTABLE]
+        if lasting and updating(rows):
+            raise refusal(
+                at,
+                "reads_updates",
+                message=f"{lasting[0]} cannot take rows back, and the rows of this input change.",
+                remedy=f"Over changing rows there are {', '.join(sorted(RETRACTABLE))}.",
+            )
+        fields = (*(Field(k.name, k.expr.type) for k in self._keys), *(Field(c.name, c.type) for c in self._calls))
+        return GroupAggregate(fields, rows, tuple(self._keys), tuple(self._calls), ttl_ms)
+
     def node(self) -> Aggregate:
         """The plan node with all calls gathered so far."""
+        assert self._window is not None
         columns = tuple(c for c in WINDOW_COLUMNS if c in self._window_columns)
         by_name = {f.name: f for f in self._window.fields}
         fields = (
@@ -74,13 +99,13 @@ class Grouping:
 
     def _is_time(self, key: Expr) -> bool:
         """The window_time of rows that come out of windows stays the time attribute."""
-        passes = self._window.kind is WindowKind.ATTACHED and isinstance(key, ColumnRef)
+        passes = self._kind is WindowKind.ATTACHED and isinstance(key, ColumnRef)
         return passes and isinstance(key, ColumnRef) and self._rows.rowtime(key.name)
 
-    def _check_session(self, at: Span) -> None:
+    def _check_session(self, window: WindowAssign, at: Span) -> None:
         """Sessions are those of PARTITION BY, groups lie inside them."""
         columns = {key.expr.name for key in self._keys if isinstance(key.expr, ColumnRef)}
-        missing = [name for name in self._window.partition if name not in columns]
+        missing = [name for name in window.partition if name not in columns]
         if missing:
             raise refusal(
                 at,
@@ -100,7 +125,7 @@ class Grouping:
                 message="GROUP BY takes columns; a number is no position in Flink SQL.",
                 remedy="Write the column or expression itself.",
             )
-        own = self._window.kind is not WindowKind.ATTACHED
+        own = self._kind is not WindowKind.ATTACHED
         if own and isinstance(key, ColumnRef) and key.name in WINDOW_COLUMNS:
             self._window_columns.add(key.name)
         elif all(key != k.expr for k in self._keys):
@@ -163,7 +188,7 @@ class Grouping:
         predicate = None if where is None else bind_condition(where, self._rows, hook=hook, what="FILTER")
         star = isinstance(arguments[0], exp.Star)
         arg = None if star else bind_value(arguments[0], self._rows, hook=hook)
-        if self._window.kind is WindowKind.SESSION and columns_read(arg, predicate) & set(WINDOW_COLUMNS):
+        if self._kind is WindowKind.SESSION and columns_read(arg, predicate) & set(WINDOW_COLUMNS):
             raise _inside_session(at)
         if arg is None and (function != "COUNT" or distinct):
             raise refusal(

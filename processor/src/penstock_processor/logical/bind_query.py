@@ -16,8 +16,20 @@ from penstock_processor.logical.bind_from import From, bind_from
 from penstock_processor.logical.bind_over import OverCalls, name_windows
 from penstock_processor.logical.bind_rank import RankedRows, limited
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
+from penstock_processor.logical.changes import required_ttl
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
-from penstock_processor.logical.plan import Field, Filter, Named, Node, Project, Union, WindowAssign, WindowKind
+from penstock_processor.logical.plan import (
+    Aggregate,
+    Field,
+    Filter,
+    GroupAggregate,
+    Named,
+    Node,
+    Project,
+    Union,
+    WindowAssign,
+    WindowKind,
+)
 from penstock_processor.logical.rewrite import columns_read, inputs_of
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.logical.select_list import outputs_of, project, renamed
@@ -29,7 +41,7 @@ from penstock_processor.sql.statements import Word
 
 __all__ = ["QueryBinder", "Relations"]
 
-_SELECT_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "with_", "windows")
+_SELECT_PARTS = ("distinct", "expressions", "from_", "joins", "where", "group", "having", "with_", "windows")
 
 
 class Relations(Protocol):
@@ -115,19 +127,34 @@ class QueryBinder:
         node, where = limited(source.node, source.where, ttl_ms=self.state_ttl_ms)
         source = From(node, source.seen, where)
         if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
-            return self._grouped(tree, source)
+            return self._distinct(tree, self._grouped(tree, source))
         scope = RowScope(source.seen)
         name_windows(tree)
         calls = OverCalls(scope, self._limits)
         rows = RankedRows(scope, otherwise=calls.hook)
         outputs = outputs_of(tree, scope, rows)
-        return project(
+        found = project(
             calls.over(rows.over(_filtered(source.node, source.where))),
             outputs,
             is_rowtime=scope.rowtime,
             columns_max=self._limits.columns_max,
             at=span_of(tree),
         )
+        return self._distinct(tree, found)
+
+    def _distinct(self, tree: exp.Select, node: Node) -> Node:
+        """SELECT DISTINCT: each row once."""
+        clause = tree.args.get("distinct")
+        if clause is None:
+            return node
+        only(clause, (), where="SELECT DISTINCT")
+        return self._once(node, at=span_of(tree), what="SELECT DISTINCT")
+
+    def _once(self, node: Node, *, at: Span, what: str) -> GroupAggregate:
+        """Rows that are equal in all columns as one."""
+        keys = tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in node.fields)
+        fields = tuple(Field(f.name, f.type) for f in node.fields)
+        return GroupAggregate(fields, node, keys, (), required_ttl(self.state_ttl_ms, at=at, what=what))
 
     def _grouped(self, tree: exp.Select, source: From) -> Node:
         group, having = tree.args.get("group"), tree.args.get("having")
@@ -135,23 +162,19 @@ class QueryBinder:
         keys = list(group.expressions) if group is not None else []
         window = source.node if isinstance(source.node, WindowAssign) else _attached(source, keys, rows)
         at = span_of(group) if group is not None and group.expressions else span_of(tree)
-        if window is None:
-            raise refusal(
-                at,
-                "unbounded_state",
-                message="Grouping without a window would keep every group for ever.",
-                remedy="Select FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)) and group by "
-                "window_start, window_end: grouping needs a window or SET table.exec.state.ttl, and the "
-                "latter is not in this version.",
-            )
         if group is not None:
             only(group, ("expressions",), where="GROUP BY")
-        if window.kind is not WindowKind.ATTACHED:
+        ttl_ms = 0 if window is not None else self._ttl_ms(at)
+        if window is not None and window.kind is not WindowKind.ATTACHED:
             window = _rows_filtered(window, source.where, at=span_of(tree))
         grouping = Grouping(window, rows, keys, at=at)
         outputs = outputs_of(tree, rows, grouping)
         condition = None if having is None else grouping.condition(having.this)
-        node = grouping.node()
+        node: Aggregate | GroupAggregate
+        if window is None:
+            node = grouping.groups(_filtered(source.node, source.where), ttl_ms=ttl_ms, at=at)
+        else:
+            node = grouping.node()
         times = {f.name for f in node.fields if f.rowtime}
         return project(
             _filtered(node, condition),
@@ -160,6 +183,9 @@ class QueryBinder:
             columns_max=self._limits.columns_max,
             at=span_of(tree),
         )
+
+    def _ttl_ms(self, at: Span) -> int:
+        return required_ttl(self.state_ttl_ms, at=at, what="Grouping without a window")
 
     def _union(self, tree: exp.Union) -> Node:
         parts = _operands(tree, operands_max=self._limits.nodes_max)
@@ -176,21 +202,19 @@ class QueryBinder:
                 )
             fields = tuple(_united(one, two, at=at) for one, two in zip(fields, other.fields, strict=True))
         inputs = [one for side in (first, *others) for one in (side.inputs if isinstance(side, Union) else (side,))]
-        return Union(fields, tuple(_converted(one, fields) for one in inputs))
+        found = Union(fields, tuple(_converted(one, fields) for one in inputs))
+        return found if _keeps_all(tree) else self._once(found, at=span_of(tree.expression), what="UNION")
 
 
 def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
-    """The queries of a chain of UNION ALL, in text order."""
+    """The queries of a chain of UNION ALL, or of one of UNION, in text order."""
     found: list[exp.Expr] = []
     left: exp.Expr = tree
-    while isinstance(left, exp.Union) and (left is tree or left.args.get("with_") is None):
-        if left.args.get("distinct") is not False:
-            raise refusal(
-                span_of(left.expression),
-                "unbounded_state",
-                message="UNION would remember every row for ever.",
-                remedy="Write UNION ALL.",
-            )
+    while (
+        isinstance(left, exp.Union)
+        and (left is tree or left.args.get("with_") is None)
+        and _keeps_all(left) == _keeps_all(tree)
+    ):
         only(left, ("this", "expression", "with_", "distinct"), where="a streaming query")
         found.append(left.expression)
         left = left.this
@@ -202,6 +226,11 @@ def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
                 remedy=f"At most {operands_max:,}; write several INSERT INTO statements.",
             )
     return [left, *reversed(found)]
+
+
+def _keeps_all(tree: exp.Union) -> bool:
+    """UNION ALL; without ALL, rows that are equal are one."""
+    return tree.args.get("distinct") is False
 
 
 def _aggregates(tree: exp.Select) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
-from penstock_processor.logical.bounded_joins import WindowJoin
+from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.changes import refuse_updating, unique_key, updating
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
@@ -24,12 +24,24 @@ from penstock_processor.logical.plan import (
     Statement,
     WindowAssign,
 )
+from penstock_processor.logical.plan_match import MatchRecognize
+from penstock_processor.logical.plan_over import OverAggregate
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.topology import find_cycle
 from penstock_processor.logical.uniqueness import grouping_of, telling, unique_by
 from penstock_processor.sql.findings import Findings, refusal
 
 __all__ = ["check_app", "check_updates", "early"]
+
+#: Nodes whose operators take no rows back.
+_APPEND_ONLY: tuple[tuple[type[Node], str], ...] = (
+    (WindowAssign, "A window"),
+    (IntervalJoin, "A join within bounds of time"),
+    (WindowJoin, "A join of windows"),
+    (TemporalJoin, "A temporal join"),
+    (OverAggregate, "OVER"),
+    (MatchRecognize, "MATCH_RECOGNIZE"),
+)
 
 
 def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
@@ -128,10 +140,9 @@ def _wanted(plan: Node) -> str:
 def _refuse_readers(node: Node, at: Span) -> None:
     """Operators that take no rows back, over rows that change."""
     for below in inputs_of(node):
-        if isinstance(node, WindowAssign | IntervalJoin | WindowJoin):
-            refuse_updating(
-                below, at=at, reader="A window" if isinstance(node, WindowAssign) else "A join within bounds of time"
-            )
+        reader = next((name for kind, name in _APPEND_ONLY if isinstance(node, kind)), None)
+        if reader is not None:
+            refuse_updating(below, at=at, reader=reader)
         _refuse_readers(below, at)
 
 

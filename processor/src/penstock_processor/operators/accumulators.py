@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["Accumulator", "Count", "DecimalSum", "DoubleSum", "Extreme", "IntegerSum", "ObjectExtreme", "Slots",
-           "SquareSum", "decimals"]  # fmt: skip
+__all__ = ["Accumulator", "Count", "DecimalSum", "DoubleSum", "Extreme", "IntegerSum", "ObjectExtreme",
+           "Retracting", "Slots", "SquareSum", "decimals"]  # fmt: skip
 
 Slots = npt.NDArray[np.int64]
 
@@ -62,6 +62,15 @@ class Accumulator(Protocol):
         ...
 
 
+@runtime_checkable
+class Retracting(Accumulator, Protocol):
+    """State that rows can be taken out of again."""
+
+    def retract(self, slots: Slots, grouped: pl.DataFrame) -> None:
+        """Undo `absorb` of row i of `grouped` in slot `slots[i]`."""
+        ...
+
+
 class Count:
     """COUNT(*) (`column` None) or the number of values that are not NULL."""
 
@@ -82,6 +91,10 @@ class Count:
     def absorb(self, slots: Slots, grouped: pl.DataFrame) -> None:
         """See `Accumulator`."""
         self._counts[slots] += grouped[self._name].to_numpy()
+
+    def retract(self, slots: Slots, grouped: pl.DataFrame) -> None:
+        """See `Retracting`."""
+        self._counts[slots] -= grouped[self._name].to_numpy()
 
     def save(self, slots: Slots) -> list[pl.Series]:
         """See `Accumulator`."""
@@ -121,7 +134,13 @@ class DoubleSum:
 
     def absorb(self, slots: Slots, grouped: pl.DataFrame) -> None:
         """TwoSum: `total` + `error` is exactly sum + x. Infinities have no error to keep."""
-        added = grouped[self._name].to_numpy()
+        self._add(slots, grouped[self._name].to_numpy())
+
+    def retract(self, slots: Slots, grouped: pl.DataFrame) -> None:
+        """See `Retracting`. What was infinite or NaN stays so."""
+        self._add(slots, -grouped[self._name].to_numpy())
+
+    def _add(self, slots: Slots, added: npt.NDArray[np.float64]) -> None:
         old = self._sums[slots]
         with np.errstate(invalid="ignore", over="ignore"):
             total = old + added
@@ -169,6 +188,11 @@ class DecimalSum:
         """See `Accumulator`."""
         old = self._sums[slots].tolist()
         self._set(slots, [_exact_sum(a, b) for a, b in zip(old, _unscaled(grouped[self._name]), strict=True)])
+
+    def retract(self, slots: Slots, grouped: pl.DataFrame) -> None:
+        """See `Retracting`."""
+        old, taken = self._sums[slots].tolist(), _unscaled(grouped[self._name])
+        self._set(slots, [_exact_sum(a, None if b is None else -b) for a, b in zip(old, taken, strict=True)])
 
     def save(self, slots: Slots) -> list[pl.Series]:
         """See `Accumulator`."""

@@ -1,0 +1,146 @@
+"""GROUP BY without a window, and SELECT DISTINCT: what a group gives changes with its rows.
+
+A cycle absorbs its rows and tells what each touched group gave before and gives now. Flink, "Group Aggregation": a
+row that is taken back is taken out of its group; a group without rows is gone; one that nothing has touched for the
+time to live is forgotten, and nothing is said of it; a row that is taken back from a group that is not there is
+ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from penstock.model.batch import Op
+from penstock.ports.log import DeltaKind, StateDelta
+from penstock_processor.operators.accumulators import Slots
+from penstock_processor.operators.changes import brings
+from penstock_processor.operators.keyed_groups import ROWS, KeyedGroups, KeyedShape
+from penstock_processor.operators.payload import pack, unpack
+from penstock_processor.operators.step import AT, CHANGE, NOWHERE, Flow, Operator, Step
+
+__all__ = ["GroupAggregateOperator"]
+
+Marks = npt.NDArray[np.bool_]
+
+
+class GroupAggregateOperator:
+    """See the module.
+
+    `updating`: give changes; else only groups that are new (they never change). `refresh`: also tell that a group
+    stays as it is, so that whoever keeps state of it knows that it is in use, as Flink does with a time to live.
+    """
+
+    def __init__(self, source: Operator, shape: KeyedShape, operator: str, *, updating: bool, refresh: bool) -> None:
+        self.id = operator
+        self._source = source
+        self._shape = shape
+        self._updating = updating
+        self._refresh = refresh
+        self._groups = KeyedGroups(shape)
+
+    def run(self, step: Step) -> Flow:
+        """See `Operator`."""
+        flow = self._source.run(step)
+        if flow.frame is None or flow.frame.height == 0:
+            return Flow(None, flow.before, flow.after)
+        return Flow(self._changes(flow.frame, step), flow.before, flow.after)
+
+    def restore(self, deltas: Sequence[StateDelta]) -> None:
+        """See `Stateful`."""
+        for delta in deltas:
+            frames = unpack(delta.payload)
+            if delta.kind is DeltaKind.DELETE:
+                self._groups.forget(frames[0])
+                continue
+            if delta.kind is DeltaKind.REPLACE:
+                self._groups.clear()
+            if delta.kind is not DeltaKind.APPEND:
+                self._groups.load(frames.pop(0))
+            self._groups.learn(frames)
+
+    def compact(self) -> StateDelta:
+        """See `Stateful`."""
+        state, kept = self._groups.everything()
+        return StateDelta(self.id, DeltaKind.REPLACE, pack([state, *kept]))
+
+    def size(self) -> int:
+        """See `Stateful`."""
+        return len(self._groups)
+
+    def _changes(self, rows: pl.DataFrame, step: Step) -> pl.DataFrame | None:
+        by = list(self._groups.by)
+        forgotten = self._groups.expired(rows.select(by).unique(maintain_order=True), step.now_ms)
+        brought, taken = self._told_apart(rows)
+        touched = (brought if taken is None else pl.concat([brought.select(by), taken.select(by)])).select(by)
+        groups = touched.unique(maintain_order=True)
+        slots, new = self._groups.find(groups)
+        old = self._results(groups.filter(pl.Series(~new)), slots[~new])
+        if brought.height:
+            self._groups.absorb(brought)
+        if taken is not None and taken.height:
+            self._groups.retract(taken)
+        kept = self._groups.feed(brought, taken)
+        self._groups.touch(slots, step.now_ms)
+        saved = groups.hstack(self._groups.save(slots))
+        alive = (saved[ROWS] > 0).to_numpy()
+        now = saved.filter(pl.Series(alive)).select(self._shape.outputs)
+        if step.durable:
+            self._record(step, forgotten, groups=groups, slots=slots, alive=alive, new=new, kept=kept)
+        self._groups.forget(groups.filter(pl.Series(~alive)))
+        return self._told(old, now, alive=alive, new=new)
+
+    def _told_apart(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """Rows that are brought, and (None: there never are) those that are taken back from groups that are there."""
+        rows = self._groups.numbered(rows)
+        if CHANGE not in rows.columns:
+            return rows, None
+        bring = brings(rows)
+        taken = rows.filter(~bring)
+        return rows.filter(bring), taken.filter(pl.Series(self._groups.known(taken)))
+
+    def _results(self, groups: pl.DataFrame, slots: Slots) -> pl.DataFrame:
+        return groups.hstack(self._groups.save(slots)).select(self._shape.outputs)
+
+    def _told(self, old: pl.DataFrame, now: pl.DataFrame, *, alive: Marks, new: Marks) -> pl.DataFrame | None:
+        """Changes: all that is taken back, then what is brought. Row i of `old` is the i-th group that is not new."""
+        at = pl.lit(NOWHERE, pl.Int64).alias(AT)
+        if not self._updating:
+            now = now.filter(pl.Series(new[alive]))
+            return now.with_columns(at) if now.height else None
+        stays, was = alive[~new], ~new[alive]
+        back = np.where(stays, Op.UPDATE_BEFORE, Op.DELETE).astype(np.int8)
+        forth = np.where(was, Op.UPDATE_AFTER, Op.INSERT).astype(np.int8)
+        if not self._refresh and stays.any():
+            same = _equal_rows(old.filter(pl.Series(stays)), now.filter(pl.Series(was)))
+            differs_back, differs_forth = np.ones(len(stays), np.bool_), np.ones(len(was), np.bool_)
+            differs_back[stays] = differs_forth[was] = ~same
+            old, back = old.filter(pl.Series(differs_back)), back[differs_back]
+            now, forth = now.filter(pl.Series(differs_forth)), forth[differs_forth]
+        told = pl.concat([old.with_columns(pl.Series(CHANGE, back)), now.with_columns(pl.Series(CHANGE, forth))])
+        return told.with_columns(at) if told.height else None
+
+    def _record(self, step: Step, forgotten: pl.DataFrame, *, groups: pl.DataFrame, slots: Slots, alive: Marks,
+                new: Marks, kept: Sequence[pl.DataFrame]) -> None:  # fmt: skip
+        """Deltas: groups that are gone, groups as they are now, values of groups that stay."""
+        gone = pl.concat([forgotten, groups.filter(pl.Series(~alive & ~new))])
+        if gone.height:
+            step.deltas.append(StateDelta(self.id, DeltaKind.DELETE, pack([gone])))
+        if not alive.any():
+            return
+        stay = groups.filter(pl.Series(alive))
+        step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack([self._groups.state(stay, slots[alive])])))
+        if not alive.all():
+            kept = [each.join(stay, on=stay.columns, how="semi", nulls_equal=True) for each in kept]
+        if any(each.height for each in kept):
+            step.deltas.append(StateDelta(self.id, DeltaKind.APPEND, pack(kept)))
+
+
+def _equal_rows(one: pl.DataFrame, other: pl.DataFrame) -> Marks:
+    same = np.ones(one.height, np.bool_)
+    for name in one.columns:
+        same &= one[name].eq_missing(other[name]).to_numpy()
+    return same
