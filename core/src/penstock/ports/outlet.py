@@ -20,6 +20,7 @@ Adapters: one file each in `penstock.outlets`; `outlets.open` maps connectors to
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,9 +71,14 @@ class OutBatch:
         """Number of rows."""
         return self.frame.height
 
+    def before(self, offset: int) -> OutBatch:
+        """The rows below an offset; all of them if it lies at the end or beyond it, or at the beginning."""
+        rows = bisect_left(self.offsets, offset)
+        return self.part(0, rows) if 0 < rows < self.count else self
+
     def part(self, begin: int, end: int) -> OutBatch:
         """Rows `[begin, end)` by index; the parts of a batch one behind the other cover the same positions."""
-        first = self.first if begin == 0 else self.offsets[begin]
+        first = self.first if begin == 0 else self.offsets[begin] if begin < self.count else self.next
         after = self.next if end >= self.count else self.offsets[end]
         return OutBatch(
             self.stream, self.partition, self.epoch, first, after,

@@ -74,6 +74,7 @@ class Delivery:
         self._epoch = 0
         self._tick = 0
         self._waiting_since_s: float | None = None
+        self._cuts: set[int] = set()  # offsets at which batches are divided, as they were refused as a whole
 
     async def run(self) -> None:
         """Deliver until `stop`; failures are retried and shown in `state`."""
@@ -131,7 +132,6 @@ class Delivery:
             reached = await outlet.open()
             self.guarantee = outlet.guarantee
             await self._begin(found.positions.get((self.stream, self.partition)), reached)
-            self._enter(DeliveryState.RUNNING, "running")
             while not self._stopping.is_set():
                 await self._turn(outlet, options)
         finally:
@@ -166,6 +166,7 @@ class Delivery:
         DELIVERY_LAG_EVENTS.labels(*self._labels, self.partition).set(self.waiting)
         left_s = self._until_due_s(head, options)
         if left_s > 0:
+            self._succeeded()
             await self._unless_stopped(self._news(left_s))
             return
         batches = await self._log.read(self.stream, self.partition, self._next, self._settings.delivery.read_bytes)
@@ -192,28 +193,26 @@ class Delivery:
 
     async def _bring(self, batch: OutBatch, outlet: Outlet, options: OutletOptions) -> None:
         """Deliver a batch, in halves where it is refused as a whole; each part moves the position."""
-        parts = [batch]
-        while parts:
-            part = parts.pop()
-            if not part.count:
-                await self._commit(part.next, ())
-                continue
+        while batch.count:
+            part = batch.before(min(self._cuts, default=batch.next))
             started_s = self._clock.monotonic_s()
             try:
                 refused = await outlet.deliver(part)
             except BatchRefused as error:
-                if part.count > 1:
-                    middle = part.count // 2
-                    parts += [part.part(middle, part.count), part.part(0, middle)]
+                if part.count > 1:  # where it is cut is remembered, so that an outage does not begin it anew
+                    self._cuts.add(part.offsets[part.count // 2])
                     continue
-                refused = [RefusedRow(0, error.detail)]
+                await self._taken(part, [RefusedRow(0, error.detail)])
             except OutletUnavailable as error:
                 if options.max_retries is None or self._failures < options.max_retries:
                     raise
                 await self._give_up(part, f"{error.detail}, after {self._failures} retries")
-                continue
-            DELIVERY_SECONDS.labels(*self._labels).observe(self._clock.monotonic_s() - started_s)
-            await self._taken(part, refused)
+            else:
+                DELIVERY_SECONDS.labels(*self._labels).observe(self._clock.monotonic_s() - started_s)
+                await self._taken(part, refused)
+            batch = batch.part(part.count, batch.count)
+        if self._next < batch.next:
+            await self._commit(batch.next, ())
 
     async def _taken(self, part: OutBatch, refused: Sequence[RefusedRow]) -> None:
         await self._commit(part.next, self._rejected(part, refused, "delivery_refused"))
@@ -221,13 +220,19 @@ class Delivery:
         self.delivered += taken
         DELIVERED_ROWS.labels(*self._labels).inc(taken)
         self._note_rejected(len(refused), "delivery_refused")
-        self._failures = 0
+        self._succeeded()
 
     async def _give_up(self, part: OutBatch, detail: str) -> None:
         rows = [RefusedRow(row, detail) for row in range(part.count)]
         await self._commit(part.next, self._rejected(part, rows, "delivery_failed"))
         self._note_rejected(part.count, "delivery_failed")
+        self._succeeded()
+
+    def _succeeded(self) -> None:
+        """The outlet is there, or given up: the next failure is the first again."""
         self._failures = 0
+        if self.state is not DeliveryState.RUNNING:
+            self._enter(DeliveryState.RUNNING, "running")
 
     def _rejected(self, part: OutBatch, rows: Sequence[RefusedRow], code: str) -> Any:
         return refusals(
@@ -244,6 +249,7 @@ class Delivery:
         consumed = Consumed(self.stream, self.partition, self._expected, after)
         await self._log.commit(Transaction(self.task, self._term, consumed=[consumed], rejected=rejected))
         self._expected = self._next = after
+        self._cuts = {cut for cut in self._cuts if cut > after}
 
     async def _news(self, timeout_s: float) -> None:
         limit_s = min(timeout_s, self._settings.wait_s)
