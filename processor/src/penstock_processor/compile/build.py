@@ -30,7 +30,7 @@ from penstock_processor.compile.stages import (
     rename_stage,
 )
 from penstock_processor.compile.targets import completeness, keeps_event_time, operation, windows_of
-from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
@@ -206,7 +206,7 @@ class _StatementBuilder:
                 )
             case GroupAggregate():
                 return self._groups(node, above, path=path, at_sink=at_sink)
-            case IntervalJoin() | WindowJoin():
+            case IntervalJoin() | TemporalJoin() | WindowJoin():
                 return self._join(node, above, path=path)
             case OverAggregate():
                 return self._over(node, above, path=path)

@@ -8,12 +8,13 @@ from typing import Protocol
 from sqlglot import exp
 
 from penstock.expressions.dialect import span_of
-from penstock.expressions.nodes import Expr, Span
+from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_join import Side, bind_join, is_bounded, seen_behind, seen_of_join
 from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_regular_join import bind_regular_join
+from penstock_processor.logical.bind_temporal import bind_temporal_join, versions_of
 from penstock_processor.logical.bind_window import bind_window
-from penstock_processor.logical.expressions import bind_condition, rows_only
+from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
 from penstock_processor.logical.plan import JoinKind, Node
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.sql.findings import refusal
@@ -82,6 +83,8 @@ def _join(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | Non
             at, "unsupported", message="USING is not in this version.", remedy="Write ON a.key = b.key AND ..."
         )
     only(join, ("this", "on", "kind", "side"), where="a join")
+    if join.this.args.get("version") is not None:
+        return _as_of(left, join, queries=queries, where=where, limits=limits)
     right = _side(join.this, queries, limits=limits)
     seen = seen_of_join(left, right, at=at)
     behind = seen_behind(seen, kind)
@@ -97,6 +100,32 @@ def _join(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | Non
         return From(bind_join(left, right, seen=seen, condition=on, kind=kind, at=at), behind, rest)
     node = bind_regular_join(left.node, right.node, seen=seen, condition=on, kind=kind, ttl_ms=ttl_ms, at=at)
     return From(node, seen_behind(seen, JoinKind.FULL), rest)
+
+
+def _as_of(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | None, limits: SqlLimits) -> From:
+    """JOIN t FOR SYSTEM_TIME AS OF o.ts AS t ON ..."""
+    at, kind = span_of(join), _kind(join, at=span_of(join))
+    table, version = join.this.copy(), join.this.args["version"]
+    table.set("version", None)
+    right = _side(table, queries, limits=limits)
+    versions = versions_of(right, at=at)
+    seen = seen_of_join(left, Side(right.alias, versions.node), at=at)
+    behind = (seen[0], seen_behind(seen, JoinKind.LEFT)[1])  # the time of a version is a plain column
+    time = bind_value(version.expression, RowScope(seen[:1]), hook=rows_only("FOR SYSTEM_TIME AS OF"))
+    if not isinstance(time, ColumnRef) or not RowScope(seen[:1]).rowtime(time.name):
+        raise refusal(
+            span_of(version.expression),
+            "no_event_time",
+            message="FOR SYSTEM_TIME AS OF takes the event time of the left side.",
+            remedy=f"Name the column of '{left.alias}' that WATERMARK is declared for, unchanged.",
+        )
+    written = join.args.get("on")
+    on = [] if written is None else [bind_condition(written, RowScope(seen), hook=rows_only("ON"), what="ON")]
+    rest = None
+    if where is not None:
+        rest = bind_condition(where.this, RowScope(behind), hook=rows_only("WHERE"), what="WHERE")
+    node = bind_temporal_join(left, versions, time=time, seen=seen, condition=on, kind=kind, at=at)
+    return From(node, behind, rest)
 
 
 def _kind(join: exp.Join, *, at: Span) -> JoinKind:

@@ -14,6 +14,7 @@ from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
 from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.changes import refuse_updating
 from penstock_processor.logical.plan import Field, IntervalJoin, JoinKind, Node, WindowAssign, WindowKind
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, replace_columns
 from penstock_processor.logical.scope import Seen
@@ -23,7 +24,7 @@ from penstock_processor.sql.findings import refusal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Side", "bind_join", "is_bounded", "seen_behind", "seen_of_join"]
+__all__ = ["Side", "Terms", "bind_join", "is_bounded", "seen_behind", "seen_of_join", "terms_of"]
 
 _FLIPPED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "=": "="}
 _NEEDED = "Write ON a.key = b.key AND a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts + INTERVAL '1' HOUR"
@@ -38,7 +39,7 @@ class Side:
 
 
 @dataclass
-class _Sorted:
+class Terms:
     """Terms of the condition by what they are for."""
 
     left_keys: list[Expr] = field(default_factory=list)
@@ -73,13 +74,10 @@ def bind_join(
     left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr], kind: JoinKind, at: Span
 ) -> BoundedJoin:
     """The join node. `condition`: predicates over the frame names of `seen`. Raises SqlErrors."""
-    names = tuple(set(s.frame) for s in seen)
-    times = tuple(next((n for f, n in zip(s.fields, s.frame, strict=True) if f.rowtime), None) for s in seen)
-    found = _Sorted()
-    for predicate in condition:
-        for term in conjuncts(predicate):
-            for part in _between_as_two(term):
-                _sort(part, names, times, found)
+    times = _times(seen)
+    found = terms_of(condition, seen)
+    for side in (left, right):
+        refuse_updating(side.node, at=at, reader="A join that is bounded in time")
     _find_windows(found, left=left, right=right, seen=seen)
     back = [{n: ColumnRef(f.type, name=f.name) for f, n in zip(s.fields, s.frame, strict=True)} for s in seen]
     fields = tuple(Field(n, f.type) for s in seen for f, n in zip(s.fields, s.frame, strict=True))
@@ -110,14 +108,20 @@ def bind_join(
 
 def is_bounded(left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr]) -> bool:
     """Whether the condition bounds the join by windows or in time on both sides; else it is a regular one."""
-    names = tuple(set(s.frame) for s in seen)
-    times = tuple(next((n for f, n in zip(s.fields, s.frame, strict=True) if f.rowtime), None) for s in seen)
-    found = _Sorted()
-    for term in (term for predicate in condition for term in conjuncts(predicate)):
-        for part in _between_as_two(term):
-            _sort(part, names, times, found)
+    found = terms_of(condition, seen)
     _find_windows(found, left=left, right=right, seen=seen)
     return bool(found.ends) or (found.lower_ms is not None and found.upper_ms is not None)
+
+
+def terms_of(condition: Iterable[Expr], seen: tuple[Seen, Seen]) -> Terms:
+    """Terms of predicates over the frame names of `seen`, by what they are for."""
+    names = tuple(set(s.frame) for s in seen)
+    found = Terms()
+    for predicate in condition:
+        for term in conjuncts(predicate):
+            for part in _between_as_two(term):
+                _sort(part, names, _times(seen), found)
+    return found
 
 
 def seen_behind(seen: tuple[Seen, Seen], kind: JoinKind) -> tuple[Seen, Seen]:
@@ -129,7 +133,7 @@ def seen_behind(seen: tuple[Seen, Seen], kind: JoinKind) -> tuple[Seen, Seen]:
     )
 
 
-def _find_windows(found: _Sorted, *, left: Side, right: Side, seen: tuple[Seen, Seen]) -> None:
+def _find_windows(found: Terms, *, left: Side, right: Side, seen: tuple[Seen, Seen]) -> None:
     """Keys that are the starts or the ends of the same windows on both sides; both must be there."""
     places = [dict(zip(s.frame, s.fields, strict=True)) for s in seen]
     for first, second in zip(found.left_keys, found.right_keys, strict=True):
@@ -148,7 +152,12 @@ def _shape(windows: WindowAssign) -> tuple[WindowKind, int, int, int]:
     return windows.kind, windows.size_ms, windows.slide_ms, windows.offset_ms
 
 
-def _sort(term: Expr, names: tuple[set[str], ...], times: tuple[str | None, ...], found: _Sorted) -> None:
+def _times(seen: tuple[Seen, Seen]) -> tuple[str | None, ...]:
+    """The time attribute of each side under its frame name."""
+    return tuple(next((n for f, n in zip(s.fields, s.frame, strict=True) if f.rowtime), None) for s in seen)
+
+
+def _sort(term: Expr, names: tuple[set[str], ...], times: tuple[str | None, ...], found: Terms) -> None:
     if isinstance(term, Call) and term.function in _FLIPPED and len(term.args) == 2:
         bound = _time_bound(term, times)
         if bound is not None:
@@ -159,7 +168,7 @@ def _sort(term: Expr, names: tuple[set[str], ...], times: tuple[str | None, ...]
     found.residual.append(term)
 
 
-def _is_key(term: Call, names: tuple[set[str], ...], found: _Sorted) -> bool:
+def _is_key(term: Call, names: tuple[set[str], ...], found: Terms) -> bool:
     first, second = term.args
     reads = columns_read(first), columns_read(second)
     if not reads[0] or not reads[1]:
@@ -201,7 +210,7 @@ def _time_term(expr: Expr, times: tuple[str | None, ...]) -> tuple[int, int] | N
     return None
 
 
-def _narrow(found: _Sorted, operator: str, ms: int) -> None:
+def _narrow(found: Terms, operator: str, ms: int) -> None:
     if operator in (">=", ">", "="):
         low = ms + 1 if operator == ">" else ms
         found.lower_ms = low if found.lower_ms is None else max(found.lower_ms, low)
@@ -220,7 +229,7 @@ def _between_as_two(term: Expr) -> tuple[Expr, ...]:
     return (term,)
 
 
-def _check(found: _Sorted, *, left: Side, right: Side, times: tuple[str | None, ...], at: Span) -> None:
+def _check(found: Terms, *, left: Side, right: Side, times: tuple[str | None, ...], at: Span) -> None:
     for side, time in ((left, times[0]), (right, times[1])):
         if time is None:
             raise refusal(

@@ -50,13 +50,14 @@ def bind_table(
     key = _primary_key(table, physical, findings)
     usable = len(findings) == before
     relation = Relation.SOURCE if not context.written else Relation.TABLE if key else Relation.STREAM
-    if relation is Relation.SOURCE and table.primary_key:
+    if relation is Relation.SOURCE and table.primary_key and watermark is None:
         findings.add(
             table.primary_key[0].span,
             "source_with_key",
-            message="A source is append-only, it has no primary key.",
-            remedy=f"Remove PRIMARY KEY; to drop repeated events write 'dedupe' = '{','.join(key)}', and to keep the "
-            "last row of a key insert into a table with this key.",
+            message="A source is append-only: it has a primary key only as versions in time.",
+            remedy="Declare WATERMARK, too, to join its versions FOR SYSTEM_TIME AS OF; or remove PRIMARY KEY. To "
+            f"drop repeated events write 'dedupe' = '{','.join(key)}', and to keep the last row of a key insert into "
+            "a table with this key.",
         )
     columns = tuple(Column(w.text, c.type, c.nullable and w.text not in key) for w, c in physical)
     options = read_options(
@@ -71,11 +72,19 @@ def bind_table(
     if not usable:
         return None
     time = watermark.column if watermark is not None and watermark.column in {c.name for c in columns} else None
-    spec = _spec(table, context.app, relation=relation, columns=columns, key=key, time=time, options=options)
+    kept = () if relation is Relation.SOURCE else key
+    part_key = options.key if options.key is not None else key
+    spec = _spec(table, context.app, relation=relation, columns=columns, key=kept, part_key=part_key, time=time,
+                 options=options)  # fmt: skip
     idle = options.idle_timeout_ms if options.idle_timeout_ms is not None else context.idle_timeout_ms
     order = tuple(column.name.text for column in table.columns) if computed else ()
     return SourcePlan(
-        spec, tuple(named for _, named in computed), watermark, idle if watermark is not None else None, order
+        spec,
+        tuple(named for _, named in computed),
+        watermark,
+        idle if watermark is not None else None,
+        order,
+        key if watermark is not None else (),
     )
 
 
@@ -283,6 +292,7 @@ def _spec(
     relation: Relation,
     columns: tuple[Column, ...],
     key: tuple[str, ...],
+    part_key: tuple[str, ...],
     time: str | None,
     options: TableOptions,
 ) -> StreamSpec:
@@ -302,7 +312,7 @@ def _spec(
         columns=columns,
         primary_key=key,
         time_column=time,
-        key=options.key if options.key is not None else key,
+        key=part_key,
         partitions=options.partitions,
         publish=shown if options.publish is None else options.publish,
         store=shown if options.store is None else options.store,

@@ -62,7 +62,8 @@ class Catalog:
             raise self._unknown(name)
         if isinstance(declared, CreateView):
             return self.query_of(declared, asked_at=name.span)
-        return Scan(fields_of(self.source(name)), name.text)
+        source = self.source(name)
+        return Scan(fields_of(source), name.text, source.version_key)
 
     def source(self, name: Word) -> SourcePlan:
         """A declared table. Raises SqlErrors (unknown_table, not_a_table, cycle) or Unusable."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.expressions.nodes import Expr
 from penstock.model.stream import StreamSpec
-from penstock_processor.logical.bounded_joins import WindowJoin
+from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.match_printing import match_json
 from penstock_processor.logical.plan import (
@@ -196,11 +196,6 @@ def _node_json(node: Node) -> dict[str, object]:
                 ],
                 "early": node.early,
             }
-        case OverAggregate():
-            found |= {"partition": list(node.partition), "time_column": node.time_column, "rows": node.rows}
-            found |= {"preceding": node.preceding}
-            found |= {"calls": [{"name": c.name, "function": c.function, "arg": _optional(c.arg),
-                                 "type": str(c.type)} for c in node.calls]}  # fmt: skip
         case RegularJoin():
             found |= {
                 "kind": str(node.kind),
@@ -208,6 +203,11 @@ def _node_json(node: Node) -> dict[str, object]:
                 "right_keys": [expr_text(e) for e in node.right_keys],
                 "residual": _optional(node.residual),
             }
+        case OverAggregate():
+            found |= {"partition": list(node.partition), "time_column": node.time_column, "rows": node.rows}
+            found |= {"preceding": node.preceding}
+            found |= {"calls": [{"name": c.name, "function": c.function, "arg": _optional(c.arg),
+                                 "type": str(c.type)} for c in node.calls]}  # fmt: skip
         case TopN():
             found |= {"partition": list(node.partition), "limit": node.limit, "ranked": node.ranked}
             found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}
@@ -218,15 +218,16 @@ def _node_json(node: Node) -> dict[str, object]:
         case PartialAggregate() | FinalAggregate():
             found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.of.keys]}
             found |= {"combined": node.combined}
-        case IntervalJoin() | WindowJoin():
+        case IntervalJoin() | TemporalJoin() | WindowJoin():
             found |= {
                 "kind": str(node.kind),
                 "left_keys": [expr_text(e) for e in node.left_keys],
                 "right_keys": [expr_text(e) for e in node.right_keys],
                 "residual": _optional(node.residual),
             }
-            if isinstance(node, IntervalJoin):
+            if isinstance(node, IntervalJoin | TemporalJoin):
                 found |= {"left_time": node.left_time, "right_time": node.right_time}
+            if isinstance(node, IntervalJoin):
                 found |= {"lower_ms": node.lower_ms, "upper_ms": node.upper_ms}
     found["inputs"] = [_node_json(one) for one in inputs_of(node)]
     return found

@@ -45,6 +45,7 @@ class SourcePlan:
     """How rows of a declared relation look to statements: physical and computed columns, and event time.
 
     `order`: names of all columns as they were declared, which is what `*` stands for; empty: computed ones come last.
+    `version_key`: PRIMARY KEY where there is a watermark, too: rows are versions, as temporal joins read them.
     """
 
     spec: StreamSpec
@@ -52,6 +53,7 @@ class SourcePlan:
     watermark: Watermark | None = None
     idle_timeout_ms: int | None = None
     order: tuple[str, ...] = ()
+    version_key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,13 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Scan(Node):
-    """Rows of a declared relation (`AppPlan.sources`), physical and computed columns under their own names."""
+    """Rows of a declared relation (`AppPlan.sources`), physical and computed columns under their own names.
+
+    `version_key`: its PRIMARY KEY where its rows are versions of rows that these columns tell apart.
+    """
 
     relation: str
+    version_key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from functools import partial
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
 from penstock.model.types import Kind
-from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
 from penstock_processor.logical.match_printing import match_text
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -96,7 +96,7 @@ def node_line(node: Node, *, typed: bool = False) -> str:
         case MatchRecognize():
             text = partial(expr_text, typed=typed)
             return match_text(node, text, interval=interval_text, name=name_text)
-        case IntervalJoin() | WindowJoin():
+        case IntervalJoin() | TemporalJoin() | WindowJoin():
             return _join(node, typed=typed)
         case RegularJoin():
             kept = "" if typed or node.ttl_ms is None else f" [kept {interval_text(node.ttl_ms)}]"
@@ -258,4 +258,7 @@ def _join(node: BoundedJoin | RegularJoin, *, typed: bool) -> str:
     if isinstance(node, IntervalJoin):
         between = f"{name_text(node.left_time)} - {name_text(node.right_time)}"
         within = f" within {interval_text(node.lower_ms)} <= {between} <= {interval_text(node.upper_ms)}"
+    elif isinstance(node, TemporalJoin):
+        order = " in order" if node.in_order else ""
+        within = f" as of {name_text(node.left_time)} by {name_text(node.right_time)}{order}"
     return f"{kind}{type(node).__name__} on {keys}{within}{residual} left {sides[0]} right {sides[1]}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, walk
 from penstock.model.types import BOOLEAN
-from penstock_processor.logical.bounded_joins import WindowJoin
+from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
@@ -77,7 +77,7 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             return (node.left, node.right)
         case Union():
             return node.inputs
-        case IntervalJoin() | WindowJoin():
+        case IntervalJoin() | TemporalJoin() | WindowJoin():
             return (node.left, node.right)
         case _:
             return ()
@@ -100,7 +100,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             return replace(node, inputs=inputs)
         case RegularJoin():
             return replace(node, left=inputs[0], right=inputs[1])
-        case IntervalJoin() | WindowJoin():
+        case IntervalJoin() | TemporalJoin() | WindowJoin():
             return replace(node, left=inputs[0], right=inputs[1])
         case _:
             return node

@@ -16,7 +16,7 @@ from typing import Literal
 from penstock.expressions.nodes import ColumnRef, Expr
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BYTES
-from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin, read_beside_keys
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin, read_beside_keys
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.distribution import (
     ANYWHERE,
@@ -193,7 +193,7 @@ class _Cutter:
                 cuts = [self._cut(branch, statement) for branch in node.inputs]
                 inputs, reached = self._level(cuts, statement)
                 return replace(node, inputs=inputs), reached, of_union(node, [spread for _, _, spread in cuts])
-            case IntervalJoin() | WindowJoin():
+            case IntervalJoin() | TemporalJoin() | WindowJoin():
                 return self._join(node, statement)
         raise TypeError(f"no stages for {type(node).__name__}")
 
@@ -308,17 +308,6 @@ class _Cutter:
         scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by))
         return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
 
-    def _over(self, node: OverAggregate, statement: Statement) -> _Cut:
-        """Rows move to the task that has their key; what is late is known there alone."""
-        below, stage, spread = self._cut(node.input, statement)
-        here, by = frozenset(each for each in spread if set(each) <= set(node.partition)), node.partition
-        if here:
-            return replace(node, input=below), stage, here
-        required = ((node.time_column, "no_event_time", "the time that OVER goes by is NULL"),)
-        route = Route.HASH if by else Route.FIRST
-        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
-        return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
-
     def _regular_join(self, node: RegularJoin, statement: Statement) -> _Cut:
         """Rows of both sides move to the task that has their key."""
         cuts = [self._cut(node.left, statement), self._cut(node.right, statement)]
@@ -331,6 +320,17 @@ class _Cutter:
                 cuts[n] = scan, stage + 1, ANYWHERE
         (left, right), reached = self._level(cuts, statement)
         return replace(node, left=left, right=right), reached, joined(node, keys)
+
+    def _over(self, node: OverAggregate, statement: Statement) -> _Cut:
+        """Rows move to the task that has their key; what is late is known there alone."""
+        below, stage, spread = self._cut(node.input, statement)
+        here, by = frozenset(each for each in spread if set(each) <= set(node.partition)), node.partition
+        if here:
+            return replace(node, input=below), stage, here
+        required = ((node.time_column, "no_event_time", "the time that OVER goes by is NULL"),)
+        route = Route.HASH if by else Route.FIRST
+        scan = self._moved(statement, below, stage, Repartition(below.fields, below, route, by, required))
+        return replace(node, input=scan), stage + 1, frozenset({by}) if by else ANYWHERE
 
     def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:
         """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""

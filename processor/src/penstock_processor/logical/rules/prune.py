@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from penstock.expressions.nodes import ColumnRef
-from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin, read_beside_keys
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin, read_beside_keys
 from penstock_processor.logical.plan import (
     Aggregate,
     Field,
@@ -74,7 +74,7 @@ def _needing(node: Node, names: set[str]) -> Node:
             return _narrowed_over(node, names)
         case Union():
             return _narrowed_union(node, names)
-        case IntervalJoin() | WindowJoin():
+        case IntervalJoin() | TemporalJoin() | WindowJoin():
             return _narrowed_join(node, names)
         case _:
             raise TypeError(f"no rule for {type(node).__name__}")

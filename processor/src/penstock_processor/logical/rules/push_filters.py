@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from penstock.expressions.nodes import ColumnRef, Expr
-from penstock_processor.logical.bounded_joins import BoundedJoin, WindowJoin
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
@@ -34,10 +34,10 @@ def push_filters(node: Node) -> Node:
             return _below_project(node, inner)
         case Filter(input=Union() as inner):
             return _below_union(node, inner)
-        case Filter(input=(IntervalJoin() | WindowJoin()) as inner) if inner.kind is JoinKind.INNER:
+        case Filter(input=(IntervalJoin() | TemporalJoin() | WindowJoin()) as inner) if inner.kind is JoinKind.INNER:
             terms = (*conjuncts(inner.residual), *conjuncts(node.predicate))
             return _into_sides(replace(inner, residual=all_of(terms)))
-        case Filter(input=(IntervalJoin() | WindowJoin()) as inner):
+        case Filter(input=(IntervalJoin() | TemporalJoin() | WindowJoin()) as inner):
             return _below_join(node, inner)
         case Filter(input=RegularJoin() as inner) if inner.kind is JoinKind.INNER:
             terms = (*conjuncts(inner.residual), *conjuncts(node.predicate))
@@ -52,7 +52,7 @@ def push_filters(node: Node) -> Node:
             return _below_groups(node, inner)
         case Filter(input=WindowAssign() as inner):
             return _below_window(node, inner)
-        case IntervalJoin() | WindowJoin():
+        case IntervalJoin() | TemporalJoin() | WindowJoin():
             return _into_sides(node)
         case _:
             return node
@@ -109,8 +109,11 @@ def _below_window(node: Filter, inner: WindowAssign) -> Node:
 
 
 def _below_join(node: Filter, join: BoundedJoin | RegularJoin) -> Node:
-    """Of an outer join (or SEMI, ANTI): what reads one side alone, whose rows are never made of NULL."""
-    made_of_null = (join.kind.pads_right_rows, join.kind.pads_left_rows)
+    """Of an outer join (or SEMI, ANTI): what reads one side alone, whose rows are never made of NULL.
+
+    Versions are never filtered: the one before a version that is gone would seem to be valid.
+    """
+    made_of_null = (join.kind.pads_right_rows, join.kind.pads_left_rows or isinstance(join, TemporalJoin))
     sides, stay = _taken([join.left, join.right], join, node.predicate, but=made_of_null)
     return _filtered(replace(join, left=sides[0], right=sides[1]), stay)
 
@@ -120,7 +123,8 @@ def _into_sides(join: BoundedJoin | RegularJoin) -> Node:
 
     Not where a row that fails them is given all the same: padded, or because ANTI finds no match for it.
     """
-    kept = (join.kind.pads_left_rows or join.kind is JoinKind.ANTI, join.kind.pads_right_rows)
+    versions = isinstance(join, TemporalJoin)
+    kept = (join.kind.pads_left_rows or join.kind is JoinKind.ANTI, join.kind.pads_right_rows or versions)
     sides, stay = _taken([join.left, join.right], join, join.residual, but=kept)
     if sides[0] is join.left and sides[1] is join.right:
         return join
