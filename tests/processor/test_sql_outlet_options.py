@@ -10,6 +10,7 @@ from penstock_processor.logical.plan_app import check_app, plan_app
 SOURCE = "CREATE TABLE lots (id BIGINT, market STRING) WITH ('connector' = 'penstock');\n"
 GOOD: dict[str, dict[str, str]] = {
     "http": {"url": "https://example.org/hook", "format": "json"},
+    "websocket": {"url": "wss://example.org/rows", "format": "json"},
     "file": {"path": "/var/lib/lots", "format": "parquet"},
     "filesystem": {"path": "file:///var/lib/lots", "format": "csv"},
     "jdbc": {"url": "jdbc:postgresql://db:5432/shop", "table-name": "public.lots"},
@@ -66,6 +67,8 @@ def test_what_a_connector_lacks_is_named_with_what_it_means(connector: str, name
         ("http", "sink.max-retries", "-1"),
         ("http", "header.Content-Length", "5"),
         ("http", "header.two words", "5"),
+        ("websocket", "url", "https://example.org"),
+        ("websocket", "body", "binary"),
         ("file", "path", "s3://bucket/lots"),
         ("file", "format", "orc"),
         ("file", "sink.rolling-policy.rollover-interval", "often"),

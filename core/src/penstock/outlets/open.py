@@ -13,6 +13,7 @@ from penstock.outlets.options import (
     KafkaOutletOptions,
     OutletOptions,
     UpsertKafkaOutletOptions,
+    WebSocketOutletOptions,
     read_outlet_options,
 )
 from penstock.outlets.secrets import filled
@@ -51,6 +52,10 @@ def make_outlet(spec: StreamSpec, options: OutletOptions, *, partition: int, tas
             from penstock.outlets.http import HttpOutlet
 
             return HttpOutlet(spec, options)
+        case WebSocketOutletOptions():
+            from penstock.outlets.websocket import WebSocketOutlet
+
+            return WebSocketOutlet(spec, options)
         case FileOutletOptions():
             from penstock.outlets.file import FileOutlet
 

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 
 from penstock.model.durations import duration_ms
-from penstock.outlets.places import database_url, folder_path, http_url, table_place
+from penstock.outlets.places import database_url, folder_path, http_url, table_place, websocket_url
 
 __all__ = ["OUTLETS", "DatabaseUrl", "Duration", "FileOutletOptions", "Folder", "HttpOutletOptions", "HttpUrl",
            "JdbcOutletOptions", "KafkaOutletOptions", "OptionError", "OutletOptions", "UpsertKafkaOutletOptions",
-           "read_outlet_options"]  # fmt: skip
+           "WebSocketOutletOptions", "WebSocketUrl", "read_outlet_options"]  # fmt: skip
 
 _HEADER = "header."
 _SERVERS = r"^[^\s,:/]+:[0-9]{1,5}(?:\s*,\s*[^\s,:/]+:[0-9]{1,5})*$"
@@ -46,6 +46,7 @@ def _seconds(text: object) -> object:
 
 Duration = Annotated[float, BeforeValidator(_seconds)]  # seconds
 HttpUrl = Annotated[str, AfterValidator(http_url)]
+WebSocketUrl = Annotated[str, AfterValidator(websocket_url)]
 DatabaseUrl = Annotated[str, AfterValidator(database_url)]
 Folder = Annotated[str, AfterValidator(folder_path)]
 
@@ -76,18 +77,12 @@ class OutletOptions(BaseModel, frozen=True, extra="forbid"):
         return None
 
 
-class HttpOutletOptions(OutletOptions, frozen=True):
-    """`'connector' = 'http'`."""
+class _Endpoint(OutletOptions, frozen=True):
+    """What endpoints of others have that rows are sent to."""
 
-    url: HttpUrl = Field(description="Where requests go.")
-    method: Literal["POST", "PUT"] = Field(default="POST", description="POST or PUT.")
     format: Literal["json"] = Field(description="'json'.")
-    body: Literal["array", "lines", "object"] = Field(
-        default="array",
-        description="'array': one JSON array a request; 'lines': NDJSON; 'object': one row a request, as an object.",
-    )
     timeout_s: Duration = Field(
-        default=30.0, gt=0, le=600, alias="request.timeout", description="Longest wait for a reply."
+        default=30.0, gt=0, le=600, alias="request.timeout", description="Longest wait for an answer."
     )
     headers: Mapping[str, str] = Field(
         default_factory=dict, alias="header.*", description="'header.Name' = 'value': sent with every request."
@@ -102,6 +97,27 @@ class HttpOutletOptions(OutletOptions, frozen=True):
             if name.lower() in _OWN_HEADERS:
                 raise ValueError(f"'{name}' is set by the delivery; remove it")
         return headers
+
+
+class HttpOutletOptions(_Endpoint, frozen=True):
+    """`'connector' = 'http'`."""
+
+    url: HttpUrl = Field(description="Where requests go.")
+    method: Literal["POST", "PUT"] = Field(default="POST", description="POST or PUT.")
+    body: Literal["array", "lines", "object"] = Field(
+        default="array",
+        description="'array': one JSON array a request; 'lines': NDJSON; 'object': one row a request, as an object.",
+    )
+
+
+class WebSocketOutletOptions(_Endpoint, frozen=True):
+    """`'connector' = 'websocket'`, written to."""
+
+    url: WebSocketUrl = Field(description="The server.")
+    body: Literal["array", "lines", "object"] = Field(
+        default="object",
+        description="'object': one row a message; 'array': a JSON array of rows; 'lines': NDJSON.",
+    )
 
 
 class FileOutletOptions(OutletOptions, frozen=True):
@@ -249,6 +265,7 @@ class UpsertKafkaOutletOptions(_Brokers, frozen=True):
 #: Connectors that tables which are written to may have, and their options.
 OUTLETS: Mapping[str, type[OutletOptions]] = {
     "http": HttpOutletOptions,
+    "websocket": WebSocketOutletOptions,
     "file": FileOutletOptions,
     "filesystem": FileOutletOptions,
     "jdbc": JdbcOutletOptions,
