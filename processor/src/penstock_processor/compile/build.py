@@ -20,7 +20,7 @@ from penstock_processor.compile.groups import keyed_shape
 from penstock_processor.compile.joins import join_operator, side_stage
 from penstock_processor.compile.keyed import keyed_side, regular_join, top_n
 from penstock_processor.compile.match import match_shape, measure_stage
-from penstock_processor.compile.over import over_shape, over_stage
+from penstock_processor.compile.over import over_shape, over_stage, window_ranking
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
@@ -55,7 +55,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
@@ -77,6 +77,7 @@ from penstock_processor.operators.union import UnionOperator
 from penstock_processor.operators.watermarks import Watermarks
 from penstock_processor.operators.window_assign import WindowAssignOperator
 from penstock_processor.operators.window_results import SLOT
+from penstock_processor.operators.window_top_n import WindowTopNOperator
 from penstock_processor.operators.windows import Windows
 
 __all__ = ["build_engine", "hidden_of"]
@@ -210,6 +211,8 @@ class _StatementBuilder:
                 return self._join(node, above, path=path)
             case OverAggregate():
                 return self._over(node, above, path=path)
+            case WindowTopN():
+                return self._best_rows(node, above, path=path)
             case TopN():
                 return self._first_rows(node, above, path=path)
             case RegularJoin():
@@ -219,6 +222,13 @@ class _StatementBuilder:
     def _over(self, node: OverAggregate, above: tuple[Planned, ...], *, path: str) -> Operator:
         source = self._build(node.input, (over_stage(node),), path=f"{path}.0")
         operator = OverOperator(source, over_shape(node), f"{self._place}.{path}")
+        self.stateful.append(operator)
+        return _chained(operator, above)
+
+    def _best_rows(self, node: WindowTopN, above: tuple[Planned, ...], *, path: str) -> Operator:
+        source = self._build(node.input, (rename_stage(node.input.fields, [f.name for f in node.input.fields]),),
+                             path=f"{path}.0")  # fmt: skip
+        operator = WindowTopNOperator(source, window_ranking(node), f"{self._place}.{path}")
         self.stateful.append(operator)
         return _chained(operator, above)
 

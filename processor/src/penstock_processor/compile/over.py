@@ -11,12 +11,13 @@ from penstock.model.types import DOUBLE, Kind
 from penstock_processor.compile.aggregates import Argument, arguments_and_results
 from penstock_processor.compile.stages import Planned, project_stage, references
 from penstock_processor.logical.plan import AggregateCall, Named
-from penstock_processor.logical.plan_over import LAG, OverAggregate
+from penstock_processor.logical.plan_over import LAG, OverAggregate, WindowTopN
 from penstock_processor.operators.chain import ProjectStage
 from penstock_processor.operators.over import TIME, OverLag, OverShape
 from penstock_processor.operators.over_calls import OverCall, OverCount, OverPick, OverSum, Pick
+from penstock_processor.operators.window_top_n import WindowRanking
 
-__all__ = ["over_shape", "over_stage"]
+__all__ = ["over_shape", "over_stage", "window_ranking"]
 
 _PICKS: dict[str, Pick] = {"min": "MIN", "max": "MAX", "F": "FIRST", "L": "LAST"}
 
@@ -61,6 +62,14 @@ def over_shape(node: OverAggregate) -> OverShape:
         zeros=tuple(zeros),
         outputs=tuple(outputs),
     )
+
+
+def window_ranking(node: WindowTopN) -> WindowRanking:
+    """How the rows of windows are ranked."""
+    columns = tuple(field.name for field in node.input.fields)
+    order = tuple((key.column, key.descending, key.nulls_last) for key in node.order)
+    return WindowRanking(columns, node.partition, order, node.limit, node.end,
+                         node.fields[-1].name, node.latest)  # fmt: skip
 
 
 def _plain(calls: Sequence[AggregateCall]) -> list[AggregateCall]:

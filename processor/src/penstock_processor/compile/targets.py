@@ -20,6 +20,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.operators.session_aggregate import SessionAggregate
 from penstock_processor.operators.step import MAX_WATERMARK
@@ -79,7 +80,7 @@ def windows_of(node: WindowAssign, *, sliced: bool = False) -> Windows:
 def _tops(node: Node) -> list[WindowAssign]:
     """The windows that rows of the plan come out of."""
     match node:
-        case Filter() | Project():
+        case Filter() | Project() | OverAggregate() | WindowTopN():
             return _tops(node.input)
         case Union():
             return [w for branch in node.inputs for w in _tops(branch)]

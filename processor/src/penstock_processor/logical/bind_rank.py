@@ -2,7 +2,7 @@
 
 Flink knows "Top-N" and "Deduplication" by this pattern: a query numbers rows, one around it keeps those up to a
 constant. Here the numbering is bound to a `Ranked` node where it stands, also in a view or in WITH, and `limited`
-finds it from the WHERE above it. A ranking by windows is to be told apart in `_first`.
+finds it from the WHERE above it. A ranking by the start and end of a window is done once the window has ended.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from penstock.expressions.bind import Hook
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import BIGINT, Kind
-from penstock_processor.logical.changes import required_ttl, updating
+from penstock_processor.logical.changes import refuse_updating, required_ttl, updating
 from penstock_processor.logical.expressions import bind_value, rows_only
 from penstock_processor.logical.plan import Field, Filter, Named, Node, Project
 from penstock_processor.logical.plan_keyed import RANK, Ranked, SortKey, TopN
+from penstock_processor.logical.plan_over import WindowTopN
 from penstock_processor.logical.rewrite import all_of, conjuncts, inputs_of
 from penstock_processor.logical.scope import RowScope
+from penstock_processor.logical.window_bounds import end_among, is_time
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.parse import only
 
@@ -217,6 +219,12 @@ def _first(node: Node, name: str, limit: int, ttl_ms: int | None) -> Node | None
         case Ranked() if name == RANK:
             if limit < 1:
                 raise _never(node.span)
+            end = end_among(node.input, node.partition)
+            if end is not None:
+                refuse_updating(node.input, at=node.span, reader="A ranking by windows")
+                last = limit == 1 and len(node.order) == 1 and node.order[0].descending
+                latest = last and is_time(node.input, node.order[0].column)
+                return WindowTopN(node.fields, node.input, node.partition, node.order, limit, end, latest, node.span)
             if node.partition or updating(node.input):
                 required_ttl(ttl_ms, at=node.span, what="ROW_NUMBER() OVER (...)")
             return TopN(node.fields, node.input, node.partition, node.order, limit, ttl_ms=ttl_ms, span=node.span)

@@ -24,7 +24,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.stages import stages_of
@@ -208,8 +208,10 @@ def _node_json(node: Node) -> dict[str, object]:
             found |= {"preceding": node.preceding}
             found |= {"calls": [{"name": c.name, "function": c.function, "arg": _optional(c.arg),
                                  "type": str(c.type)} for c in node.calls]}  # fmt: skip
-        case TopN():
-            found |= {"partition": list(node.partition), "limit": node.limit, "ranked": node.ranked}
+        case TopN() | WindowTopN():
+            found |= {"partition": list(node.partition), "limit": node.limit}
+            if isinstance(node, TopN):
+                found["ranked"] = node.ranked
             found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}
         case MatchRecognize():
             found |= match_json(node, expr_text, name_text)

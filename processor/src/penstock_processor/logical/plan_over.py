@@ -1,12 +1,14 @@
-"""The plan node of OVER in order of event time: rows with values of the rows before, which are never taken back."""
+"""Plan nodes of OVER that never take rows back: values of the rows before, and the best rows of each window."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from penstock.expressions.nodes import NOWHERE, Span
 from penstock_processor.logical.plan import AggregateCall, Node
+from penstock_processor.logical.plan_keyed import SortKey
 
-__all__ = ["LAG", "OverAggregate"]
+__all__ = ["LAG", "OverAggregate", "WindowTopN"]
 
 LAG = "LAG"  # of a call: the value `options[0]` rows before the last one of the frame
 
@@ -25,3 +27,20 @@ class OverAggregate(Node):
     rows: bool
     preceding: int | None
     calls: tuple[AggregateCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTopN(Node):
+    """The first `limit` rows of each partition, once the window that they are in has ended.
+
+    Fields: the input's, and the rank. `end`: the end of the window, a column of the partition. Rows that are equal in
+    `order` rank as they came; `latest`: the other way round (deduplication, keeping the last).
+    """
+
+    input: Node
+    partition: tuple[str, ...]
+    order: tuple[SortKey, ...]
+    limit: int
+    end: str
+    latest: bool = False
+    span: Span = field(default=NOWHERE, compare=False)

@@ -31,7 +31,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, SortKey, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.rewrite import inputs_of
 
 __all__ = ["expr_text", "interval_text", "name_text", "node_line", "tree_text"]
@@ -105,6 +105,9 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return f"Ranked {_ranking(node.partition, node.order)}"
         case OverAggregate():
             return _over(node, typed=typed)
+        case WindowTopN():
+            latest = " latest first" if node.latest else ""
+            return f"WindowTopN {node.limit} {_ranking(node.partition, node.order)}{latest}"
         case TopN():
             return _top(node, typed=typed)
         case _:

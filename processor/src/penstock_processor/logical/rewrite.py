@@ -23,7 +23,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 
 __all__ = ["all_of", "columns_read", "conjuncts", "inputs_of", "is_plain", "replace_columns", "with_inputs"]
 
@@ -69,7 +69,7 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             return (node.input,)
         case Ranked() | TopN() | MatchRecognize():
             return (node.input,)
-        case OverAggregate():
+        case OverAggregate() | WindowTopN():
             return (node.input,)
         case PartialAggregate():
             return (node.of.input,)
@@ -94,7 +94,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             if not isinstance(inputs[0], WindowAssign):
                 raise TypeError(f"an Aggregate reads a WindowAssign, not {type(inputs[0]).__name__}")
             return replace(node, input=inputs[0])
-        case OverAggregate():
+        case OverAggregate() | WindowTopN():
             return replace(node, input=inputs[0])
         case Union():
             return replace(node, inputs=inputs)

@@ -54,7 +54,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
 
@@ -183,7 +183,7 @@ class _Cutter:
                 return self._groups(node, statement)
             case OverAggregate():
                 return self._over(node, statement)
-            case TopN():
+            case TopN() | WindowTopN():
                 return self._first_rows(node, statement)
             case RegularJoin():
                 return self._regular_join(node, statement)
@@ -297,7 +297,7 @@ class _Cutter:
         names = tuple(key.name for key in node.keys)
         return replace(node, input=scan), stage + 1, frozenset({names}) if names else ANYWHERE
 
-    def _first_rows(self, node: TopN, statement: Statement) -> _Cut:
+    def _first_rows(self, node: TopN | WindowTopN, statement: Statement) -> _Cut:
         """Rows move to the task that has their group."""
         below, stage, spread = self._cut(node.input, statement)
         here = frozenset(each for each in spread if set(each) <= set(node.partition))

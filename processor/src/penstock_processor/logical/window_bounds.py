@@ -6,6 +6,8 @@ again, under whatever names, and has one result when those windows end. "Window 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from penstock.expressions.nodes import Call, ColumnRef, Literal
 from penstock.model.types import DataType, Kind
 from penstock_processor.logical.bounded_joins import WindowJoin
@@ -19,8 +21,9 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 
-__all__ = ["attached", "bound_of"]
+__all__ = ["attached", "bound_of", "end_among", "is_time"]
 
 _TIME = "window_time$"
 _BOUNDS = ("window_start", "window_end")
@@ -32,7 +35,7 @@ def bound_of(node: Node, name: str) -> tuple[str, WindowAssign] | None:
         case Project():
             expr = next((each.expr for each in node.exprs if each.name == name), None)
             return bound_of(node.input, expr.name) if isinstance(expr, ColumnRef) else None
-        case Filter():
+        case Filter() | OverAggregate() | WindowTopN():
             return bound_of(node.input, name)
         case WindowAssign(kind=WindowKind.ATTACHED):
             return bound_of(node.input, name)
@@ -50,24 +53,45 @@ def bound_of(node: Node, name: str) -> tuple[str, WindowAssign] | None:
             return None
 
 
-def attached(node: Node, names: list[str]) -> WindowAssign | None:
+def end_among(node: Node, names: Sequence[str]) -> str | None:
+    """The column that is the end of a window whose start is among `names` as well, if there is one."""
+    found = [(name, bound) for name in names if (bound := bound_of(node, name)) is not None]
+    for name, (column, windows) in found:
+        if column == "window_end" and any(other == "window_start" and of is windows for _, (other, of) in found):
+            return name
+    return None
+
+
+def is_time(node: Node, name: str) -> bool:
+    """Whether a column is the event time, or was it in front of a window."""
+    match node:
+        case Project():
+            expr = next((each.expr for each in node.exprs if each.name == name), None)
+            return isinstance(expr, ColumnRef) and is_time(node.input, expr.name)
+        case Filter():
+            return is_time(node.input, name)
+        case WindowAssign() if name == node.time_column:
+            return True
+        case _:
+            return any(field.name == name and field.rowtime for field in node.fields)
+
+
+def attached(node: Node, names: Sequence[str]) -> WindowAssign | None:
     """The windows that rows of `node` have already, if a start and an end of the same are among `names`.
 
     Each row is in one of them, that which ended when the row came: a window of the last millisecond before its end.
     """
-    found = [(name, bound) for name in names if (bound := bound_of(node, name)) is not None]
-    for name, (column, windows) in found:
-        starts = any(other == "window_start" and of is windows for _, (other, of) in found)
-        if column == "window_end" and starts:
-            end = next(field for field in node.fields if field.name == name)
-            fields = tuple(Field(field.name, field.type) for field in node.fields)
-            shown = [Named(field.name, ColumnRef(field.type, name=field.name)) for field in fields]
-            before = Literal(DataType(Kind.INTERVAL), 1)
-            last = Call(end.type, function="-", args=(ColumnRef(end.type, name=name), before))
-            timed = (*fields, Field(_TIME, end.type, rowtime=True))
-            below = Project(timed, node, (*shown, Named(_TIME, last)))
-            return WindowAssign(timed, below, WindowKind.ATTACHED, _TIME, 1, 1, 0)
-    return None
+    name = end_among(node, names)
+    if name is None:
+        return None
+    end = next(field for field in node.fields if field.name == name)
+    fields = tuple(Field(field.name, field.type) for field in node.fields)
+    shown = [Named(field.name, ColumnRef(field.type, name=field.name)) for field in fields]
+    before = Literal(DataType(Kind.INTERVAL), 1)
+    last = Call(end.type, function="-", args=(ColumnRef(end.type, name=name), before))
+    timed = (*fields, Field(_TIME, end.type, rowtime=True))
+    below = Project(timed, node, (*shown, Named(_TIME, last)))
+    return WindowAssign(timed, below, WindowKind.ATTACHED, _TIME, 1, 1, 0)
 
 
 def _of_join(node: WindowJoin, name: str) -> tuple[str, WindowAssign] | None:

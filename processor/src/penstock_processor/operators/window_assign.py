@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from penstock_processor.operators.lateness import LAST_WINDOW
@@ -43,7 +44,7 @@ class WindowAssignOperator:
         return Flow(rows.with_columns(self._columns), flow.before, flow.after)
 
     def _multiplied(self, placed: pl.DataFrame) -> pl.DataFrame:
-        """Each row for each of its windows; `$slice` becomes the window's number."""
+        """Each row for each of its windows, one after the other; `$slice` becomes the window's number."""
         windows = self._windows
         copies = [
             placed.with_columns(number.alias(SLICE), pl.lit(back == 0).alias(LAST_WINDOW))
@@ -52,7 +53,8 @@ class WindowAssignOperator:
         if len(copies) == 1 and not windows.has_gaps:
             return copies[0]
         _, ends = windows.bounds(pl.col(SLICE))
-        return pl.concat(copies).filter(pl.col(self._time).dt.timestamp("ms") < ends)
+        one_by_one = np.arange(len(copies) * placed.height).reshape(len(copies), -1).T.ravel()
+        return pl.concat(copies)[one_by_one].filter(pl.col(self._time).dt.timestamp("ms") < ends)
 
 
 def window_columns(bounds: tuple[pl.Expr, pl.Expr], dtypes: Sequence[pl.DataType]) -> list[pl.Expr]:

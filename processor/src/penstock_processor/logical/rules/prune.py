@@ -21,7 +21,7 @@ from penstock_processor.logical.plan import (
 )
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize, columns_of
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.rewrite import columns_read
 
 __all__ = ["prune"]
@@ -72,6 +72,10 @@ def _needing(node: Node, names: set[str]) -> Node:
             return replace(node, input=_needing(node.input, columns_of(node) & {f.name for f in node.input.fields}))
         case OverAggregate():
             return _narrowed_over(node, names)
+        case WindowTopN():
+            wanted = {*names, *node.partition, *(key.column for key in node.order)}
+            below = _needing(node.input, wanted & {f.name for f in node.input.fields})
+            return replace(node, fields=(*below.fields, node.fields[-1]), input=below)
         case Union():
             return _narrowed_union(node, names)
         case IntervalJoin() | TemporalJoin() | WindowJoin():
