@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from penstock.model.batch import Op
 from penstock.ports.log import DeltaKind, StateDelta
 from penstock_processor.operators.accumulators import Slots
 from penstock_processor.operators.changes import brings
-from penstock_processor.operators.keyed_groups import ROWS, KeyedGroups, KeyedShape
+from penstock_processor.operators.keyed_groups import ROWS, KeyedGroups, KeyedShape, Marks
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.step import AT, CHANGE, NOWHERE, Flow, Operator, Step
 
 __all__ = ["GroupAggregateOperator"]
-
-Marks = npt.NDArray[np.bool_]
 
 
 class GroupAggregateOperator:
@@ -72,35 +69,32 @@ class GroupAggregateOperator:
         return len(self._groups)
 
     def _changes(self, rows: pl.DataFrame, step: Step) -> pl.DataFrame | None:
-        by = list(self._groups.by)
-        forgotten = self._groups.expired(rows.select(by).unique(maintain_order=True), step.now_ms)
-        brought, taken = self._told_apart(rows)
-        touched = (brought if taken is None else pl.concat([brought.select(by), taken.select(by)])).select(by)
-        groups = touched.unique(maintain_order=True)
-        slots, new = self._groups.find(groups)
-        old = self._results(groups.filter(pl.Series(~new)), slots[~new])
-        if brought.height:
-            self._groups.absorb(brought)
+        forgotten = self._groups.expired(step.now_ms)
+        rows = self._groups.numbered(rows)
+        bring = brings(rows) if CHANGE in rows.columns else None
+        brought, taken = (rows, None) if bring is None else (rows.filter(bring), rows.filter(~bring))
+        combined = self._groups.combined(brought)
+        groups = combined.select(self._groups.by)
         if taken is not None and taken.height:
-            self._groups.retract(taken)
+            groups = pl.concat([groups, taken.select(self._groups.by)]).unique(maintain_order=True)
+        slots, new, late = self._groups.open(groups, step.now_ms)
+        if taken is not None and new.any():
+            unknown = groups.filter(pl.Series(new))
+            taken = taken.join(unknown, on=self._groups.by, how="anti", nulls_equal=True, maintain_order="left")
+        old = self._results(groups.filter(pl.Series(~new)), slots[~new])
+        self._groups.absorb(slots[: combined.height], combined)  # the groups of what is brought come first
+        if taken is not None and taken.height:
+            back = self._groups.combined(taken)
+            self._groups.retract(self._groups.find(back)[0], back)
         kept = self._groups.feed(brought, taken)
-        self._groups.touch(slots, step.now_ms)
         saved = groups.hstack(self._groups.save(slots))
         alive = (saved[ROWS] > 0).to_numpy()
         now = saved.filter(pl.Series(alive)).select(self._shape.outputs)
         if step.durable:
-            self._record(step, forgotten, groups=groups, slots=slots, alive=alive, new=new, kept=kept)
+            gone = pl.concat([forgotten, late, groups.filter(pl.Series(~alive & ~new))])
+            self._record(step, gone, groups=groups.filter(pl.Series(alive)), slots=slots[alive], kept=kept)
         self._groups.forget(groups.filter(pl.Series(~alive)))
         return self._told(old, now, alive=alive, new=new)
-
-    def _told_apart(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
-        """Rows that are brought, and (None: there never are) those that are taken back from groups that are there."""
-        rows = self._groups.numbered(rows)
-        if CHANGE not in rows.columns:
-            return rows, None
-        bring = brings(rows)
-        taken = rows.filter(~bring)
-        return rows.filter(bring), taken.filter(pl.Series(self._groups.known(taken)))
 
     def _results(self, groups: pl.DataFrame, slots: Slots) -> pl.DataFrame:
         return groups.hstack(self._groups.save(slots)).select(self._shape.outputs)
@@ -123,18 +117,15 @@ class GroupAggregateOperator:
         told = pl.concat([old.with_columns(pl.Series(CHANGE, back)), now.with_columns(pl.Series(CHANGE, forth))])
         return told.with_columns(at) if told.height else None
 
-    def _record(self, step: Step, forgotten: pl.DataFrame, *, groups: pl.DataFrame, slots: Slots, alive: Marks,
-                new: Marks, kept: Sequence[pl.DataFrame]) -> None:  # fmt: skip
-        """Deltas: groups that are gone, groups as they are now, values of groups that stay."""
-        gone = pl.concat([forgotten, groups.filter(pl.Series(~alive & ~new))])
+    def _record(self, step: Step, gone: pl.DataFrame, *, groups: pl.DataFrame, slots: Slots,
+                kept: Sequence[pl.DataFrame]) -> None:  # fmt: skip
+        """Deltas: groups that are gone, then `groups` as they are now, and the values that they have to keep."""
         if gone.height:
             step.deltas.append(StateDelta(self.id, DeltaKind.DELETE, pack([gone])))
-        if not alive.any():
+        if not groups.height:
             return
-        stay = groups.filter(pl.Series(alive))
-        step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack([self._groups.state(stay, slots[alive])])))
-        if not alive.all():
-            kept = [each.join(stay, on=stay.columns, how="semi", nulls_equal=True) for each in kept]
+        step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack([self._groups.state(groups, slots)])))
+        kept = [each.join(groups, on=groups.columns, how="semi", nulls_equal=True) for each in kept]
         if any(each.height for each in kept):
             step.deltas.append(StateDelta(self.id, DeltaKind.APPEND, pack(kept)))
 

@@ -23,7 +23,9 @@ from penstock_processor.operators.slots import SlotTable, hashable_keys, key_col
 from penstock_processor.operators.step import SLICE
 from penstock_processor.operators.value_counts import ValueCounts
 
-__all__ = ["ROWS", "KeyedGroups", "KeyedShape"]
+__all__ = ["ROWS", "KeyedGroups", "KeyedShape", "Marks"]
+
+Marks = npt.NDArray[np.bool_]
 
 ROWS = "$rows"  # saved: the number of rows of a group
 _USED = "$used"  # saved: when a group was last touched, epoch milliseconds
@@ -62,51 +64,52 @@ class KeyedGroups:
         self._by_arrival = bool(self._collected) or any(isinstance(each, Arrival) for each in self._all)
         self._retracting = [each for each in shape.accumulators if isinstance(each, Retracting)]
         self._table = SlotTable()
-        self._keys: list[Hashable] = []  # by slot
         self._used = np.zeros(0, np.int64)
-        self._held = np.zeros(0, np.bool_)
         self._look_at_ms = 0
         self.by = (SLICE, *shape.key_names)
 
     def __len__(self) -> int:
         return len(self._table)
 
-    def find(self, groups: pl.DataFrame) -> tuple[Slots, npt.NDArray[np.bool_]]:
+    def combined(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows, as `numbered`, by group: what `absorb` and `retract` read."""
+        return rows.group_by(self.by, maintain_order=True).agg(self._partials)
+
+    def open(self, groups: pl.DataFrame, now_ms: int) -> tuple[Slots, Marks, pl.DataFrame]:
+        """The slots of groups, which of them are new, and those that are new because their time was up.
+
+        New groups are empty. All are in use now.
+        """
+        slots, new = self.find(groups)
+        late = ~new & (self._used[slots] <= now_ms - self._shape.ttl_ms) if now_ms else np.zeros(len(slots), np.bool_)
+        if late.any():
+            self._empty(slots[late])
+        self._used[slots] = now_ms
+        return slots, new | late, groups.filter(pl.Series(late))
+
+    def find(self, groups: pl.DataFrame) -> tuple[Slots, Marks]:
         """The slots of groups, and which are new; slots of those are made, empty."""
         keys = hashable_keys([groups[name] for name in self._shape.key_names], groups.height)
-        listed = list(keys)
-        slots, new = self._table.find(groups[SLICE], listed)
+        slots, new = self._table.find(groups[SLICE], keys)
         self._make_room()
-        fresh = np.zeros(len(slots), np.bool_)
-        if new:
-            cleared = np.array(new, np.int64)
-            for accumulator in self._all:
-                accumulator.clear(cleared)
-            self._held[cleared] = True
-            fresh = np.isin(slots, cleared)
-            for n in np.flatnonzero(fresh).tolist():
-                self._keys[slots[n]] = listed[n]
-        return slots, fresh
+        if not new:
+            return slots, np.zeros(len(slots), np.bool_)
+        made = np.array(new, np.int64)
+        for accumulator in self._all:
+            accumulator.clear(made)
+        return slots, np.ones(len(slots), np.bool_) if len(made) == len(slots) else np.isin(slots, made)
 
-    def known(self, groups: pl.DataFrame) -> npt.NDArray[np.bool_]:
-        """Which of these groups there are."""
-        pane = self._table.panes.get(_PANE, {})
-        keys = hashable_keys([groups[name] for name in self._shape.key_names], groups.height)
-        return np.fromiter((key in pane for key in keys), np.bool_, groups.height)
-
-    def absorb(self, rows: pl.DataFrame) -> None:
-        """Rows that are brought, as `numbered`; their groups have slots."""
-        grouped, slots = self._merged(rows)
+    def absorb(self, slots: Slots, combined: pl.DataFrame) -> None:
+        """Rows that are brought, to these slots."""
         for accumulator in self._shape.accumulators:
-            accumulator.absorb(slots, grouped)
+            accumulator.absorb(slots, combined)
 
-    def retract(self, rows: pl.DataFrame) -> None:
-        """Rows that are taken back, of groups that have slots."""
+    def retract(self, slots: Slots, combined: pl.DataFrame) -> None:
+        """Rows that are taken back."""
         if len(self._retracting) < len(self._shape.accumulators):
             raise TypeError("an accumulator of these groups takes nothing back")
-        grouped, slots = self._merged(rows)
         for accumulator in self._retracting:
-            accumulator.retract(slots, grouped)
+            accumulator.retract(slots, combined)
 
     def feed(self, brought: pl.DataFrame, taken: pl.DataFrame | None) -> list[pl.DataFrame]:
         """The values of these rows for what keeps values. Returns what has to be kept of them."""
@@ -150,45 +153,38 @@ class KeyedGroups:
         kept = [each.save(groups, slots) for each in self._kept]
         return self.state(groups, slots), kept
 
-    def touch(self, slots: Slots, now_ms: int) -> None:
-        """These slots are in use."""
-        self._used[slots] = now_ms
-
-    def expired(self, groups: pl.DataFrame, now_ms: int) -> pl.DataFrame:
-        """Those of `groups`, and now and then those of all, whose time is up; they are forgotten."""
-        if not now_ms:
-            return groups.clear()
-        if now_ms >= self._look_at_ms:
-            self._look_at_ms = now_ms + max(self._shape.ttl_ms // _LOOKS_PER_TTL, _LOOK_MS_MIN)
-            slots = np.flatnonzero(self._held & (self._used <= now_ms - self._shape.ttl_ms))
-            gone = self._groups([self._keys[slot] for slot in slots.tolist()])
-        else:
-            groups = groups.filter(pl.Series(self.known(groups)))
-            slots, _ = self.find(groups)
-            gone = groups.filter(pl.Series(self._used[slots] <= now_ms - self._shape.ttl_ms))
+    def expired(self, now_ms: int) -> pl.DataFrame:
+        """Now and then: groups whose time is up; they are forgotten."""
+        if not now_ms or now_ms < self._look_at_ms:
+            return self._groups([])
+        self._look_at_ms = now_ms + max(self._shape.ttl_ms // _LOOKS_PER_TTL, _LOOK_MS_MIN)
+        pane = self._table.panes.get(_PANE, {})
+        slots = np.fromiter(pane.values(), np.int64, len(pane))
+        late = (self._used[slots] <= now_ms - self._shape.ttl_ms).tolist()
+        gone = self._groups([key for key, is_late in zip(pane, late, strict=True) if is_late])
         self.forget(gone)
         return gone
 
     def forget(self, groups: pl.DataFrame) -> None:
         """These groups are gone, if they are there."""
+        if not groups.height:
+            return
         pane = self._table.panes.get(_PANE, {})
         keys = hashable_keys([groups[name] for name in self._shape.key_names], groups.height)
         slots = [slot for key in keys if (slot := pane.pop(key, None)) is not None]
-        gone = np.array(slots, np.int64)
         for each in self._kept:
-            each.forget(gone)
-        self._held[gone] = False
-        for slot in slots:
-            self._keys[slot] = None
+            each.forget(np.array(slots, np.int64))
         self._table.free(slots)
 
     def clear(self) -> None:
         """Nothing is there any more."""
         self.forget(self._groups(list(self._table.panes.get(_PANE, {}))))
 
-    def _merged(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Slots]:
-        grouped = rows.group_by(self.by).agg(self._partials)
-        return grouped, self.find(grouped)[0]
+    def _empty(self, slots: Slots) -> None:
+        for accumulator in self._all:
+            accumulator.clear(slots)
+        for each in self._kept:
+            each.forget(slots)
 
     def _groups(self, keys: Sequence[Hashable]) -> pl.DataFrame:
         panes = pl.Series(SLICE, [_PANE] * len(keys), dtype=pl.Int64)
@@ -200,5 +196,3 @@ class KeyedGroups:
             for accumulator in self._all:
                 accumulator.grow(self._table.capacity)
             self._used = np.concatenate([self._used, np.zeros(room, np.int64)])
-            self._held = np.concatenate([self._held, np.zeros(room, np.bool_)])
-            self._keys += [None] * room
