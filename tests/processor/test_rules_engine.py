@@ -19,7 +19,7 @@ from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT, BOOLEAN, DOUBLE, INT, STRING, TIMESTAMP
 from penstock.ports.log import Catalog
 from penstock_processor.operators.interface import SourceBlock
-from penstock_processor.rules import matching
+from penstock_processor.rules import formulas, matching
 from penstock_processor.rules.bind import bind_rule, spelled_out
 from penstock_processor.rules.engine import RulesEngine
 from penstock_processor.rules.matching import Matcher
@@ -41,7 +41,13 @@ PREDICATES = [
     "x > CAST('NaN' AS DOUBLE)", "x + n > 1.5", "x + n > 2.5", "UPPER(device) = 'B'", "device <> 'a'", "NOT `on`",
     "`on`", "`on` = TRUE", "device LIKE 'a%' OR n IS NULL", "10 / n > 4", "n > 0 AND 10 / n > 4", "TRUE", "1 = 2",
     "CAST(NULL AS BOOLEAN)", "ts > TIMESTAMP '2018-01-01 00:00:02'", "ts = TIMESTAMP '2018-01-01 00:00:01'",
-    "CAST(device AS INT) > 1", "x < 2 AND x > 0", "x < 3 AND x > 1", "device > 'a'", "n IS NOT DISTINCT FROM 1",
+    "CAST(device AS INT) > 1",
+    "NOT (x < 1)", "NOT (x < 2)", "NOT (x > 1 OR n = 2)", "x <> 1", "NOT (device <> 'a' AND x > 0)",
+    "device = 'a' OR x > 2", "device = 'b' OR x > 0", "device NOT IN ('a', 'b')", "device NOT IN ('a', NULL)",
+    "NOT (device IN ('c', 'a') OR x > 1)", "x > 1 OR `on`", "x > 2 OR `on`", "x > 0 AND NOT `on`",
+    "device LIKE 'a%' AND x > 0", "device LIKE 'a%' AND x > 1", "device <> NULL OR n > 1", "x * 2 > 3 OR n = 3",
+    "CAST(NULL AS BOOLEAN) OR x > 1", "ts <> TIMESTAMP '2018-01-01 00:00:01' OR n = 1", "TRUE AND x > 1",
+    "x < 2 AND x > 0", "x < 3 AND x > 1", "device > 'a'", "n IS NOT DISTINCT FROM 1",
 ]  # fmt: skip
 
 
@@ -78,17 +84,20 @@ ROWS = st.lists(
     rows=ROWS,
     predicates=st.lists(st.sampled_from(PREDICATES), min_size=1, max_size=12),
     pairs=st.sampled_from([3, 1 << 20]),
+    pays=st.sampled_from([1, 4]),
+    looked_up=st.sampled_from([0, 32]),
 )
 def test_all_rules_in_one_pass_hit_what_each_alone_hits(
-    rows: list[tuple[object, ...]], predicates: list[str], pairs: int
+    rows: list[tuple[object, ...]], predicates: list[str], pairs: int, pays: int, looked_up: int
 ) -> None:
     frame = frame_of(rows)
     bound = [BOUND[predicate] for predicate in predicates]
-    before, matching.PAIRS_AT_ONCE = matching.PAIRS_AT_ONCE, pairs
+    before = formulas.PAIRS_AT_ONCE, formulas.PAYS_FROM, matching.LOOKED_UP_ROWS
+    formulas.PAIRS_AT_ONCE, formulas.PAYS_FROM, matching.LOOKED_UP_ROWS = pairs, pays, looked_up
     try:
         hits = Matcher([each.predicate for each in bound]).match(frame)
     finally:
-        matching.PAIRS_AT_ONCE = before
+        formulas.PAIRS_AT_ONCE, formulas.PAYS_FROM, matching.LOOKED_UP_ROWS = before
     expected = sorted(
         (row, n) for n, predicate in enumerate(predicates) for row in ALONE[predicate](frame).arg_true().to_list()
     )
