@@ -33,9 +33,9 @@ def parse_match(parser: FlinkParser, rows: exp.Expr) -> exp.Expr:
     found.set("order", _order(parser))
     if parser._match_text_seq("MEASURES"):
         found.set("measures", parser._parse_csv(lambda: _measure(parser)))
-    if parser._match_text_seq("ALL", "ROWS", "PER", "MATCH"):
+    if parser._match_text_seq("ALL", "ROWS", "PER", "MATCH", advance=False):
         remedy = "Write ONE ROW PER MATCH, and what is wanted of the rows as measures."
-        _refuse(parser, "ALL ROWS PER MATCH is not supported", remedy, parser._prev)
+        _refuse(parser, "ALL ROWS PER MATCH is not supported", remedy, parser._curr)
     parser._match_text_seq("ONE", "ROW", "PER", "MATCH")
     if parser._match_text_seq("AFTER", "MATCH", "SKIP"):
         _after(parser, found)

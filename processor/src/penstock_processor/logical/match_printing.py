@@ -13,16 +13,18 @@ Text = Callable[[Expr], str]
 
 
 def match_text(
-    node: MatchRecognize, text: Text, *, interval: Callable[[int], str], name: Callable[[str], str]
+    node: MatchRecognize, text: Text, *, interval: Callable[[int], str], name: Callable[[str], str], kept: bool
 ) -> str:
-    """One line. `text`, `interval`, `name`: how expressions, durations and names are printed."""
+    """One line. `text`, `interval`, `name`: how expressions, durations and names are printed.
+
+    `kept`: with how long silent keys are kept, which may change without an end to the state.
+    """
     parts = ["MatchRecognize"]
     if node.partition:
         parts.append(f"by {', '.join(map(name, node.partition))}")
     parts.append(f"order {', '.join([name(node.time_column), *(_order(term, name) for term in node.order)])}")
     parts.append(f"pattern ({pattern_text(node.pattern, name)})")
     parts += [] if node.within_ms is None else [f"within {interval(node.within_ms)}"]
-    parts += [] if node.ttl_ms is None else [f"ttl {interval(node.ttl_ms)}"]
     parts.append(f"skip {node.skip}{'' if node.skip_to is None else ' ' + name(node.skip_to)}")
     defined = [f"{name(v.name)} AS {text(v.condition)}" for v in node.pattern if v.condition is not None]
     parts += [f"define {', '.join(defined)}"] if defined else []
@@ -30,6 +32,7 @@ def match_text(
     hidden = [_reach(reach, name) for reach in node.reaches]
     hidden += [_aggregate(each, text, name) for each in node.aggregates]
     parts += [f"with {', '.join(hidden)}"] if hidden else []
+    parts += [f"[kept {interval(node.ttl_ms)}]"] if kept and node.ttl_ms is not None else []
     return " ".join(parts)
 
 

@@ -95,7 +95,7 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return "Union"
         case MatchRecognize():
             text = partial(expr_text, typed=typed)
-            return match_text(node, text, interval=interval_text, name=name_text)
+            return match_text(node, text, interval=interval_text, name=name_text, kept=not typed)
         case IntervalJoin() | TemporalJoin() | WindowJoin():
             return _join(node, typed=typed)
         case RegularJoin():

@@ -124,7 +124,10 @@ class Matching:
     def cut(self, key: KeyMatches) -> int:
         """Give up the earliest matches beyond the bounds; how many."""
         bounds = self._bounds
-        if len(key.open) + len(key.complete) <= bounds.matches_max and key.next - key.open[0].first < bounds.rows_max:
+        if (
+            len(key.open) + len(key.complete) <= bounds.matches_max + 1
+            and key.next - key.open[0].first < bounds.rows_max
+        ):
             return 0
         runs = sorted((run for run in key.open if run.first != NOT_YET), key=lambda run: run.first)
         too_many = max(0, len(runs) + len(key.complete) - bounds.matches_max)

@@ -1,0 +1,3 @@
+-- expect: 3:22 syntax
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT * FROM trades MATCH_RECOGNIZE (ORDER BY ts
+  MEASURES A.id AS a ALL ROWS PER MATCH PATTERN (A B) WITHIN INTERVAL '1' HOUR);

@@ -1,0 +1,3 @@
+-- expect: 3:48 unsupported
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT * FROM trades MATCH_RECOGNIZE (ORDER BY ts
+  MEASURES A.id AS a AFTER MATCH SKIP TO FIRST A PATTERN (A B) WITHIN INTERVAL '1' HOUR);
