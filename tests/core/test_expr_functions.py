@@ -26,11 +26,12 @@ CONSTANT_PLACES = {
     "TRUNCATE": (1,), "TO_TIMESTAMP": (1,), "TO_DATE": (1,), "UNIX_TIMESTAMP": (1,), "FROM_UNIXTIME": (1,),
     "TO_TIMESTAMP_LTZ": (1, 2), "FLOOR": (1,), "CEIL": (1,), "ENCODE": (1,), "DECODE": (1,),
     "JSON_VALUE": (1, 2, 3, 5), "JSON_QUERY": (1, 2, 3, 4, 5), "JSON_EXISTS": (1, 2), "IS JSON": (1,),
-    "JSON_OBJECT": (0, *range(1, 20, 2)), "JSON_ARRAY": (0,),
+    "JSON_OBJECT": (0, *range(1, 20, 2)), "JSON_ARRAY": (0,), ".": (1,),
 }  # fmt: skip
 #: Functions that give a value for NULL.
 NOT_STRICT = {"IS NULL", "IS NOT NULL", "IS TRUE", "IS FALSE", "IS DISTINCT FROM", "IS NOT DISTINCT FROM",
-              "IS_ALPHA", "IS_DIGIT", "IS_DECIMAL", "IS JSON", "JSON_OBJECT", "JSON_ARRAY"}  # fmt: skip
+              "IS_ALPHA", "IS_DIGIT", "IS_DECIMAL", "IS JSON", "JSON_OBJECT", "JSON_ARRAY",
+              "ARRAY", "MAP", "ROW"}  # fmt: skip
 
 
 def _shown(value: object) -> str:

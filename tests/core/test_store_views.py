@@ -23,6 +23,11 @@ from penstock.testing.store_contract import EVERY_TYPE, changes_frame, stream_sp
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 
+JSON_TEXTS = {
+    "texts": '["","ä\\u0001\\u0000\'",null]',
+    "by_name": '{"x":["-1.50"]}',
+    "inner": '{"a":"2018-01-01T00:00:00.000Z","b":{"c":"AP8=","d":"23:59:59.999","e":"1969-12-31"}}',
+}
 EVERY = StreamSpec(
     "Every type", "demo", Relation.TABLE, tuple(c for c, _ in EVERY_TYPE), primary_key=("k",), store=True
 )
@@ -68,7 +73,8 @@ async def test_postgres_shows_natural_types(postgres_url: str, query_postgres: Q
     await store.prepare([EVERY], 1)
     values = tuple(value for _, value in EVERY_TYPE)
     await fill(store, EVERY, [(*values, Op.INSERT), ("none", *[None] * (len(values) - 1), Op.INSERT)])
-    assert query_postgres('SELECT * FROM "Every type" ORDER BY k') == [values, ("none", *[None] * (len(values) - 1))]
+    shown = tuple(JSON_TEXTS.get(column.name, value) for column, value in EVERY_TYPE)
+    assert query_postgres('SELECT * FROM "Every type" ORDER BY k') == [shown, ("none", *[None] * (len(values) - 1))]
     types = query_postgres(
         "SELECT column_name, data_type FROM information_schema.columns "
         "WHERE table_schema = 'penstock' ORDER BY ordinal_position"
@@ -77,7 +83,7 @@ async def test_postgres_shows_natural_types(postgres_url: str, query_postgres: Q
         "k": "character varying", "t": "smallint", "s": "smallint", "i": "integer", "b": "bigint", "f": "real",
         "d": "double precision", "small": "numeric", "large": "numeric", "flag": "boolean", "raw": "bytea",
         "day": "date", "at": "time without time zone", "ts": "timestamp without time zone",
-        "ltz": "timestamp with time zone",
+        "ltz": "timestamp with time zone", **dict.fromkeys(JSON_TEXTS, "character varying"),
     }  # fmt: skip
     await store.close()
 
@@ -86,10 +92,10 @@ async def test_sqlite_shows_times_as_iso_text_and_decimals_as_numbers(tmp_path: 
     store = open_store(f"sqlite:///{tmp_path}", clock=SystemClock())
     await store.prepare([EVERY], 1)
     await fill(store, EVERY, [(*(value for _, value in EVERY_TYPE), Op.INSERT)])
-    found = query_sqlite('SELECT day, at, ts, ltz, small, large, flag, raw FROM "Every type"')
+    found = query_sqlite('SELECT day, at, ts, ltz, small, large, flag, raw, "inner" FROM "Every type"')
     assert found == [
         ("1969-12-31", "23:59:59.999", "1960-01-01T00:00:00.001", "2018-01-01T00:00:00.000Z", -999.99,
-         9999999999999999999999999999.0123456789, 1, b"\x00\xff")
+         9999999999999999999999999999.0123456789, 1, b"\x00\xff", JSON_TEXTS["inner"])
     ]  # fmt: skip
     await store.close()
 

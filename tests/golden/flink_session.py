@@ -120,7 +120,7 @@ def _value(value: Any) -> Any:
         case JavaArray():
             return [_value(each) for each in value]
         case JavaMap():
-            return sorted([_value(key), _value(each)] for key, each in value.items())
+            return sorted(([_value(key), _value(each)] for key, each in value.items()), key=repr)
     kind, text = value.getClass().getSimpleName(), value.toString()
     if kind == "Row":
         return [_value(value.getField(n)) for n in range(value.getArity())]

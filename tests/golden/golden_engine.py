@@ -160,6 +160,8 @@ def _value(value: Any) -> Any:
             return value.hex()
         case Mapping():
             return [_value(each) for each in value.values()]
+        case [{"key": _, "value": _, **rest}, *_] if not rest:  # a MAP: Flink's come in no order
+            return sorted(([_value(each) for each in pair.values()] for pair in value), key=repr)
         case list():
             return [_value(each) for each in value]
     return json_value(value)

@@ -29,7 +29,10 @@ from penstock.model.types import (
     TIMESTAMP_LTZ,
     TINYINT,
     DataType,
+    array_of,
     decimal,
+    map_of,
+    row_of,
 )
 from penstock_ingest.admit import RAW_MAX_BYTES, Admission, admit, read
 from penstock_ingest.body import Form, form_of
@@ -268,3 +271,20 @@ def test_arbitrary_bytes_are_counted_or_refused_and_never_crash(body: bytes, kin
         text = body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
         events = sum(1 for line in text.split(b"\n") if line.strip(b" \t\r"))
         assert admission.accepted + admission.duplicate + len(admission.rejected) == events
+
+
+def test_arrays_maps_and_rows_are_admitted_as_declared_and_refused_with_the_place_of_what_is_wrong() -> None:
+    inner = row_of(("x", INT), ("m", map_of(STRING, decimal(5, 2))))
+    spec = StreamSpec("s", "app", Relation.SOURCE, (Column("a", array_of(DATE)), Column("r", inner)))
+    good = b'{"a":["2018-01-01",null],"r":{"x":1,"m":{"k":1.5}}}\n{"a":[],"r":{}}\n{"a":null}'
+    assert admitted(good, spec).accepted == 3
+    wrong = [
+        (b'{"a":["2018-01-01","x"]}', "wrong_type", "in [1]: 'x' is not a date"),
+        (b'{"a":"x"}', "wrong_type", "found string"),
+        (b'{"r":{"x":"no"}}', "wrong_type", "`$.x`"),
+        (b'{"r":{"m":{"k":1.555}}}', "out_of_range", "in [m]: in [k]: '1.555'"),
+    ]
+    for line, code, place in wrong:
+        (error,) = admitted(line, spec).errors
+        assert error["code"] == code
+        assert place in str(error["detail"])

@@ -30,7 +30,8 @@ def _plan(window: str):
 WITH ('connector' = 'penstock');
 CREATE TABLE counts WITH ('connector' = 'penstock') AS
 SELECT k, window_start, window_end, APPROX_COUNT_DISTINCT(user_id) AS users, APPROX_QUANTILE(d, 0.5) AS median,
-  APPROX_QUANTILE(d, 1) AS most, APPROX_COUNT_DISTINCT(user_id) FILTER (WHERE d < 0) AS nobody, COUNT(*) AS c
+  APPROX_QUANTILE(d, 1) AS most, APPROX_COUNT_DISTINCT(user_id) FILTER (WHERE d < 0) AS nobody, COUNT(*) AS c,
+  APPROX_TOP_K(user_id, 50) AS top
 FROM TABLE({WINDOWS[window]}) GROUP BY k, window_start, window_end""",
     )
 
@@ -50,7 +51,7 @@ def _events() -> pl.DataFrame:
 
 def _rows(results) -> list[tuple]:
     frames = [o.frame for r in results for o in r.outputs if o.frame.height]
-    names = ["k", "window_start", "window_end", "users", "median", "most", "nobody", "c"]
+    names = ["k", "window_start", "window_end", "users", "median", "most", "nobody", "c", "top"]
     return sorted(pl.concat([frame.select(names) for frame in frames]).rows())
 
 
@@ -61,13 +62,16 @@ def test_estimates_are_within_their_error_whether_whole_cut_or_resumed(window):
     steps = cut(events, random.Random(7))
     resumed = _rows(run_with_restarts(plan, steps, random.Random(1)))
     assert [row[:3] for row in whole] == [row[:3] for row in resumed]
-    for k, start, end, users, median, most, nobody, count in [*whole, *resumed]:
+    for k, start, end, users, median, most, nobody, count, top in [*whole, *resumed]:
         low = max(0, int(start.timestamp()))
         values = range(low, min(low + count, ROWS // 2))
         assert len(values) == count, (start, end)
         assert users == pytest.approx(min(count, 50) if k == "b" else count, rel=0.08)
         assert median == pytest.approx(low + count / 2, abs=count * 0.04)
         assert (most, nobody) == (values[-1], 0)
+        if k == "b" and count >= 50:
+            assert {each["value"] for each in top} == set(range(50))
+            assert sum(each["count"] for each in top) == count
 
 
 def test_state_does_not_grow_with_the_values_of_a_group():

@@ -240,6 +240,8 @@ def _operand(
         if text not in known or (text != "null" and kind is not Kind.BOOLEAN):
             raise ValueError("'is' takes null, and for BOOLEAN true and false")
         return known[text]
+    if column.type.is_nested:
+        raise ValueError("an ARRAY, MAP or ROW is only asked for null: is.null, not.is.null")
     if operator is Operator.LIKE:
         if kind is not Kind.STRING or column.name == POSITION:
             raise ValueError("'like' compares STRING columns")

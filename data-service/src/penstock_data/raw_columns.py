@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from penstock.codecs.frames import polars_type
+from penstock.codecs.frames import polars_type, series_of
 from penstock.codecs.json_values import read_timestamp_ms, reader, wire_type
 from penstock.codecs.ndjson import decode_lines
 from penstock.codecs.text_timestamps import timestamps_of_text
@@ -149,6 +149,8 @@ def _one(line: bytes, struct: type[Any]) -> Any:
 def _read(values: Sequence[Any], read: Callable[[Any], Any] | None) -> Sequence[Any]:
     if read is None:
         return values
+    if any(isinstance(value, list | dict | msgspec.Struct) for value in values):
+        return [None if value is None else _lenient(read, value) for value in values]
     # Dates and times repeat within a batch; each text is read once.
     known = {value: None if value is None else _lenient(read, value) for value in set(values)}
     return [known[value] for value in values]
@@ -172,6 +174,8 @@ def _series(column: Column, values: Sequence[Any]) -> pl.Series:
     if column.type.is_timestamp:
         return _milliseconds(values).cast(target)
     values = _read(values, reader(column.type))
+    if column.type.is_nested:
+        return series_of("", values, column.type)
     if kind is Kind.DATE:
         return pl.Series(values, dtype=pl.Int32).cast(target)
     if kind is Kind.TIME:

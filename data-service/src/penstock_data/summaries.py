@@ -205,7 +205,7 @@ def _aggregate(text: str, columns: Mapping[str, Column]) -> Aggregate:
     column = find_column(name, columns)
     if function in ("sum", "avg") and not column.type.is_numeric:
         raise PenstockError("bad_request", f"'{text[:60]}': '{name}' is {column.type}, not a number")
-    if function in ("min", "max") and column.type.kind in (Kind.BOOLEAN, Kind.BYTES):
+    if function in ("min", "max") and (column.type.is_nested or column.type.kind in (Kind.BOOLEAN, Kind.BYTES)):
         raise PenstockError("bad_request", f"'{text[:60]}': {column.type} has no order")
     return Aggregate(function, column)
 

@@ -166,7 +166,9 @@ def envelope_schema(spec: StreamSpec) -> _Json:
 
 def _column_schema(data_type: DataType, *, nullable: bool) -> _Json:
     schema: _Json
-    if data_type.is_integer:
+    if data_type.is_nested:
+        schema = _nested_schema(data_type)
+    elif data_type.is_integer:
         schema = {"type": "integer"}
     elif data_type.kind in (Kind.FLOAT, Kind.DOUBLE):
         schema, nullable = {"type": "number"}, True  # NaN and infinities are written as null
@@ -182,6 +184,15 @@ def _column_schema(data_type: DataType, *, nullable: bool) -> _Json:
     if nullable:
         schema["type"] = [schema["type"], "null"]
     return {**schema, "description": str(data_type)}
+
+
+def _nested_schema(data_type: DataType) -> _Json:
+    if data_type.kind is Kind.ARRAY:
+        return {"type": "array", "items": _column_schema(data_type.element, nullable=True)}
+    if data_type.kind is Kind.MAP:
+        return {"type": "object", "additionalProperties": _column_schema(data_type.key_and_value[1], nullable=True)}
+    parts = {name: _column_schema(part, nullable=True) for name, part in data_type.parts}
+    return {"type": "object", "properties": parts}
 
 
 def _scopes(topics: Iterable[StreamSpec]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import datetime as dt
 import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -38,6 +39,7 @@ _DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
 _TIME: Final = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?", re.ASCII)
 _DECIMAL: Final = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,9})?", re.ASCII)
 _INTEGER_BITS: Final = {Kind.TINYINT: 8, Kind.SMALLINT: 16, Kind.INT: 32, Kind.BIGINT: 64}
+_NANOS_PER_MS: Final = 1_000_000
 _FLOAT_MAX: Final = 3.4028234663852886e38
 _TYPE_NAMES: Final = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}
 _SHOWN_CHARS: Final = 40
@@ -55,6 +57,8 @@ def wire_type(data_type: DataType) -> Any:
     exact: msgspec makes a Decimal from the number's own text. TIMESTAMP is `int | str`, epoch milliseconds or text.
     """
     kind = data_type.kind
+    if data_type.is_nested:
+        return _nested_wire_type(data_type)
     if kind in _INTEGER_BITS:
         bound = 2 ** (_INTEGER_BITS[kind] - 1)
         return Annotated[int, msgspec.Meta(ge=-bound, le=bound - 1)]
@@ -77,9 +81,12 @@ def reader(data_type: DataType) -> Callable[[Any], Any] | None:
     """The function from a decoded wire value to the column's value; None where the wire value is the value.
 
     TIMESTAMP and TIMESTAMP_LTZ: int, epoch milliseconds. DATE: int, days since the epoch. TIME: int, milliseconds
-    of the day. BYTES: bytes. DECIMAL: Decimal with the column's scale.
+    of the day. BYTES: bytes. DECIMAL: Decimal with the column's scale. ARRAY: list, ROW: dict, MAP: list of dicts
+    with `key` and `value`, of such values, but TIME in nanoseconds.
     """
     kind = data_type.kind
+    if data_type.is_nested:
+        return _nested_reader(data_type)
     if data_type.is_timestamp:
         return read_timestamp_ms
     if kind is Kind.DECIMAL:
@@ -173,6 +180,49 @@ def write_timestamp(ms: int, *, zoned: bool = False) -> str:
 def json_type_name(text: bytes) -> str:
     """`null`, `boolean`, `number`, `string`, `array` or `object`: what a JSON text without leading space is."""
     return _TYPE_NAMES.get(text[:1], "number")
+
+
+@lru_cache(maxsize=256)
+def _nested_wire_type(data_type: DataType) -> Any:
+    if data_type.kind is Kind.ARRAY:
+        return list[wire_type(data_type.element) | None]  # type: ignore[misc]  # made at run time
+    if data_type.kind is Kind.MAP:
+        return dict[str, wire_type(data_type.key_and_value[1]) | None]  # type: ignore[misc]  # made at run time
+    fields: list[Any] = [
+        (f"c{n}", wire_type(part) | None, msgspec.field(name=name, default=None))
+        for n, (name, part) in enumerate(data_type.parts)
+    ]
+    return msgspec.defstruct("Row", fields, gc=False)
+
+
+def _nested_reader(data_type: DataType) -> Callable[[Any], Any]:
+    if data_type.kind is Kind.ARRAY:
+        read = _part_reader(data_type.element)
+        return lambda values: [read(value, n) for n, value in enumerate(values)]
+    if data_type.kind is Kind.MAP:
+        read = _part_reader(data_type.key_and_value[1])
+        return lambda values: [{"key": key, "value": read(value, key)} for key, value in values.items()]
+    fields = [(f"c{n}", name, _part_reader(part)) for n, (name, part) in enumerate(data_type.parts)]
+    return lambda row: {name: part(getattr(row, field), name) for field, name, part in fields}
+
+
+def _part_reader(data_type: DataType) -> Callable[[Any, int | str], Any]:
+    """The reader of a part, which may be null, at a place, which is named where something is wrong."""
+    read = reader(data_type)
+    if read is None:
+        return lambda value, _: value
+    factor = _NANOS_PER_MS if data_type.kind is Kind.TIME else None
+
+    def placed(value: Any, place: int | str) -> Any:
+        if value is None:
+            return None
+        try:
+            found = read(value)
+        except ValueError as error:
+            raise type(error)(f"in [{place}]: {error}") from None
+        return found if factor is None else found * factor
+
+    return placed
 
 
 def _read_timestamp_text(value: str) -> int:

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from typing import Protocol
 
 from sqlglot import exp
 
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.casts import check_cast
 from penstock.expressions.coercion import NULL, Mismatch, common_type, data_type_of
+from penstock.expressions.column_scope import ColumnScope, Scope
 from penstock.expressions.dialect import first_operand, parse_expression, span_of
 from penstock.expressions.functions import ALIASES, closest_function, function_named
 from penstock.expressions.literals import coerced, interval, months, number, time_literal
-from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, Span
+from penstock.expressions.nodes import Call, Case, Cast, Expr, Literal, Span
 from penstock.expressions.reserved import reserved_name
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 from penstock.model.stream import Column
@@ -27,47 +26,14 @@ __all__ = ["AGGREGATES", "ColumnScope", "Hook", "Scope", "bind", "bind_text"]
 
 AGGREGATES = frozenset({
     "COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP",
-    "FIRST_VALUE", "LAST_VALUE", "LISTAGG", "PERCENTILE", "APPROX_COUNT_DISTINCT", "APPROX_QUANTILE",
+    "FIRST_VALUE", "LAST_VALUE", "LISTAGG", "ARRAY_AGG", "PERCENTILE", "APPROX_COUNT_DISTINCT", "APPROX_QUANTILE",
+    "APPROX_TOP_K",
 })  # fmt: skip
 
 _NOW = frozenset({"CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME", "LOCALTIMESTAMP", "NOW",
                   "CURRENT_ROW_TIMESTAMP", "PROCTIME", "RAND", "RAND_INTEGER", "UUID"})  # fmt: skip
 
 Hook = Callable[[exp.Expr], Expr | None]
-
-
-class Scope(Protocol):
-    """Names that an expression may use."""
-
-    def resolve(self, name: str, qualifier: str | None) -> ColumnRef:
-        """The column; Mismatch with code `unknown_column` or `ambiguous_column`. Names are case-sensitive."""
-        ...
-
-
-class ColumnScope:
-    """Columns of one relation, also under the relation's name."""
-
-    def __init__(self, columns: Sequence[tuple[str, DataType]], relation: str | None = None) -> None:
-        self._types = dict(columns)
-        self._relation = relation
-
-    def resolve(self, name: str, qualifier: str | None) -> ColumnRef:
-        """As `Scope.resolve`."""
-        if qualifier is not None and qualifier != self._relation:
-            known = f"Write {self._relation}.{name}." if self._relation else f"Write {name} alone."
-            raise Mismatch(f"There is no table '{qualifier}' here.", known, "unknown_table")
-        found = self._types.get(name)
-        if found is None:
-            raise unknown_column(name, list(self._types))
-        return ColumnRef(found, name=name)
-
-
-def unknown_column(name: str, known: Sequence[str]) -> Mismatch:
-    """The finding for a name that is no column, with the closest that is."""
-    lower = {k.lower(): k for k in known}
-    close = [lower[name.lower()]] if name.lower() in lower else get_close_matches(name, known, n=1)
-    remedy = f"Did you mean {close[0]}?" if close else f"Columns: {', '.join(sorted(known)[:20])}."
-    return Mismatch(f"There is no column '{name}'.", remedy, "unknown_column")
 
 
 def bind(
@@ -98,8 +64,8 @@ _REMEDIES: dict[type[exp.Expr], str] = {
     exp.Subquery: "Write a join, or put the query into a view.",
     exp.Select: "Write a join, or put the query into a view.",
     exp.Tuple: "Compare the columns one by one.",
-    exp.Bracket: "Arrays and maps are not in this version.",
-    exp.Dot: "Rows within rows are not in this version; use plain columns.",
+    exp.Bracket: "Write a[1] for an array, m['key'] for a map.",
+    exp.Dot: "Write row.field.",
     exp.Window: "OVER is not in this version; use a window table function with GROUP BY.",
     exp.Star: "Name the columns.",
     exp.Distinct: "DISTINCT stands in an aggregate or after SELECT.",
@@ -172,6 +138,12 @@ class _Binder:
                 return self._like(node, node.this, [node.this.this, node.this.expression, node.expression])
             case exp.Overlaps():
                 return self._overlaps(node)
+            case exp.Array():
+                return self.call("ARRAY", node.expressions, node)
+            case exp.Bracket():
+                return self._bracket(node)
+            case exp.Dot() if isinstance(node.expression, exp.Identifier):
+                return self._field(self.bind(node.this), node.expression.name, node)
             case exp.Cast():  # TryCast is a Cast
                 return self._cast(node, span)
             case exp.Case():
@@ -203,14 +175,49 @@ class _Binder:
 
     def _column(self, node: exp.Column, span: Span) -> Expr:
         identifier = node.this
-        if not isinstance(identifier, exp.Identifier) or node.args.get("db"):
+        if isinstance(identifier, exp.Identifier) and node.args.get("db"):
+            return self._path(node, span)
+        if not isinstance(identifier, exp.Identifier):
             raise self._error(node, "unsupported", f"{_shown(node)} is not supported here.", _REMEDIES[exp.Dot])
         if not identifier.args.get("quoted") and identifier.name.upper() in _NOW:
             raise self._no_clock(node, identifier.name)
         for part in node.parts:
             if isinstance(part, exp.Identifier) and (finding := reserved_name(part)) is not None:
                 raise SqlErrors([finding])
-        return replace(self._scope.resolve(node.name, node.table or None), span=span)
+        try:
+            return replace(self._scope.resolve(node.name, node.table or None), span=span)
+        except Mismatch as mismatch:
+            try:
+                row = self._scope.resolve(node.table, None)
+            except Mismatch:
+                raise mismatch from None
+            if not node.table or row.type.kind is not Kind.ROW:
+                raise
+            return self._field(replace(row, span=span), node.name, node)
+
+    def _path(self, node: exp.Column, span: Span) -> Expr:
+        """`row.field.field`, or `table.row.field`: more names than a table and its column have."""
+        names = [part.name for part in node.parts]
+        try:
+            found, rest = self._scope.resolve(names[1], names[0]), names[2:]
+        except Mismatch:
+            found, rest = self._scope.resolve(names[0], None), names[1:]
+        path: Expr = replace(found, span=span)
+        for name in rest:
+            path = self._field(path, name, node)
+        return path
+
+    def _field(self, row: Expr, name: str, at: exp.Expr) -> Expr:
+        return self.typed_call(".", [row, Literal(STRING, value=name, span=row.span)], at)
+
+    def _bracket(self, node: exp.Bracket) -> Expr:
+        """`MAP['k', 1]`, `a[1]` or `m['k']`."""
+        column = node.this
+        if isinstance(column, exp.Column) and column.name.upper() == "MAP" and not column.this.args.get("quoted"):
+            return self.call("MAP", node.expressions, node)
+        if len(node.expressions) != 1:
+            raise self._error(node, "syntax", "One value stands in brackets.", _REMEDIES[exp.Bracket])
+        return self.call("[]", [node.this, *node.expressions], node)
 
     def _no_clock(self, node: exp.Expr, name: str) -> SqlErrors:
         return self._error(node, "unsupported", f"{name.upper()} differs from run to run.",

@@ -26,7 +26,10 @@ from penstock.model.types import (
     TINYINT,
     DataType,
     Kind,
+    array_of,
     decimal,
+    map_of,
+    row_of,
 )
 
 __all__ = ["INTERVAL", "NULL", "Mismatch", "addition_type", "as_decimal", "common_type", "data_type_of",
@@ -71,6 +74,8 @@ def common_type(types: Iterable[DataType]) -> DataType | None:
             found = _common_number(found, data_type)
         elif {found.kind, data_type.kind} == {Kind.DATE, Kind.TIMESTAMP}:
             found = TIMESTAMP
+        elif found.is_nested and (nested := _common_nested(found, data_type)) is not None:
+            found = nested
         else:
             return None
     return found
@@ -153,8 +158,10 @@ def data_type_of(node: exp.Expr) -> DataType:
     """
     if not isinstance(node, exp.DataType) or not isinstance(node.this, exp.DType):
         raise Mismatch("A type is expected here.", _TYPES)
+    if node.args.get("nested"):
+        return _nested_type_of(node)
     parameters = [int(p.name) for p in node.expressions if p.name.isdigit()]
-    if len(parameters) != len(node.expressions) or node.args.get("nested"):
+    if len(parameters) != len(node.expressions):
         raise Mismatch(f"{node.this.value} with parts is not supported.", _TYPES)
     if node.this is exp.DType.DECIMAL:
         return _decimal_of(parameters)
@@ -168,7 +175,33 @@ def data_type_of(node: exp.Expr) -> DataType:
 
 
 _TYPES = ("Use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, "
-          "TIMESTAMP(3) or TIMESTAMP_LTZ(3).")  # fmt: skip
+          "TIMESTAMP(3), TIMESTAMP_LTZ(3), ARRAY<t>, MAP<k, v> or ROW<a t, ...>.")  # fmt: skip
+
+
+def _nested_type_of(node: exp.DataType) -> DataType:
+    parts = node.expressions
+    if node.this is exp.DType.ARRAY and len(parts) == 1:
+        return array_of(data_type_of(parts[0]))
+    if node.this is exp.DType.MAP and len(parts) == 2:
+        return map_of(data_type_of(parts[0]), data_type_of(parts[1]))
+    if node.this is not exp.DType.STRUCT or not all(isinstance(part, exp.ColumnDef) for part in parts):
+        raise Mismatch(f"{node.this.value} with parts is not supported.", _TYPES)
+    names = [part.name for part in parts]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise Mismatch(f"The field '{twice[0]}' stands twice in a ROW.", "Give each field a name of its own.")
+    return row_of(*((part.name, data_type_of(part.args["kind"])) for part in parts))
+
+
+def _common_nested(left: DataType, right: DataType) -> DataType | None:
+    """Part by part; fields of rows by their place, under the first one's names."""
+    if left.kind is not right.kind or len(left.parts) != len(right.parts):
+        return None
+    parts = [
+        (name, common_type((one, other))) for (name, one), (_, other) in zip(left.parts, right.parts, strict=True)
+    ]
+    found = tuple((name, part) for name, part in parts if part is not None)
+    return DataType(left.kind, parts=found) if len(found) == len(parts) else None
 
 
 def _decimal_of(parameters: list[int]) -> DataType:

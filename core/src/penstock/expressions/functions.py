@@ -5,9 +5,11 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from penstock.expressions import (
+    functions_arrays,
     functions_choice,
     functions_encoding,
     functions_json,
+    functions_maps,
     functions_math,
     functions_printf,
     functions_regexp,
@@ -31,6 +33,7 @@ FAMILIES: dict[str, tuple[Function, ...]] = {
     "Regular expressions": functions_regexp.FUNCTIONS,
     "Encodings and hashes": functions_encoding.FUNCTIONS,
     "JSON": functions_json.FUNCTIONS,
+    "Arrays, maps and rows": (*functions_arrays.FUNCTIONS, *functions_maps.FUNCTIONS),
     "Time": (*functions_time.FUNCTIONS, *functions_zones.FUNCTIONS),
 }
 

@@ -98,7 +98,10 @@ def _folded(function: str, values: Sequence[pl.Expr]) -> pl.Expr:
 
 
 def _extreme_check(args: Sequence[Expr]) -> Typing:
-    return _alike(args, least=1)
+    typing = _alike(args, least=1)
+    if typing.result.is_nested:
+        raise Mismatch(f"compares plain values, not {typing.result}.", "Write ARRAY_MAX(a) or ARRAY_MIN(a).")
+    return typing
 
 
 FUNCTIONS = (

@@ -42,6 +42,8 @@ def comparable_type(args: Sequence[Expr]) -> DataType:
         shown = " with ".join(dict.fromkeys(str(a.type) for a in args))
         target = next((a.type for a in args if a.type.kind not in (Kind.STRING, Kind.NULL)), "STRING")
         raise Mismatch(f"cannot compare {shown}.", f"Write CAST(x AS {target}) around one of them.")
+    if found.is_nested:
+        raise Mismatch(f"cannot compare {found} as a whole.", "Compare elements or fields: a[1] = 5.")
     return found
 
 

@@ -18,9 +18,10 @@ TIME_UNITS = frozenset({
     "DOY", "ISOYEAR", "DECADE", "CENTURY", "MILLENNIUM",
 })  # fmt: skip
 INTERVAL_UNITS = frozenset({"YEAR", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND"})
+NESTED_TYPES = {"ARRAY": "ARRAY<INT>", "MAP": "MAP<STRING, INT>", "ROW": "ROW<a INT, b STRING>"}
 STATEMENT_REMEDY = "Write CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT or SET 'key' = 'value'."
 _TYPE_REMEDY = ("Write one of BOOLEAN, INT, BIGINT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, TIMESTAMP(3), "
-                "TIMESTAMP_LTZ(3).")  # fmt: skip
+                "TIMESTAMP_LTZ(3), ARRAY<t>, MAP<k, v>, ROW<a t, ...>.")  # fmt: skip
 
 
 def _placed(node: exp.Expr, token: Token) -> exp.Expr:
@@ -183,6 +184,38 @@ class FlinkParser(Parser):
         if to is None:
             self._refuse("CAST needs a type after AS", _TYPE_REMEDY)
         return _placed(kind(this=this, to=to), token)
+
+    def _parse_types(self, *args: Any, **kwargs: Any) -> exp.Expr | None:
+        word = self._curr.text.upper() if self._curr and self._curr.token_type is TokenType.VAR else ""
+        if word in NESTED_TYPES and self._next and self._next.token_type in (TokenType.LT, TokenType.L_PAREN):
+            return self._flink_nested_type(word)
+        return super()._parse_types(*args, **kwargs)
+
+    def _flink_nested_type(self, word: str) -> exp.Expr:
+        """`ARRAY<t>`, `MAP<k, v>`, `ROW<a t, ...>` or `ROW(a t, ...)`; NOT NULL of a part is read and not kept."""
+        remedy = f"Write {NESTED_TYPES[word]}."
+        token = self._curr
+        self._advance()
+        opened = self._match(TokenType.LT) or (word == "ROW" and self._match(TokenType.L_PAREN))
+        closing = TokenType.GT if self._prev.token_type is TokenType.LT else TokenType.R_PAREN
+        parts = self._parse_csv(self._flink_field if word == "ROW" else self._flink_part) if opened else []
+        if not self._match(closing) or len(parts) != {"ARRAY": 1, "MAP": 2}.get(word, max(1, len(parts))):
+            self._refuse(f"This {word} type is not complete", remedy)
+        kind = {"ARRAY": exp.DType.ARRAY, "MAP": exp.DType.MAP, "ROW": exp.DType.STRUCT}[word]
+        return _placed(exp.DataType(this=kind, expressions=parts, nested=True), token)
+
+    def _flink_part(self) -> exp.Expr | None:
+        found = self._parse_types()
+        if not self._match_text_seq("NOT", "NULL"):
+            self._match_text_seq("NULL")
+        return found
+
+    def _flink_field(self) -> exp.Expr | None:
+        name = self._parse_id_var()
+        kind = self._flink_part()
+        if name is None or kind is None:
+            self._refuse("A field of a ROW has a name and a type", f"Write {NESTED_TYPES['ROW']}.")
+        return self.expression(exp.ColumnDef(this=name, kind=kind))
 
     def _flink_call(self, name: str, arguments: list[exp.Expr | None], token: Token | None = None) -> exp.Expr:
         call = exp.Anonymous(this=name, expressions=[a for a in arguments if a is not None])

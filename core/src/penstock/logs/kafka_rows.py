@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from penstock.codecs.frames import polars_type
+from penstock.codecs.frames import polars_type, series_of
+from penstock.codecs.json_values import reader, wire_type
 from penstock.codecs.rows import rows_to_lines
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.model.stream import Column, Relation, StreamSpec
@@ -99,6 +100,10 @@ def _series(name: str, values: list[Any], data_type: DataType) -> pl.Series:
             return pl.Series(name, values, dtype=pl.String).str.to_time("%H:%M:%S%.f")
         case Kind.BYTES:
             return pl.Series(name, values, dtype=pl.Binary)
+        case Kind.ARRAY | Kind.MAP | Kind.ROW:
+            read = reader(data_type)
+            assert read is not None  # nested types have one
+            return series_of(name, [None if value is None else read(value) for value in values], data_type)
         case _:
             return pl.Series(name, values, dtype=target)
 
@@ -116,5 +121,7 @@ def _decoder(columns: tuple[Column, ...]) -> msgspec.json.Decoder[list[Any]]:
 def _wire(data_type: DataType) -> Any:
     if data_type.is_integer:
         return int
+    if data_type.is_nested:
+        return wire_type(data_type)
     wire: dict[Kind, Any] = {Kind.BOOLEAN: bool, Kind.FLOAT: float, Kind.DOUBLE: float, Kind.BYTES: bytes}
     return wire.get(data_type.kind, str)

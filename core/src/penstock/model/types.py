@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = ["BIGINT", "BOOLEAN", "BYTES", "DATE", "DOUBLE", "FLOAT", "INT", "SMALLINT", "STRING", "TIME", "TIMESTAMP",
-           "TIMESTAMP_LTZ", "TINYINT", "DataType", "Kind", "decimal"]  # fmt: skip
+           "TIMESTAMP_LTZ", "TINYINT", "DataType", "Kind", "array_of", "decimal", "map_of", "row_of"]  # fmt: skip
 
 
 class Kind(StrEnum):
@@ -26,6 +26,9 @@ class Kind(StrEnum):
     TIME = "TIME"
     TIMESTAMP = "TIMESTAMP"
     TIMESTAMP_LTZ = "TIMESTAMP_LTZ"
+    ARRAY = "ARRAY"
+    MAP = "MAP"
+    ROW = "ROW"
     INTERVAL = "INTERVAL"  # day-time, in milliseconds; expressions only, never a column of a stream
     NULL = "NULL"  # type of a bare NULL literal
 
@@ -35,11 +38,30 @@ _INTEGERS = (Kind.TINYINT, Kind.SMALLINT, Kind.INT, Kind.BIGINT)
 
 @dataclass(frozen=True, slots=True)
 class DataType:
-    """A type. `precision`/`scale` matter for DECIMAL; TIMESTAMP is always of precision 3 (milliseconds)."""
+    """A type. `precision`/`scale` matter for DECIMAL; TIMESTAMP is always of precision 3 (milliseconds).
+
+    `parts`: of an ARRAY its `element`, of a MAP `key` and `value`, of a ROW its fields, each with its type.
+    """
 
     kind: Kind
     precision: int | None = None
     scale: int | None = None
+    parts: tuple[tuple[str, DataType], ...] = ()
+
+    @property
+    def is_nested(self) -> bool:
+        """ARRAY, MAP or ROW."""
+        return self.kind in (Kind.ARRAY, Kind.MAP, Kind.ROW)
+
+    @property
+    def element(self) -> DataType:
+        """Of an ARRAY."""
+        return self.parts[0][1]
+
+    @property
+    def key_and_value(self) -> tuple[DataType, DataType]:
+        """Of a MAP."""
+        return self.parts[0][1], self.parts[1][1]
 
     @property
     def is_integer(self) -> bool:
@@ -61,6 +83,10 @@ class DataType:
             return f"DECIMAL({self.precision}, {self.scale})"
         if self.is_timestamp:
             return f"{self.kind.value}(3)"
+        if self.kind is Kind.ROW:
+            return f"ROW<{', '.join(f'`{name}` {part}' for name, part in self.parts)}>"
+        if self.is_nested:
+            return f"{self.kind.value}<{', '.join(str(part) for _, part in self.parts)}>"
         return self.kind.value
 
 
@@ -84,3 +110,18 @@ def decimal(precision: int, scale: int) -> DataType:
     if not (1 <= precision <= 38 and 0 <= scale <= precision):
         raise ValueError(f"DECIMAL({precision}, {scale}): precision 1 to 38, scale 0 to precision")
     return DataType(Kind.DECIMAL, precision, scale)
+
+
+def array_of(element: DataType) -> DataType:
+    """ARRAY<element>."""
+    return DataType(Kind.ARRAY, parts=(("element", element),))
+
+
+def map_of(key: DataType, value: DataType) -> DataType:
+    """MAP<key, value>."""
+    return DataType(Kind.MAP, parts=(("key", key), ("value", value)))
+
+
+def row_of(*fields: tuple[str, DataType]) -> DataType:
+    """ROW<name type, ...>."""
+    return DataType(Kind.ROW, parts=fields)

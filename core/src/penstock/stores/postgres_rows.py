@@ -20,7 +20,7 @@ __all__ = ["PostgresRows"]
 
 _NULL = "\\N"  # unquoted; the text of these two characters is quoted
 _ARRAYS: dict[Kind, str] = {
-    Kind.STRING: "text[]",
+    **dict.fromkeys((Kind.STRING, Kind.ARRAY, Kind.MAP, Kind.ROW), "text[]"),
     Kind.BYTES: "bytea[]",
     Kind.BOOLEAN: "boolean[]",
     Kind.DECIMAL: "numeric[]",

@@ -8,6 +8,7 @@
 | DATE | BIGINT, days since 1970-01-01 | ranges and buckets are integer arithmetic |
 | TIME, TIMESTAMP, TIMESTAMP_LTZ | BIGINT, milliseconds (of the day; since the epoch, UTC) | the same |
 | STRING | TEXT in byte order (`ExactText`) | the same order and equality everywhere |
+| ARRAY, MAP, ROW | TEXT, JSON | read as a whole |
 | BYTES, BOOLEAN | BLOB or BYTEA, BOOLEAN | |
 """
 
@@ -172,6 +173,8 @@ def column_type(data_type: DataType) -> sa.types.TypeEngine[Any]:
         return ExactDecimal(data_type.precision or 38, data_type.scale or 0)
     if kind in (Kind.FLOAT, Kind.DOUBLE):
         return sa.Double()
+    if data_type.is_nested:
+        return ExactText()
     simple: dict[Kind, sa.types.TypeEngine[Any]] = {
         Kind.STRING: ExactText(),
         Kind.BYTES: sa.LargeBinary(),

@@ -9,6 +9,8 @@ from typing import Any
 import polars as pl
 
 from penstock.codecs.frames import polars_type
+from penstock.codecs.nested import series_of_texts
+from penstock.codecs.rows import nested_texts
 from penstock.model.stream import Column
 from penstock.model.types import Kind
 from penstock.stores.tables import ESCAPE, ESCAPED_ESCAPE, ESCAPED_NUL, NUL, decimal_text, read_decimal_text
@@ -21,6 +23,9 @@ _NANOS_PER_MS = 1_000_000
 def stored_frame(frame: pl.DataFrame, columns: Sequence[Column], *, escaped: bool = False) -> pl.DataFrame:
     """The columns in stored form, see `stores.tables`; decimals as they are. `escaped`: see `ExactText`."""
     plain = frame.select([_stored(column) for column in columns])
+    nested = [column for column in columns if column.type.is_nested]
+    if nested:
+        plain = plain.with_columns(nested_texts(frame[column.name], column.type) for column in nested)
     texts = [column.name for column in columns if column.type.kind is Kind.STRING] if escaped else []
     odd = [name for name in texts if _has(plain[name], NUL, ESCAPE)]
     # In one pass: what was written for a NUL is not looked at again.
@@ -98,6 +103,8 @@ def _series(column: Column, values: Sequence[Any]) -> pl.Series:
             .cast(pl.Int32 if kind is Kind.DATE else pl.Int64)
             .cast(target)
         )
+    if column.type.is_nested:
+        return series_of_texts(column.name, values, column.type)
     if kind is Kind.BOOLEAN:
         return pl.Series(column.name, [None if v is None else bool(v) for v in values], dtype=target)
     return pl.Series(column.name, values, dtype=target)

@@ -33,7 +33,10 @@ from penstock.model.types import (
     TIMESTAMP,
     TIMESTAMP_LTZ,
     TINYINT,
+    array_of,
     decimal,
+    map_of,
+    row_of,
 )
 from penstock.ports.store import Apply, Store
 from penstock.stores.tables import OFFSET, table_of
@@ -56,6 +59,15 @@ EVERY_TYPE: tuple[tuple[Column, Any], ...] = (
     (Column("at", TIME), dt.time(23, 59, 59, 999_000)),
     (Column("ts", TIMESTAMP), dt.datetime(1960, 1, 1, 0, 0, 0, 1000)),
     (Column("ltz", TIMESTAMP_LTZ), dt.datetime(2018, 1, 1, tzinfo=dt.UTC)),
+    (Column("texts", array_of(STRING)), ["", "ä\1\0'", None]),
+    (Column("by_name", map_of(STRING, array_of(decimal(5, 2)))), [{"key": "x", "value": [Decimal("-1.50")]}]),
+    (
+        Column("inner", row_of(("a", TIMESTAMP_LTZ), ("b", row_of(("c", BYTES), ("d", TIME), ("e", DATE))))),
+        {
+            "a": dt.datetime(2018, 1, 1, tzinfo=dt.UTC),
+            "b": {"c": b"\x00\xff", "d": dt.time(23, 59, 59, 999_000), "e": dt.date(1969, 12, 31)},
+        },
+    ),
 )
 
 

@@ -17,7 +17,7 @@ from penstock.codecs.frames import polars_type
 from penstock.expressions.compile import Compiled, compile_expression
 from penstock.expressions.decimals import divide, exactly
 from penstock.expressions.nodes import Expr
-from penstock.model.types import BIGINT, DOUBLE, DataType, Kind
+from penstock.model.types import BIGINT, DOUBLE, DataType, Kind, row_of
 from penstock_processor.compile.stages import Planned, project_stage, references
 from penstock_processor.logical.plan import Aggregate, AggregateCall, GroupAggregate, Named, WindowKind
 from penstock_processor.operators.accumulators import (
@@ -36,7 +36,7 @@ from penstock_processor.operators.collected import Collected, CollectedFeed, per
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.groups import AggregateShape
 from penstock_processor.operators.sessions import session_bounds
-from penstock_processor.operators.sketches import DistinctCount, Quantiles, Sketches
+from penstock_processor.operators.sketches import DistinctCount, HeavyHitters, Quantiles, Sketches
 from penstock_processor.operators.step import SLICE
 from penstock_processor.operators.window_assign import window_columns
 from penstock_processor.operators.windows import Windows
@@ -152,14 +152,19 @@ def _window_outputs(node: Aggregate, windows: Windows | None) -> list[pl.Expr]:
 
 def _arguments(calls: Sequence[AggregateCall]) -> tuple[list[Argument], list[Argument | None]]:
     """Argument columns, each once, and the one of each call (None: COUNT(*) of all rows)."""
-    made: dict[tuple[Expr | None, Expr | None, str, bool], Argument] = {}
+    made: dict[tuple[Expr | None, Expr | None, str, str | bool], Argument] = {}
     by_call: list[Argument | None] = []
     for call in calls:
         if call.arg is None and call.filter is None:
             by_call.append(None)
             continue
         mode = ("c" if call.collects else "") + ("d" if call.distinct and call.function not in _AS_WELL_ALL else "")
-        key = (call.arg, call.filter, mode, call.function in _AS_DOUBLE)
+        key = (
+            call.arg,
+            call.filter,
+            mode,
+            call.function if call.function == "ARRAY_AGG" else call.function in _AS_DOUBLE,
+        )
         if key not in made:
             made[key] = _argument(call, f"$a{len(made)}{mode}", mode)
         by_call.append(made[key])
@@ -174,6 +179,8 @@ def _argument(call: AggregateCall, column: str, mode: str) -> Argument:
         held, value = _held(call.arg.type, compiled.value)
         if call.function in _AS_DOUBLE:
             held, value = DOUBLE, compiled.value.cast(pl.Float64)
+        if call.function == "ARRAY_AGG":  # NULL counts, but not in rows that FILTER leaves out
+            held, value = row_of(("value", held)), pl.struct(value.alias("value"))
         compiled = Compiled(value, compiled.error)
     reads = references(e for e in (call.arg, call.filter) if e is not None)
     if call.filter is not None:
@@ -277,6 +284,9 @@ def _collect(call: AggregateCall, argument: Argument) -> pl.Expr:
     if call.function == "LISTAGG":
         separator = str(call.options[0]) if call.options else ","
         argument.collected.append(Collected(name, pl.String(), separator.join))
+    elif call.function == "ARRAY_AGG":
+        dtype = pl.List(polars_type(argument.held.parts[0][1]))
+        argument.collected.append(Collected(name, dtype, lambda values: [each["value"] for each in values]))
     else:
         share = float(call.options[0])
         argument.collected.append(Collected(name, pl.Float64(), lambda values: percentile(values, share)))
@@ -293,13 +303,16 @@ def _arrival(call: AggregateCall, argument: Argument) -> pl.Expr:
 
 
 def _sketched(call: AggregateCall, argument: Argument) -> pl.Expr:
-    name = argument.column + "h"
-    kind: DistinctCount | Quantiles = DistinctCount()
-    if call.function == "APPROX_QUANTILE":
-        name, kind = argument.column + "k", Quantiles()
-    argument.accumulators.setdefault(name[-1], Sketches(name, argument.column, kind))
+    kinds: dict[str, DistinctCount | Quantiles | HeavyHitters] = {
+        "APPROX_QUANTILE": Quantiles(), "APPROX_TOP_K": HeavyHitters(),
+    }  # fmt: skip
+    kind = kinds.get(call.function) or DistinctCount()
+    name = argument.column + kind.suffix
+    argument.accumulators.setdefault(kind.suffix, Sketches(name, argument.column, kind))
     if isinstance(kind, Quantiles):
         return kind.quantile(pl.col(name), float(call.options[0]))
+    if isinstance(kind, HeavyHitters):
+        return kind.top(pl.col(name), int(call.options[0]), polars_type(argument.held))
     return kind.count(pl.col(name))
 
 

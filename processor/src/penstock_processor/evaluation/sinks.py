@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import polars as pl
 
-from penstock.codecs.rows import json_frame
+from penstock.codecs.rows import json_frame, rows_to_lines
 from penstock.model.batch import OP_COLUMN, Op
 from penstock.model.stream import Relation, StreamSpec
 from penstock_processor.operators.interface import Output
@@ -90,15 +91,28 @@ class Sinks:
     def _emit(self, target: str, frame: pl.DataFrame, *, with_op: bool) -> None:
         spec = self._specs[target]
         written = frame.filter(pl.col(OP_COLUMN) != int(Op.UPDATE_BEFORE))
+        op = with_op and spec.relation is Relation.TABLE
+        if any(column.type.is_nested for column in spec.columns):
+            ops = _OP_TEXTS.gather(written[OP_COLUMN]).to_list() if op else []
+            for line in self._lines(target, rows_to_lines(written, spec.columns), ops):
+                self._destinations[target].write(line)
+            return
         rows = json_frame(written, spec.columns)
         if self._marked:
             rows = rows.select(pl.lit(target).alias(TABLE_MARK), pl.all())
-        if with_op and spec.relation is Relation.TABLE:
+        if op:
             rows = rows.with_columns(_OP_TEXTS.gather(written[OP_COLUMN]).alias(OP_COLUMN))
         if rows.height:
             text = io.BytesIO()  # Polars would write past the file object, and know no BrokenPipeError
             rows.write_ndjson(text)
             self._destinations[target].write(text.getbuffer())
+
+    def _lines(self, target: str, lines: Sequence[bytes], ops: Sequence[str]) -> Iterator[bytes]:
+        """Lines with the name of the table before and the change behind their columns."""
+        mark = f'{{"{TABLE_MARK}":{msgspec.json.encode(target).decode()},'.encode() if self._marked else b"{"
+        for n, line in enumerate(lines):
+            end = f',"{OP_COLUMN}":"{ops[n]}"}}\n'.encode() if ops else b"}\n"
+            yield mark + line[1:-1] + end
 
 
 def open_sinks(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from penstock.codecs.frames import polars_type
-from penstock.codecs.json_values import reader
+from penstock.codecs.json_values import reader, wire_type
 from penstock.codecs.text_timestamps import dates_of_text, timestamps_of_text
 from penstock.model.stream import Column
-from penstock.model.types import Kind
+from penstock.model.types import DataType, Kind
 from penstock_processor.runtime.decode import Decoded
 from penstock_processor.runtime.decode_exact import BadRow, series_of_values
 
@@ -61,7 +62,7 @@ def _typed(text: pl.Series, column: Column) -> pl.Series:
             number = text.cast(polars_type(column.type), strict=False)
             name = text.name
             return number.to_frame().select(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name))[name]
-        case Kind.DECIMAL | Kind.BYTES | Kind.TIME:
+        case Kind.DECIMAL | Kind.BYTES | Kind.TIME | Kind.ARRAY | Kind.MAP | Kind.ROW:
             return pl.Series(text.name, [None], dtype=polars_type(column.type)).new_from_index(0, len(text))
         case _:
             return text.cast(polars_type(column.type), strict=False)
@@ -71,16 +72,25 @@ def _by_hand(text: pl.Series, typed: pl.Series, *, column: Column, bad: dict[int
     """Fill in what the column-wise reading left out, value by value; name what is no value of the type."""
     rows = (typed.is_null() & text.is_not_null()).arg_true()
     read: Callable[[Any], Any] | None = reader(column.type) if _is_text(column.type.kind) else None
+    if column.type.is_nested:
+        read = _json_reader(column.type)
     values: list[Any] = []
     for row, value in zip(rows, text.gather(rows), strict=True):
         try:
             if read is None:
                 raise ValueError(f"'{value[:_SHOWN_CHARS]}' is not {column.type}")
             values.append(read(value))
-        except ValueError as error:
+        except (ValueError, msgspec.MsgspecError) as error:
             values.append(None)
             bad.setdefault(row, BadRow(row, "wrong_type", f"'{column.name}': {error}"))
     return typed.scatter(rows, series_of_values(column, values))
+
+
+def _json_reader(data_type: DataType) -> Callable[[Any], Any]:
+    """A field of JSON text."""
+    decode, read = msgspec.json.Decoder(wire_type(data_type)).decode, reader(data_type)
+    assert read is not None  # nested types have one
+    return lambda text: read(decode(text))
 
 
 def _is_text(kind: Kind) -> bool:

@@ -1,7 +1,7 @@
 """Calls of aggregate functions: how many arguments each takes, which of them are constants, and the result's type.
 
-Flink: "System (Built-in) Functions: Aggregate Functions". APPROX_QUANTILE, and APPROX_COUNT_DISTINCT in a stream,
-exist here alone.
+Flink: "System (Built-in) Functions: Aggregate Functions". APPROX_QUANTILE, APPROX_TOP_K, and APPROX_COUNT_DISTINCT in
+a stream, exist here alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from decimal import Decimal
 from sqlglot import exp
 
 from penstock.expressions.nodes import Expr, Literal, Span
-from penstock.model.types import BIGINT, DOUBLE, STRING, DataType, Kind, decimal
+from penstock.model.types import BIGINT, DOUBLE, STRING, DataType, Kind, array_of, decimal, row_of
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.sql.findings import refusal
 
@@ -23,10 +23,13 @@ RETRACTABLE = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_
                          "VAR_POP", "VAR_SAMP"])  # fmt: skip
 
 _ORDERED = (Kind.STRING, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
+#: What APPROX_TOP_K gives at most: its sketch holds three times as many values in the worst case.
+TOP_MAX = 256
 _SHARES = ("PERCENTILE", "APPROX_QUANTILE")
 _USAGE = {
     "COUNT": "COUNT(*) or COUNT(x)",
     "LISTAGG": "LISTAGG(x) or LISTAGG(x, ', ')",
+    "APPROX_TOP_K": "APPROX_TOP_K(x, 10)",
     **{name: f"{name}(x, 0.95)" for name in _SHARES},
 }
 
@@ -34,7 +37,7 @@ _USAGE = {
 def options_of(function: str, arguments: Sequence[exp.Expr], *, at: Span) -> tuple[str | float | int, ...]:
     """The constants behind the first argument. Raises SqlErrors, also for a wrong number of arguments."""
     most = 2 if function in _USAGE and function != "COUNT" else 1
-    least = 2 if function in _SHARES else 1
+    least = 2 if function in _SHARES or function == "APPROX_TOP_K" else 1
     if not least <= len(arguments) <= most:
         count = {(1, 1): "one argument", (2, 2): "two arguments"}.get((least, most), "one or two arguments")
         raise refusal(
@@ -74,6 +77,10 @@ def result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
         )
     if function in _SHARES:
         return DOUBLE
+    if function == "ARRAY_AGG":
+        return array_of(given)
+    if function == "APPROX_TOP_K":
+        return array_of(row_of(("value", given), ("count", BIGINT)))
     if function == "LISTAGG":
         return STRING
     if given.kind is Kind.DECIMAL and function not in ("MIN", "MAX", "FIRST_VALUE", "LAST_VALUE"):
@@ -83,8 +90,10 @@ def result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
 
 
 def _fits(function: str, given: DataType) -> bool:
-    if function in ("FIRST_VALUE", "LAST_VALUE"):
+    if function in ("FIRST_VALUE", "LAST_VALUE", "ARRAY_AGG"):
         return given.kind is not Kind.NULL
+    if function == "APPROX_TOP_K":
+        return given.kind is not Kind.NULL and not given.is_nested
     if function == "LISTAGG":
         return given.kind is Kind.STRING
     return given.is_numeric or (function in ("MIN", "MAX") and given.kind in _ORDERED)
@@ -101,6 +110,15 @@ def _option(function: str, node: exp.Expr, *, at: Span) -> str | float | int:
             "type_mismatch",
             message="The separator of LISTAGG is a constant STRING.",
             remedy="Write LISTAGG(x, ', ').",
+        )
+    if function == "APPROX_TOP_K":
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= TOP_MAX:
+            return value
+        raise refusal(
+            at,
+            "out_of_range",
+            message=f"{function} takes a constant from 1 to {TOP_MAX} behind its argument.",
+            remedy=f"Write {_USAGE[function]}.",
         )
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)

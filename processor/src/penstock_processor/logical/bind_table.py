@@ -9,7 +9,7 @@ from penstock.expressions.coercion import Mismatch, data_type_of
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import Span
 from penstock.model.stream import Column, Relation, StreamSpec
-from penstock.model.types import Kind
+from penstock.model.types import DataType, Kind
 from penstock_processor.logical.bind_insert import places_of
 from penstock_processor.logical.expressions import bind_value, rows_only
 from penstock_processor.logical.options import TableOptions, read_options
@@ -123,7 +123,9 @@ def _physical(table: CreateTable, query: Node | None, findings: Findings) -> lis
             )
             continue
         try:
-            found.append((column.name, Column(column.name.text, data_type_of(column.type), not column.not_null)))
+            data_type = data_type_of(column.type)
+            _refuse_map_keys(data_type)
+            found.append((column.name, Column(column.name.text, data_type, not column.not_null)))
         except Mismatch as mismatch:
             findings.add(column.name.span, "unsupported_type", message=mismatch.message, remedy=mismatch.remedy)
     if query is not None:
@@ -154,8 +156,20 @@ def _queried(query: Node, at: Span, findings: Findings) -> list[tuple[Word, Colu
                 remedy="Write CAST(... AS type).",
             )
         else:
+            try:
+                _refuse_map_keys(field.type)
+            except Mismatch as mismatch:
+                findings.add(place, "unsupported_type", message=mismatch.message, remedy=mismatch.remedy)
             found.append((Word(field.name, place), Column(field.name, field.type)))
     return found
+
+
+def _refuse_map_keys(data_type: DataType) -> None:
+    """Events are JSON, whose objects have texts as keys."""
+    if data_type.kind is Kind.MAP and data_type.key_and_value[0].kind is not Kind.STRING:
+        raise Mismatch(f"A column cannot be {data_type}.", "Make STRING the type of its keys.")
+    for _, part in data_type.parts:
+        _refuse_map_keys(part)
 
 
 def _computed(
@@ -275,11 +289,11 @@ def _primary_key(table: CreateTable, physical: list[tuple[Word, Column]], findin
             findings.add(
                 word.span, "name_taken", message=f"The primary key names '{word.text}' twice.", remedy="Name it once."
             )
-        elif known[word.text].type.kind in (Kind.FLOAT, Kind.DOUBLE):
+        elif known[word.text].type.is_nested or known[word.text].type.kind in (Kind.FLOAT, Kind.DOUBLE):
             findings.add(
                 word.span,
                 "bad_key",
-                message=f"'{word.text}' is {known[word.text].type}; approximate numbers are no key.",
+                message=f"'{word.text}' is {known[word.text].type}; only exact plain values are a key.",
                 remedy="Use DECIMAL, an integer or STRING.",
             )
     return tuple(w.text for w in table.primary_key)

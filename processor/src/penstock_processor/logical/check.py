@@ -14,6 +14,7 @@ from penstock.model.stream import Relation
 from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.changes import refuse_updating, unique_key, updating
 from penstock_processor.logical.identity import scans_of
+from penstock_processor.logical.nested_keys import refuse_nested_keys
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
@@ -79,6 +80,7 @@ def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
 
 def check_updates(plan: Node, source: SourcePlan, *, at: Span) -> None:
     """Whether the target can take the changes of the plan. Raises SqlErrors."""
+    refuse_nested_keys(plan, at)
     _refuse_readers(plan, at)
     if not updating(plan):
         return

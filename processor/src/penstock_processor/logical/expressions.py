@@ -17,7 +17,6 @@ __all__ = ["bind_condition", "bind_constant", "bind_value", "is_aggregate", "ref
 _LATER = frozenset(
     [
         "COLLECT",
-        "ARRAY_AGG",
         "JSON_ARRAYAGG",
         "JSON_OBJECTAGG",
         "ANY_VALUE",

@@ -56,6 +56,8 @@ class SketchKind(Protocol):
 class DistinctCount:
     """HyperLogLog."""
 
+    suffix = "h"  # of the saved column
+
     def values(self, column: pl.Expr) -> pl.Expr:
         """See `SketchKind`: each once."""
         return column.drop_nulls().unique()
@@ -98,6 +100,8 @@ class DistinctCount:
 class Quantiles:
     """KLL over DOUBLE. NaN is no value."""
 
+    suffix = "k"
+
     def values(self, column: pl.Expr) -> pl.Expr:
         """See `SketchKind`."""
         return column.drop_nulls().drop_nans()
@@ -137,7 +141,9 @@ class Quantiles:
 
 
 class HeavyHitters:
-    """Frequent items over texts."""
+    """Frequent items over the texts of values."""
+
+    suffix = "f"
 
     def values(self, column: pl.Expr) -> pl.Expr:
         """See `SketchKind`."""
@@ -173,6 +179,24 @@ class HeavyHitters:
         kind = _library().frequent_items_error_type.NO_FALSE_NEGATIVES
         found = [(value, estimate) for value, estimate, _, _ in self.load(dumped).get_frequent_items(kind)]
         return sorted(found, key=lambda each: (-each[1], each[0]))[:most]
+
+    def top(self, column: pl.Expr, most: int, dtype: pl.DataType) -> pl.Expr:
+        """`hitters` of saved sketches as lists of structs `value` (of `dtype`) and `count`; NULL of none."""
+        wanted = pl.List(pl.Struct({"value": dtype, "count": pl.Int64()}))
+
+        def tops(dumped: pl.Series) -> pl.Series:
+            found = [None if each is None else self.hitters(each, most) for each in dumped.to_list()]
+            texts = [None if each is None else [value for value, _ in each] for each in found]
+            values = [None if each is None else _of_texts(each, dtype) for each in texts]
+            rows = [
+                None
+                if each is None
+                else [{"value": v, "count": c} for v, (_, c) in zip(own or [], each, strict=True)]
+                for own, each in zip(values, found, strict=True)
+            ]
+            return pl.Series(dumped.name, rows, dtype=wanted)
+
+        return column.map_batches(tops, return_dtype=wanted, is_elementwise=True)
 
 
 class Sketches:
@@ -220,6 +244,13 @@ def _texts(values: pl.Series) -> list[str]:
     if values.dtype == pl.Binary:
         return [value.hex() for value in values.to_list()]
     return values.cast(pl.String).to_list()
+
+
+def _of_texts(texts: list[str], dtype: pl.DataType) -> list[Any]:
+    """The inverse of `_texts`."""
+    if dtype == pl.Binary:
+        return [bytes.fromhex(text) for text in texts]
+    return pl.Series(texts, dtype=pl.String).cast(dtype).to_list()
 
 
 def _library() -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from penstock.codecs.frames import polars_type
+from penstock.codecs.frames import polars_type, series_of
 from penstock.codecs.json_values import OutOfRange, reader, wire_type
 from penstock.codecs.text_timestamps import timestamps_of_text
 from penstock.model.stream import Column
@@ -111,6 +111,8 @@ def series_of_values(column: Column, values: list[Any]) -> pl.Series:
             return pl.Series(column.name, values, dtype=pl.Int32).cast(pl.Date)
         case Kind.TIME:
             return (pl.Series(column.name, values, dtype=pl.Int64) * 1_000_000).cast(pl.Time)
+        case Kind.ARRAY | Kind.MAP | Kind.ROW:
+            return series_of(column.name, values, column.type)
         case _:
             return pl.Series(column.name, values, dtype=polars_type(column.type))
 

@@ -1,2 +1,2 @@
--- expect: 2:31 syntax
-CREATE TABLE o (a INT, b ARRAY<INT>) WITH ('connector' = 'penstock');
+-- expect: 2:34 syntax
+CREATE TABLE o (a INT, b MULTISET<INT>) WITH ('connector' = 'penstock');
