@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench bench-kafka bench-nexmark soak docs golden golden-plans clean
+.PHONY: help setup up test test-compose check format bench bench-kafka bench-nexmark bench-siddhi soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ bench-kafka: $(STAMP) ## a full topic to store and sockets over a real broker, a
 
 bench-nexmark: $(STAMP) ## Nexmark in Penstock and in a real Flink, a core each, and the ratio; needs Java 17
 	PYTHONPATH=tests $(BIN)/python -m loadtests.nexmark.bench
+
+bench-siddhi: $(STAMP) ## a filter, a window, a pattern in Penstock and in Siddhi, a core each; needs a JDK 17, Maven
+	$(BIN)/python -m loadtests.siddhi.bench
 
 ARRANGEMENT ?= sqlite
 EVENTS ?= 1000000

@@ -243,6 +243,14 @@ def spread(values: Sequence[float]) -> float:
     return (max(values) - min(values)) / statistics.median(values)
 
 
+def slope(seconds: list[float]) -> float:
+    """Seconds that the larger files took longer than the smaller."""
+    shorter, longer = seconds
+    if longer <= shorter:
+        raise SystemExit(f"the larger files took {longer:.2f} s, the smaller {shorter:.2f} s: take larger ones")
+    return longer - shorter
+
+
 def deliveries(system: System, *, batches: int, rows: int) -> float:
     """Deliveries a second from the first POST to the last frame read."""
     crowd = Subscribers(system, "pongs", SOCKETS, core=CLIENT_CORE)

@@ -26,7 +26,7 @@ from golden.regenerate import flink_python
 from loadtests.machine import describe_machine, pinned
 from loadtests.nexmark.events import Files, write_files
 from loadtests.nexmark.suite import NexmarkQuery, queries
-from loadtests.sections import spread
+from loadtests.sections import slope, spread
 from loadtests.system import PROGRAM
 
 RESULTS = Path(__file__).parents[1] / "results" / "nexmark.json"
@@ -67,21 +67,14 @@ def _measured(query: NexmarkQuery, sizes: list[Files], *, rounds: int, flink: bo
     ours, theirs = [], []
     more = sizes[1].events - sizes[0].events
     for _ in range(rounds):
-        ours.append(more / _slope([_penstock(query, files) for files in sizes]))
+        ours.append(more / slope([_penstock(query, files) for files in sizes]))
         if flink:
-            theirs.append(more / _slope(_flink(query, sizes)))
+            theirs.append(more / slope(_flink(query, sizes)))
     row: dict[str, Any] = {"query": query.name, "penstock": statistics.median(ours), "penstock_spread": spread(ours)}
     if theirs:
         row |= {"flink": statistics.median(theirs), "flink_spread": spread(theirs)}
         row["ratio"] = row["penstock"] / row["flink"]
     return row
-
-
-def _slope(seconds: list[float]) -> float:
-    shorter, longer = seconds
-    if longer <= shorter:
-        raise SystemExit(f"the larger files took {longer:.2f} s, the smaller {shorter:.2f} s: take larger ones")
-    return longer - shorter
 
 
 def _penstock(query: NexmarkQuery, files: Files) -> float:
