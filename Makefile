@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench bench-kafka bench-nexmark bench-siddhi soak docs golden golden-plans clean
+.PHONY: help setup up test test-compose check format bench bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ bench: $(STAMP) ## measure section by section, with the spread of a run against 
 
 bench-kafka: $(STAMP) ## a full topic to store and sockets over a real broker, and each part's share
 	$(BIN)/python -m loadtests.kafka_bench
+
+bench-rules: $(STAMP) ## 1,000 rules on one stream, events a second and one event alone, beside rules one by one
+	$(BIN)/python -m loadtests.rules_bench
 
 bench-nexmark: $(STAMP) ## Nexmark in Penstock and in a real Flink, a core each, and the ratio; needs Java 17
 	PYTHONPATH=tests $(BIN)/python -m loadtests.nexmark.bench

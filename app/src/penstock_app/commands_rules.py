@@ -189,11 +189,13 @@ def _call(
 
 def _table(rules: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("rule", "severity", "source", "target"):
-        table.add_column(column)
-    table.add_column("hits", justify="right")
-    for column in ("last hit", "state"):
-        table.add_column(column)
+    for column in ("rule", "severity"):
+        table.add_column(column, no_wrap=True, overflow="ignore")  # names are copied from here
+    for column in ("source", "target"):
+        table.add_column(column, overflow="fold")
+    table.add_column("hits", justify="right", no_wrap=True)
+    table.add_column("last hit", overflow="fold")
+    table.add_column("state", no_wrap=True)
     table.add_column("where", overflow="fold")
     for rule in rules:
         hits = "?" if rule["hits"] is None else f"{rule['hits']:,}"
