@@ -74,7 +74,9 @@ def run_query(query: Query, columns: Sequence[tuple[str, str]] | None, way: str)
     tables = "".join(f"CREATE TABLE {t.name} ({t.columns}) {_OPTIONS};\n" for t in query.tables)
     head = f"{_SETTINGS}{tables}{query.views}"
     if query.key and columns:
-        made = ", ".join(f"`{name}` {kind.removesuffix(' NOT NULL')}" for name, kind in columns)
+        made = ", ".join(
+            f"`{name}` {kind.replace(' *ROWTIME*', '').removesuffix(' NOT NULL')}" for name, kind in columns
+        )
         target = f"CREATE TABLE golden ({made}, PRIMARY KEY ({', '.join(query.key)}) NOT ENFORCED) {_OPTIONS};\n"
         sql = f"{head}\n{target}INSERT INTO golden {query.query};"
     else:

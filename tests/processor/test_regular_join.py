@@ -211,7 +211,6 @@ def test_an_inner_join_of_streams_is_a_stream():
 
 @pytest.mark.parametrize(("query", "ttl", "code"), [
     ("SELECT l.k, l.v, r.v FROM l JOIN r ON l.k = r.k", "0", "unbounded_state"),
-    ("SELECT l.k, l.v, r.v FROM l JOIN r ON l.k > r.k", "1 h", "no_join_key"),
     ("SELECT l.k, l.v, r.v FROM l LEFT JOIN r ON l.k = r.k", "1 h", "update_without_key"),
 ])  # fmt: skip
 def test_joins_that_cannot_be_kept_are_refused(query, ttl, code):

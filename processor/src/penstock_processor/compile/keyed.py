@@ -34,18 +34,20 @@ def top_n(node: TopN, source: Operator, *, operator: str) -> TopNOperator:
 
 
 def keyed_side(node: RegularJoin, side: Literal["l", "r"]) -> Planned:
-    """On an input of a join: its columns renamed, its keys beside them."""
+    """On an input of a join: its columns renamed, its keys beside them. Without keys all rows share one."""
     left = side == "l"
     below, names = (node.left, node.left_names) if left else (node.right, node.right_names)
     keys = node.left_keys if left else node.right_keys
     columns = [pl.col(field.name).alias(name) for field, name in zip(below.fields, names, strict=True)]
+    if not keys:
+        columns.append(pl.lit(0, pl.Int64).alias(key_name(side, 0)))
     named = [Named(key_name(side, n), key) for n, key in enumerate(keys)]
     return project_stage(named, *columns, reads=[field.name for field in below.fields])
 
 
 def regular_join(node: RegularJoin, left: Operator, right: Operator, *, operator: str) -> RegularJoinOperator:
     """The join over its sides (behind `keyed_side`). `operator`: id of its state."""
-    count, kind = len(node.left_keys), node.kind
+    count, kind = max(1, len(node.left_keys)), node.kind
     equal = pl.all_horizontal([pl.col(key_name("l", n)) == pl.col(key_name("r", n)) for n in range(count)])
     match = [FilterStage(equal, None)]
     if node.residual is not None:

@@ -1,4 +1,4 @@
-"""FROM: tables, views, windows, subqueries, and one join; with what is left of WHERE."""
+"""FROM: tables, views, windows, subqueries, and joins from the left; with what is left of WHERE."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from sqlglot import exp
 
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import ColumnRef, Expr, Span
-from penstock_processor.logical.bind_join import Side, bind_join, is_bounded, seen_behind, seen_of_join
+from penstock_processor.logical.bind_join import Side, bind_join, is_bounded
 from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_regular_join import bind_regular_join
-from penstock_processor.logical.bind_temporal import bind_temporal_join, versions_of
+from penstock_processor.logical.bind_temporal import Versions, bind_temporal_join, versions_of
 from penstock_processor.logical.bind_window import bind_window
 from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
+from penstock_processor.logical.join_chain import Link, Seats, flagged, merged, shared_out, with_merged
 from penstock_processor.logical.plan import JoinKind, Node
+from penstock_processor.logical.rewrite import all_of, columns_read
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.limits import SqlLimits
@@ -65,67 +67,86 @@ def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
         if where is not None:
             condition = bind_condition(where.this, RowScope(seen), hook=rows_only("WHERE"), what="WHERE")
         return From(first.node, seen, condition)
-    if len(joins) > 1:
-        raise refusal(
-            span_of(joins[1]),
-            "unsupported",
-            message="More than one join in one FROM is not in this version.",
-            remedy="Put the first join into a view or a subquery that keeps one event time.",
-        )
-    return _join(first, joins[0], queries=queries, where=where, limits=limits)
+    return _joined(first, joins, queries=queries, where=where, limits=limits)
 
 
-def _join(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | None, limits: SqlLimits) -> From:
-    at = span_of(join)
-    kind = _kind(join, at=at)
-    if join.args.get("using"):
-        raise refusal(
-            at, "unsupported", message="USING is not in this version.", remedy="Write ON a.key = b.key AND ..."
-        )
-    only(join, ("this", "on", "kind", "side"), where="a join")
-    if join.this.args.get("version") is not None:
-        return _as_of(left, join, queries=queries, where=where, limits=limits)
-    right = _side(join.this, queries, limits=limits)
-    seen = seen_of_join(left, right, at=at)
-    behind = seen_behind(seen, kind)
-    written = join.args.get("on")
-    on = [] if written is None else [bind_condition(written, RowScope(seen), hook=rows_only("ON"), what="ON")]
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """The right side of a join as it is written; `versions` of FOR SYSTEM_TIME AS OF."""
+
+    join: exp.Join
+    side: Side
+    versions: Versions | None
+
+
+def _joined(first: Side, joins: list[exp.Join], *, queries: Queries, where: exp.Expr | None, limits: SqlLimits
+            ) -> From:  # fmt: skip
+    """All joins of one FROM, from the left."""
+    seats, rights, links = Seats(first), list[_Right](), list[Link]()
+    for join in joins:
+        at = span_of(join)
+        kind = _kind(join, at=at)
+        only(join, ("this", "on", "kind", "side", "using"), where="a join")
+        right = _right(join, queries, limits=limits)
+        using = tuple(identifier(each, otherwise=at, what="a column") for each in join.args.get("using") or ())
+        rights.append(right)
+        links.append(seats.add(right.side, kind, using, at=at))
     rest = None
     if where is not None:
-        rest = bind_condition(where.this, RowScope(behind), hook=rows_only("WHERE"), what="WHERE")
-    if rest is not None and kind is JoinKind.INNER:  # for an inner join both mean the same
-        on, rest = [*on, rest], None
-    ttl_ms = queries.state_ttl_ms
-    if ttl_ms is None or is_bounded(left, right, seen=seen, condition=on):
-        return From(bind_join(left, right, seen=seen, condition=on, kind=kind, at=at), behind, rest)
-    node = bind_regular_join(left.node, right.node, seen=seen, condition=on, kind=kind, ttl_ms=ttl_ms, at=at)
-    return From(node, seen_behind(seen, JoinKind.FULL), rest)
+        rest = bind_condition(where.this, RowScope(seats.seen), hook=rows_only("WHERE"), what="WHERE")
+    shared, stay = shared_out(rest, links)
+    node, times = first.node, {f.name for f in first.node.fields if f.rowtime}
+    for right, link, terms in zip(rights, links, shared, strict=True):
+        written = right.join.args.get("on")
+        on = [*link.equal, *terms]
+        if written is not None:
+            on.insert(0, bind_condition(written, link.scope, hook=rows_only("ON"), what="ON"))
+        node, times = _join(Side(first.alias, node), right, link, on=on, times=times, ttl_ms=queries.state_ttl_ms)
+    return From(node, flagged(seats.seen, times), all_of(stay))
 
 
-def _as_of(left: Side, join: exp.Join, *, queries: Queries, where: exp.Expr | None, limits: SqlLimits) -> From:
-    """JOIN t FOR SYSTEM_TIME AS OF o.ts AS t ON ..."""
-    at, kind = span_of(join), _kind(join, at=span_of(join))
-    table, version = join.this.copy(), join.this.args["version"]
+def _right(join: exp.Join, queries: Queries, *, limits: SqlLimits) -> _Right:
+    table = join.this
+    if table.args.get("version") is None:
+        return _Right(join, _side(table, queries, limits=limits), None)
+    table = table.copy()
     table.set("version", None)
-    right = _side(table, queries, limits=limits)
-    versions = versions_of(right, at=at)
-    seen = seen_of_join(left, Side(right.alias, versions.node), at=at)
-    behind = (seen[0], seen_behind(seen, JoinKind.LEFT)[1])  # the time of a version is a plain column
-    time = bind_value(version.expression, RowScope(seen[:1]), hook=rows_only("FOR SYSTEM_TIME AS OF"))
-    if not isinstance(time, ColumnRef) or not RowScope(seen[:1]).rowtime(time.name):
+    side = _side(table, queries, limits=limits)
+    versions = versions_of(side, at=span_of(join))
+    return _Right(join, Side(side.alias, versions.node), versions)
+
+
+def _join(left: Side, right: _Right, link: Link, *, on: list[Expr], times: set[str], ttl_ms: int | None
+          ) -> tuple[Node, set[str]]:  # fmt: skip
+    """One join, and the time attributes behind it."""
+    at, kind = span_of(right.join), link.kind
+    if right.versions is not None:
+        time = _time_of(right.join, flagged(link.before, times), alias=left.alias)
+        seen = merged(left.node, {time.name}, {time.name}), link.right
+        made: Node = bind_temporal_join(left, right.versions, time=time, seen=seen, condition=on, kind=kind, at=at)
+        return with_merged(made, link.made), times
+    seen = merged(left.node, times, columns_read(*on)), link.right
+    if ttl_ms is None or is_bounded(left, right.side, seen=seen, condition=on):
+        made = bind_join(left, right.side, seen=seen, condition=on, kind=kind, at=at)
+        own = {name for f, name in zip(link.right.fields, link.right.frame, strict=True) if f.rowtime}
+        kept = (set() if kind.pads_right_rows else times) | (set() if kind.pads_left_rows else own)
+        return with_merged(made, link.made), kept
+    made = bind_regular_join(left.node, right.side.node, seen=seen, condition=on, kind=kind, ttl_ms=ttl_ms, at=at)
+    return with_merged(made, link.made), set()
+
+
+def _time_of(join: exp.Join, left: tuple[Seen, ...], *, alias: str) -> ColumnRef:
+    """The event time of FOR SYSTEM_TIME AS OF."""
+    version, scope = join.this.args["version"], RowScope(left)
+    time = bind_value(version.expression, scope, hook=rows_only("FOR SYSTEM_TIME AS OF"))
+    if not isinstance(time, ColumnRef) or not scope.rowtime(time.name):
         raise refusal(
             span_of(version.expression),
             "no_event_time",
             message="FOR SYSTEM_TIME AS OF takes the event time of the left side.",
-            remedy=f"Name the column of '{left.alias}' that WATERMARK is declared for, unchanged.",
+            remedy=f"Name the column of '{alias}' that WATERMARK is declared for, unchanged.",
         )
-    written = join.args.get("on")
-    on = [] if written is None else [bind_condition(written, RowScope(seen), hook=rows_only("ON"), what="ON")]
-    rest = None
-    if where is not None:
-        rest = bind_condition(where.this, RowScope(behind), hook=rows_only("WHERE"), what="WHERE")
-    node = bind_temporal_join(left, versions, time=time, seen=seen, condition=on, kind=kind, at=at)
-    return From(node, behind, rest)
+    return time
 
 
 def _kind(join: exp.Join, *, at: Span) -> JoinKind:

@@ -15,7 +15,6 @@ from penstock_processor.logical.plan import Field, JoinKind, Node
 from penstock_processor.logical.plan_keyed import RegularJoin
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, replace_columns
 from penstock_processor.logical.scope import Seen
-from penstock_processor.sql.findings import refusal
 
 __all__ = ["bind_regular_join"]
 
@@ -26,7 +25,7 @@ def bind_regular_join(
 ) -> RegularJoin:  # fmt: skip
     """The join node. `condition`: predicates over the frame names of `seen` (left, right).
 
-    Raises SqlErrors: no_join_key, unbounded_state.
+    Without an equality every row meets every other, as in Flink. Raises SqlErrors: unbounded_state.
     """
     required_ttl(ttl_ms, at=at, what="A join without bounds in time")
     names = set(seen[0].frame), set(seen[1].frame)
@@ -38,13 +37,6 @@ def bind_regular_join(
             rest.append(term)
         elif key not in keys:
             keys.append(key)
-    if not keys:
-        raise refusal(
-            at,
-            "no_join_key",
-            message="The join has no equality between its inputs, so every row would meet every other.",
-            remedy="Write ON a.key = b.key.",
-        )
     back = [{n: ColumnRef(f.type, name=f.name) for f, n in zip(s.fields, s.frame, strict=True)} for s in seen]
     shown = seen[:1] if kind.left_alone else seen
     return RegularJoin(

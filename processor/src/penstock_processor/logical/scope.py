@@ -14,11 +14,15 @@ __all__ = ["Item", "RowScope", "Seen"]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One relation of FROM. `frame[i]` is the name of `fields[i]` in the rows that expressions are evaluated on."""
+    """One relation of FROM. `frame[i]` is the name of `fields[i]` in the rows that expressions are evaluated on.
+
+    `hidden`: columns that are seen only with the alias in front (USING shows them once, for both sides).
+    """
 
     alias: str
     fields: tuple[Field, ...]
     frame: tuple[str, ...]
+    hidden: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class RowScope:
             ColumnRef(f.type, name=frame)
             for seen in relations
             for f, frame in zip(seen.fields, seen.frame, strict=True)
-            if f.name == name
+            if f.name == name and (qualifier is not None or name not in seen.hidden)
         ]
         if len(found) > 1:
             written = " or ".join(f"{seen.alias}.{name}" for seen in relations)
@@ -62,6 +66,7 @@ class RowScope:
             Item(f.name, ColumnRef(f.type, name=frame, span=at))
             for seen in relations
             for f, frame in zip(seen.fields, seen.frame, strict=True)
+            if qualifier is not None or f.name not in seen.hidden
         ]
 
     def rowtime(self, frame: str) -> bool:

@@ -316,7 +316,8 @@ class _Cutter:
             if not stay[n]:
                 below, stage, _ = cuts[n]
                 shown, by = _with_keys(below, [exprs[k] for k in keys or ()])
-                scan = self._moved(statement, below, stage, Repartition(shown.fields, shown, Route.HASH, by))
+                route = Route.HASH if keys is not None else Route.FIRST
+                scan = self._moved(statement, below, stage, Repartition(shown.fields, shown, route, by))
                 cuts[n] = scan, stage + 1, ANYWHERE
         (left, right), reached = self._level(cuts, statement)
         return replace(node, left=left, right=right), reached, joined(node, keys)

@@ -37,7 +37,7 @@ def net_changes(frame: pl.DataFrame, key: Sequence[str], columns: Sequence[str])
     per_key = marked.group_by(key, maintain_order=True).agg(
         pl.col(_LAST).first().alias(_FIRST), pl.col(_LAST).last()
     )  # fmt: skip
-    first, last = frame[per_key[_FIRST].to_list()], frame[per_key[_LAST].to_list()]
+    first, last = frame[per_key[_FIRST]], frame[per_key[_LAST]]
     was, stays = first[CHANGE] != int(Op.INSERT), bring.gather(per_key[_LAST])
     ops = pl.select(
         pl.when(~stays).then(int(Op.DELETE)).when(was).then(int(Op.UPDATE_AFTER)).otherwise(int(Op.INSERT))

@@ -1,3 +1,3 @@
--- expect: 3:6 unsupported
+-- expect: 3:25 unknown_column
 CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT t.price FROM trades AS t
-JOIN quotes AS q USING (symbol);
+JOIN quotes AS q USING (market);

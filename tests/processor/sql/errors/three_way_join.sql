@@ -1,4 +1,4 @@
--- expect: 4:6 unsupported
+-- expect: 4:6 ambiguous_relation
 CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT t.symbol FROM trades AS t
 JOIN quotes AS q ON t.symbol = q.symbol
-JOIN settings AS s ON t.symbol = s.name;
+JOIN settings AS t ON t.symbol = q.name;
