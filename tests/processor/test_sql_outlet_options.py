@@ -120,6 +120,27 @@ def test_an_option_is_given_once():
     assert finding(sql).code == "duplicate_option"
 
 
+FEEDS = {
+    "file": {"path": "/var/lib/lots", "format": "json", "source.monitor-interval": "5 s"},
+    "websocket": {"url": "wss://example.org/lots", "format": "json", "subscribe": "go", "header.X-Key": "${key}"},
+}
+
+
+def feed(connector: str, **changes: str | None) -> str:
+    given = {"connector": connector, **FEEDS[connector], **{n.replace("__", "."): v for n, v in changes.items()}}
+    options = ",\n".join(f"'{name}' = '{value}'" for name, value in given.items() if value is not None)
+    return f"CREATE TABLE lots (id BIGINT, market STRING) WITH (\n{options}\n);"
+
+
+@pytest.mark.parametrize("connector", FEEDS)
+def test_a_source_of_others_is_a_source_with_its_options(connector: str):
+    spec = plan_app("app", feed(connector, dedupe="id", key="market", archive="false")).sources["lots"].spec
+    assert (spec.dedupe, spec.key, spec.archive) == (("id",), ("market",), False)
+    assert finding(feed(connector, format=None)).code == "missing_option"
+    assert finding(feed(connector, format="avro")).code == "bad_option"
+    assert finding(feed(connector, subscribed="x")).code == "unknown_option"
+
+
 def test_a_table_that_nothing_writes_cannot_be_a_way_out():
     sql = "CREATE TABLE out (id BIGINT) WITH ('connector' = 'http', 'url' = 'http://example.org', 'format' = 'json');"
     assert check_app("app", sql)

@@ -128,7 +128,8 @@ async def open_roles(
 async def _wire_ingest(wiring: _Wiring) -> None:
     from penstock_ingest.service import build
 
-    wiring.ingest = build(wiring.settings.ingest, wiring.ports)
+    settings = wiring.settings
+    wiring.ingest = build(settings.ingest, wiring.ports, feeds_folder=settings.data / "feeds")
     wiring.made.append(wiring.ingest)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APPEND_EVENTS", "APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUPE_WINDOW_SECONDS", "EVENTS",
+           "FEED_EVENTS", "FEED_RETRIES",
            "INLET_LAG_EVENTS", "INLET_LAG_SECONDS", "INLET_RECORDS",
            "IN_FLIGHT_BYTES", "IS_ADMITTER", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS",
            "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
@@ -57,3 +58,11 @@ INLET_LAG_SECONDS = Gauge(
     ["stream"],
 )
 IS_ADMITTER = Gauge("penstock_ingest_is_admitter", "1 where this gateway takes the inlet and appends.")
+FEED_EVENTS = Counter(
+    "penstock_ingest_feed_events_total", "Events fetched from others, by outcome.", ["stream", "connector", "outcome"]
+)
+FEED_RETRIES = Counter(
+    "penstock_ingest_feed_retries_total",
+    "Times that a place of others had to be asked again.",
+    ["stream", "connector"],
+)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 from aiohttp import web
 
 from penstock.model.batch import RejectedEvent
 from penstock.role import Check, Ports
+from penstock_ingest.feeds import Feeds
 from penstock_ingest.gateway import Gateway
 from penstock_ingest.http import IngestHttp
 from penstock_ingest.inlet_pump import InletPump
@@ -28,11 +30,12 @@ class IngestRole:
 
     name = "ingest"
 
-    def __init__(self, settings: IngestSettings, ports: Ports) -> None:
+    def __init__(self, settings: IngestSettings, ports: Ports, *, feeds_folder: Path | None = None) -> None:
         self._ports = ports
         self._gateway = Gateway(settings, ports)
         self._http = IngestHttp(self._gateway, log=ports.log, access=ports.access, traces=ports.traces)
         self._is_open = False
+        self._feeds = None if feeds_folder is None else Feeds(self._gateway, ports, folder=feeds_folder)
         inlet = ports.inlet
         self._pump = (
             None if inlet is None
@@ -59,7 +62,7 @@ class IngestRole:
         stopped = asyncio.ensure_future(stop.wait())
         learning = asyncio.ensure_future(self._gateway.learn_always())
         standing, pump = self._gateway.standing, self._pump
-        work = [asyncio.ensure_future(each.run()) for each in (pump, standing) if each is not None]
+        work = [asyncio.ensure_future(each.run()) for each in (self._feeds, pump, standing) if each is not None]
         try:
             while not stopped.done():
                 self._gateway.streams.report()
@@ -74,7 +77,7 @@ class IngestRole:
             self._http.draining = True
             while self._http.requests:
                 await self._ports.clock.sleep(_DRAIN_POLL_S)
-            for each in work:  # the pump first: who takes over begins where it ended
+            for each in work:  # what brings events before the standing: who takes over begins where it ended
                 each.cancel()
                 await asyncio.gather(each, return_exceptions=True)
             self._gateway.close()
@@ -87,9 +90,12 @@ class IngestRole:
         standing = self._gateway.standing
         if self._is_open and standing is not None and not standing.is_known:
             return [Check("ingest", False, "looking who else admits events")]
-        return [Check("ingest", self._is_open, "accepting" if self._is_open else "filling the dedupe indexes")]
+        own = Check("ingest", self._is_open, "accepting" if self._is_open else "filling the dedupe indexes")
+        return [own, *(self._feeds.checks() if self._feeds is not None else ())]
 
 
-def build(settings: IngestSettings, ports: Ports) -> IngestRole:
-    """The role; opens nothing yet."""
-    return IngestRole(settings, ports)
+def build(settings: IngestSettings, ports: Ports, *, feeds_folder: Path | None = None) -> IngestRole:
+    """The role; opens nothing yet. `feeds_folder`: where it is kept how far sources were fetched from others; without
+    it none are.
+    """
+    return IngestRole(settings, ports, feeds_folder=feeds_folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
-__all__ = ["DedupeSettings", "IngestSettings", "InletSettings"]
+__all__ = ["DedupeSettings", "FeedSettings", "IngestSettings", "InletSettings"]
 
 
 class DedupeSettings(BaseModel, frozen=True):
@@ -53,6 +55,25 @@ class InletSettings(BaseModel, frozen=True):
     )
 
 
+class FeedSettings(BaseModel, frozen=True):
+    """Events that are fetched from others, for sources with such a connector."""
+
+    piece_max_bytes: int = Field(
+        default=1024 * 1024, ge=1024, description="About how many bytes of events are fetched and appended at once."
+    )
+    retry_min_s: float = Field(default=0.5, gt=0, description="First wait before a place is asked again.")
+    retry_max_s: float = Field(default=30.0, gt=0, description="Longest wait before a place is asked again.")
+    look_s: float = Field(
+        default=0.5, gt=0, description="How often apps are looked at for sources that are fetched, and who fetches."
+    )
+    ttl_s: float = Field(
+        default=3.0, gt=0, description="Silence after which another of several gateways fetches instead."
+    )
+    secrets_folder: Path | None = Field(
+        default=None, description="Folder of the files that `${NAME}` in options of these sources stands for."
+    )
+
+
 class IngestSettings(BaseModel, frozen=True):
     """Limits of the HTTP edge; beyond them a request is refused, never cut."""
 
@@ -83,4 +104,5 @@ class IngestSettings(BaseModel, frozen=True):
         default=10_000, ge=1, description="Single events of a stream that wait for an append; beyond it 429."
     )
     dedupe: DedupeSettings = Field(default=DedupeSettings(), description="What counts as a duplicate.")
+    feeds: FeedSettings = Field(default=FeedSettings(), description="Sources that are fetched from others.")
     inlet: InletSettings = Field(default=InletSettings(), description="Events from the log's inlet.")

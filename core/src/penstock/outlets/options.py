@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 
 from penstock.model.durations import duration_ms
 from penstock.outlets.places import database_url, folder_path, http_url, table_place, websocket_url
 
-__all__ = ["OUTLETS", "DatabaseUrl", "Duration", "FileOutletOptions", "Folder", "HttpOutletOptions", "HttpUrl",
-           "JdbcOutletOptions", "KafkaOutletOptions", "OptionError", "OutletOptions", "UpsertKafkaOutletOptions",
-           "WebSocketOutletOptions", "WebSocketUrl", "read_outlet_options"]  # fmt: skip
+__all__ = ["OUTLETS", "DatabaseUrl", "Duration", "FileOutletOptions", "Folder", "Headers", "HttpOutletOptions",
+           "HttpUrl", "JdbcOutletOptions", "KafkaOutletOptions", "OptionError", "OutletOptions",
+           "UpsertKafkaOutletOptions", "WebSocketOutletOptions", "WebSocketUrl", "read_model",
+           "read_outlet_options"]  # fmt: skip
 
 _HEADER = "header."
 _SERVERS = r"^[^\s,:/]+:[0-9]{1,5}(?:\s*,\s*[^\s,:/]+:[0-9]{1,5})*$"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110 section 5.1, token
 _OWN_HEADERS = frozenset({"content-type", "content-length", "transfer-encoding", "host", "idempotency-key"})
+
+
+Options = TypeVar("Options", bound=BaseModel)
 
 
 class OptionError(ValueError):
@@ -44,6 +48,16 @@ def _seconds(text: object) -> object:
     return ms / 1000
 
 
+def _sendable(headers: Mapping[str, str]) -> Mapping[str, str]:
+    for name, value in headers.items():
+        if _HEADER_NAME.fullmatch(name) is None or not value.isprintable():
+            raise ValueError(f"'{name[:40]}' is no header that can be sent")
+        if name.lower() in _OWN_HEADERS:
+            raise ValueError(f"'{name}' is set by the delivery; remove it")
+    return headers
+
+
+Headers = Annotated[Mapping[str, str], AfterValidator(_sendable)]
 Duration = Annotated[float, BeforeValidator(_seconds)]  # seconds
 HttpUrl = Annotated[str, AfterValidator(http_url)]
 WebSocketUrl = Annotated[str, AfterValidator(websocket_url)]
@@ -84,19 +98,9 @@ class _Endpoint(OutletOptions, frozen=True):
     timeout_s: Duration = Field(
         default=30.0, gt=0, le=600, alias="request.timeout", description="Longest wait for an answer."
     )
-    headers: Mapping[str, str] = Field(
+    headers: Headers = Field(
         default_factory=dict, alias="header.*", description="'header.Name' = 'value': sent with every request."
     )
-
-    @field_validator("headers")
-    @classmethod
-    def _names_of_headers(cls, headers: Mapping[str, str]) -> Mapping[str, str]:
-        for name, value in headers.items():
-            if _HEADER_NAME.fullmatch(name) is None or not value.isprintable():
-                raise ValueError(f"'{name[:40]}' is no header that can be sent")
-            if name.lower() in _OWN_HEADERS:
-                raise ValueError(f"'{name}' is set by the delivery; remove it")
-        return headers
 
 
 class HttpOutletOptions(_Endpoint, frozen=True):
@@ -279,7 +283,11 @@ def read_outlet_options(connector: str, written: Mapping[str, str]) -> OutletOpt
 
     `written`: the options that are the connector's (none of Penstock's own, such as `publish`).
     """
-    model = OUTLETS[connector]
+    return read_model(OUTLETS[connector], connector, written)
+
+
+def read_model(model: type[Options], connector: str, written: Mapping[str, str]) -> Options | list[OptionError]:
+    """A model's options, or everything that is wrong with them; see `read_outlet_options`."""
     given: dict[str, Any] = {"connector": connector}
     headers = {name[len(_HEADER) :]: text for name, text in written.items() if name.startswith(_HEADER)}
     takes_headers = "headers" in model.model_fields
@@ -295,7 +303,7 @@ def read_outlet_options(connector: str, written: Mapping[str, str]) -> OutletOpt
         return [_explained(model, dict(error), written) for error in refused.errors()]
 
 
-def _explained(model: type[OutletOptions], error: Mapping[str, Any], written: Mapping[str, str]) -> OptionError:
+def _explained(model: type[BaseModel], error: Mapping[str, Any], written: Mapping[str, str]) -> OptionError:
     name = str(error["loc"][0]) if error["loc"] else ""
     fields = {field.alias or key: field for key, field in model.model_fields.items()}
     meaning = fields[name].description or "" if name in fields else ""

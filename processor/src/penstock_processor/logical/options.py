@@ -14,7 +14,7 @@ from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
 from penstock_processor.logical.durations import duration_ms
 from penstock_processor.logical.kafka_options import ForeignTopic, is_kafka, read_kafka_options
-from penstock_processor.logical.outlet_options import is_outlet, read_outlet
+from penstock_processor.logical.outlet_options import is_feed, is_outlet, read_feed, read_outlet
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import OptionText
 
@@ -95,7 +95,10 @@ def read_options(
     outlet = is_outlet(written, relation)
     if outlet:
         written = read_outlet(written, at=at, relation=relation, columns=columns, findings=findings)
-        reader.is_outlet = True
+        reader.is_theirs = True
+    elif is_feed(written, relation):
+        written = read_feed(written, at=at, findings=findings)
+        reader.is_theirs = True
     elif is_kafka(written):
         foreign, written = read_kafka_options(written, at=at, findings=findings)
         reader.is_foreign = True
@@ -146,7 +149,7 @@ class _Reader:
         self._primary_key = primary_key
         self._findings = findings
         self.is_foreign = False  # a topic that others fill
-        self.is_outlet = False  # delivered to a system of others
+        self.is_theirs = False  # delivered to a system of others, or fetched from one; its connector is known
 
     def applies(self, option: OptionText) -> bool:
         """Whether the option exists, is supported, and belongs to this kind of table."""
@@ -215,7 +218,7 @@ class _Reader:
                 message="The table names no connector." if any_written else "The table has no options.",
                 remedy="Write WITH ('connector' = 'penstock').",
             )
-        elif option.value == "kafka" or self.is_outlet:
+        elif option.value == "kafka" or self.is_theirs:
             pass
         elif option.value in _LATER_CONNECTORS:
             self._bad(

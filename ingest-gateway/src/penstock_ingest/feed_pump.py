@@ -1,0 +1,98 @@
+"""One source that is fetched from others: what its feed gives is accepted like a request, then its cursor is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.feeds.open import feed_options, make_feed
+from penstock.model.stream import StreamSpec
+from penstock.ports.clock import Clock
+from penstock.ports.feed import Fed, Feed
+from penstock.ports.log import Log
+from penstock_ingest import metrics
+from penstock_ingest.body import Form
+from penstock_ingest.feed_cursors import FeedCursors
+from penstock_ingest.gateway import Gateway
+
+__all__ = ["FeedPump"]
+
+_logger = structlog.get_logger("penstock.ingest")
+
+
+class FeedPump:
+    """`run` once; cancelling it ends it."""
+
+    def __init__(self, spec: StreamSpec, gateway: Gateway, *, log: Log, clock: Clock, cursors: FeedCursors) -> None:
+        self.spec = spec
+        self.detail = "starting"
+        self._gateway, self._log, self._clock, self._cursors = gateway, log, clock, cursors
+        self._settings = gateway.settings.feeds
+        self._labels = spec.name, spec.options["connector"]
+        self._failures = 0
+        self._epoch = 0
+
+    async def run(self) -> None:
+        """Fetch until cancelled; a place that does not answer is asked again after a growing wait."""
+        while True:
+            try:
+                await self._fetch()
+            except PenstockError as error:
+                await self._wait(error.detail)
+            except OSError as error:  # of the cursor's file
+                await self._wait(f"the position of '{self.spec.name}' cannot be kept: {error}")
+            except Exception as error:  # outermost loop of a feed: whatever it was, the gateway and others go on
+                _logger.error("feed_broke", stream=self.spec.name, exc_info=error)
+                await self._wait(f"{type(error).__name__}: {error}")
+
+    async def _fetch(self) -> None:
+        options = await asyncio.to_thread(feed_options, self.spec, secrets=self._settings.secrets_folder)
+        limit_bytes = min(self._settings.piece_max_bytes, self._gateway.settings.body_max_bytes)
+        feed = make_feed(self.spec, options, clock=self._clock, piece_max_bytes=limit_bytes)
+        try:
+            await self._open(feed)
+            while True:
+                fed = await feed.take()
+                self._failures, self.detail = 0, "running"
+                if fed is not None:
+                    await _finished(self._take(fed))
+        finally:
+            await feed.close()
+
+    async def _open(self, feed: Feed) -> None:
+        cursor = None
+        if feed.replays:
+            self._epoch = (await self._log.head(self.spec.name, 0)).epoch
+            cursor = await asyncio.to_thread(self._cursors.read, self.spec, self._epoch)
+        await feed.open(cursor)
+
+    async def _take(self, fed: Fed) -> None:
+        accepted = await self._gateway.accept(self.spec.name, fed.lines, Form.NDJSON)
+        outcomes = ("accepted", accepted.accepted), ("duplicate", accepted.duplicate), ("rejected", accepted.rejected)
+        for outcome, number in outcomes:
+            if number:
+                metrics.FEED_EVENTS.labels(*self._labels, outcome).inc(number)
+        if fed.cursor is not None:
+            await asyncio.to_thread(self._cursors.write, self.spec, self._epoch, fed.cursor)
+
+    async def _wait(self, detail: str) -> None:
+        if not self._failures:
+            _logger.warning("feed_waits", stream=self.spec.name, detail=detail)
+        wait_s = min(self._settings.retry_min_s * 2 ** min(self._failures, 30), self._settings.retry_max_s)
+        self._failures += 1
+        self.detail = f"{detail} (next try in {wait_s:g} s)"
+        metrics.FEED_RETRIES.labels(*self._labels).inc()
+        await self._clock.sleep(wait_s)
+
+
+async def _finished(work: Awaitable[None]) -> None:
+    """Done when this returns, also when it is cancelled meanwhile: what is appended has its cursor kept."""
+    done = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.gather(done, return_exceptions=True)
+        raise
