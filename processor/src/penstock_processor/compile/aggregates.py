@@ -72,7 +72,7 @@ def by_window(node: Aggregate) -> bool:
     if node.input.kind is WindowKind.ATTACHED:
         return False
     shared = node.input.slide_ms != node.input.size_ms
-    return (shared and (node.early or any(call.distinct or call.collects for call in node.calls))) or bool(
+    return (shared and (node.updates or any(call.distinct or call.collects for call in node.calls))) or bool(
         _all_references(node) & set(WINDOW_COLUMNS)
     )
 

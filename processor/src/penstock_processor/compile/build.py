@@ -323,12 +323,13 @@ class _StatementBuilder:
 
     def _grouped(self, node: Aggregate, source: Operator, windows: Windows, above: tuple[Planned, ...], *, path: str,
                  at_sink: bool, combined: bool = False) -> Operator:  # fmt: skip
-        early = node.early and at_sink
-        chain = _chain(above, hidden=(AT, SLOT, PENDING_COLUMN), marking=True) if early else None
+        updates = node.updates and at_sink
+        chain = _chain(above, hidden=(AT, SLOT, PENDING_COLUMN), marking=True) if updates else None
         shape = shape_of(node, windows, chain, combined=combined)
-        operator = WindowAggregate(source, shape, windows, f"{self._place}.{path}")
+        operator = WindowAggregate(source, shape, windows, f"{self._place}.{path}",
+                                   pending=node.early, lateness_ms=node.lateness_ms)  # fmt: skip
         self.stateful.append(operator)
-        return operator if early or not above else _chained(operator, above)
+        return operator if updates or not above else _chained(operator, above)
 
     def _groups(self, node: GroupAggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
         stage = argument_stage(node, pl.lit(0, pl.Int64).alias(SLICE))

@@ -85,6 +85,7 @@ def bind_table(
         idle if watermark is not None else None,
         order,
         key if watermark is not None else (),
+        options.lateness_ms,
     )
 
 

@@ -24,15 +24,16 @@ from penstock_processor.logical.plan import (
     SourcePlan,
     Statement,
     WindowAssign,
+    WindowKind,
 )
 from penstock_processor.logical.plan_match import MatchRecognize
-from penstock_processor.logical.plan_over import OverAggregate
+from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.topology import find_cycle
 from penstock_processor.logical.uniqueness import grouping_of, telling, unique_by
 from penstock_processor.sql.findings import Findings, refusal
 
-__all__ = ["check_app", "check_updates", "early"]
+__all__ = ["check_app", "check_updates", "early", "late"]
 
 #: Nodes whose operators take no rows back.
 _APPEND_ONLY: tuple[tuple[type[Node], str], ...] = (
@@ -41,12 +42,32 @@ _APPEND_ONLY: tuple[tuple[type[Node], str], ...] = (
     (WindowJoin, "A join of windows"),
     (TemporalJoin, "A temporal join"),
     (OverAggregate, "OVER"),
+    (WindowTopN, "A ranking by windows"),
     (MatchRecognize, "MATCH_RECOGNIZE"),
 )
 
 
 def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
     """The plan that also emits while its window is open. Raises SqlErrors if the target cannot take updates of it."""
+    _windowed(plan, source, option="'emit' = 'early'", code="early", at=at)
+    return _marked(plan, early=True)
+
+
+def late(plan: Node, source: SourcePlan, *, at: Span) -> Node:
+    """The plan whose windows take late rows after they have fired. Raises SqlErrors as `early` does."""
+    grouping = _windowed(plan, source, option="'late' = 'update'", code="late", at=at)
+    if grouping.input.kind is WindowKind.SESSION:
+        raise refusal(
+            at,
+            "unsupported",
+            message=f"'{source.spec.name}' has 'late' = 'update', but sessions that have ended are forgotten.",
+            remedy="Remove 'late' and 'lateness', or use TUMBLE, HOP or CUMULATE.",
+        )
+    return _marked(plan, lateness_ms=source.lateness_ms)
+
+
+def _windowed(plan: Node, source: SourcePlan, *, option: str, code: str, at: Span) -> Aggregate:
+    """The grouping on top, whose rows may be updated by the primary key. `code`: how codes of errors begin."""
     name, key = source.spec.name, source.spec.primary_key
     below = plan
     while isinstance(below, Project):
@@ -54,28 +75,27 @@ def early(plan: Node, source: SourcePlan, *, at: Span) -> Node:
     if isinstance(below, Filter) and grouping_of(below.input) is not None:
         raise refusal(
             at,
-            "early_having",
-            message=f"'{name}' has 'emit' = 'early', but HAVING may take back a row that was emitted.",
-            remedy="Remove HAVING and filter where rows are read, or remove 'emit'.",
+            f"{code}_having",
+            message=f"'{name}' has {option}, but HAVING may take back a row that was emitted.",
+            remedy="Remove HAVING and filter where rows are read, or remove the option.",
         )
     grouping = grouping_of(plan)
     if grouping is None:
         raise refusal(
             at,
-            "early_without_window",
-            message=f"'{name}' has 'emit' = 'early', but this query has no window on top.",
-            remedy="Remove 'emit', or group by window_start, window_end.",
+            f"{code}_without_window",
+            message=f"'{name}' has {option}, but this query has no window on top.",
+            remedy="Remove the option, or group by window_start, window_end.",
         )
     if not unique_by(plan, set(key)):
         wanted = [k.name for k in grouping.keys] + [c for c in grouping.window_columns if c in telling(grouping)][:1]
         raise refusal(
             at,
-            "early_key",
+            f"{code}_key",
             message=f"The primary key of '{name}' ({', '.join(key)}) does not tell its groups apart.",
-            remedy=f"With 'emit' = 'early' the key must hold all GROUP BY columns ({', '.join(wanted)}), selected "
-            "unchanged.",
+            remedy=f"With {option} the key must hold all GROUP BY columns ({', '.join(wanted)}), selected unchanged.",
         )
-    return _marked(plan)
+    return grouping
 
 
 def check_updates(plan: Node, source: SourcePlan, *, at: Span) -> None:
@@ -152,15 +172,16 @@ def _insert_only(relation: str, statements: tuple[Statement, ...], sources: Mapp
     """A table whose rows never change: one writer, final results only, one row a key."""
     writers = [s for s in statements if s.target == relation]
     spec = sources[relation].spec
-    stays = spec.emit == "final" and not any(updating(writer.plan) for writer in writers)
+    stays = spec.emit == "final" and not sources[relation].lateness_ms
+    stays = stays and not any(updating(writer.plan) for writer in writers)
     return len(writers) == 1 and stays and unique_by(writers[0].plan, set(spec.primary_key))
 
 
-def _marked(node: Node) -> Node:
+def _marked(node: Node, *, early: bool = False, lateness_ms: int = 0) -> Node:
     match node:
         case Project():
-            return replace(node, input=_marked(node.input))
+            return replace(node, input=_marked(node.input, early=early, lateness_ms=lateness_ms))
         case Aggregate():
-            return replace(node, early=True)
+            return replace(node, early=early or node.early, lateness_ms=lateness_ms or node.lateness_ms)
         case _:
             return node

@@ -195,6 +195,7 @@ def _node_json(node: Node) -> dict[str, object]:
                     for c in node.calls
                 ],
                 "early": node.early,
+                "lateness_ms": node.lateness_ms,
             }
         case RegularJoin():
             found |= {

@@ -48,8 +48,8 @@ KNOWN: dict[str, Option] = {
     "dedupe": Option("source", "Columns that identify an event, or 'none'; `id` where such a column exists."),
     "unknown": Option("source", "Fields that are no column: 'ignore' (default) or 'reject' the event."),
     "emit": Option("derived", "'final' (default), or 'early': also update the table while a window is open."),
-    "late": Option("any", "'reject' (default): late rows go to the rejected events."),
-    "lateness": Option("any", "Belongs to 'late' = 'update'; not in this version."),
+    "late": Option("any", "'reject' (default), or 'update': late rows still count in windows that have ended."),
+    "lateness": Option("derived", "Of 'late' = 'update': how long after the end of a window, such as '1 h'."),
     "archive": Option("source", "'true' (default): events go to Parquet files before the log lets go of them."),
     "max-ahead": Option("source", "An event time further in the future is rejected; '1 d' by default."),
     "scan.watermark.idle-timeout": Option("any", "A partition without events for so long no longer holds time back."),
@@ -71,6 +71,7 @@ class TableOptions:
     emit: Literal["final", "early"] = "final"
     max_ahead_s: float | None = None
     idle_timeout_ms: int | None = None
+    lateness_ms: int = 0
     archive: bool | None = None
     foreign: ForeignTopic | None = None
     outlet: bool = False  # delivered to a system of others
@@ -126,6 +127,7 @@ def read_options(
         emit="early" if reader.emit(given.get("emit")) else "final",
         max_ahead_s=_seconds(reader.duration(given.get("max-ahead"))),
         idle_timeout_ms=reader.duration(given.get("scan.watermark.idle-timeout")),
+        lateness_ms=reader.lateness(given.get("late"), given.get("lateness")),
         archive=reader.flag(given.get("archive")),
         foreign=foreign,
         outlet=outlet,
@@ -161,17 +163,6 @@ class _Reader:
                 message=f"There is no option '{option.name}'.",
                 remedy=closest(option.name, KNOWN, otherwise=f"Options are {', '.join(KNOWN)}."),
             )
-            return False
-        if option.name == "lateness" or (option.name == "late" and option.value == "update"):
-            self._findings.add(
-                option.span,
-                "unsupported",
-                message="Updating closed windows by late rows is not in this version.",
-                remedy="Remove 'late' and 'lateness': late rows are kept in the rejected events; give "
-                "the watermark a longer INTERVAL if many rows are late.",
-            )
-            return False
-        if option.name == "late" and self.choice(option, ("reject",)) is None:
             return False
         source = self._relation is Relation.SOURCE
         if self.is_foreign and option.name == "publish":
@@ -324,6 +315,36 @@ class _Reader:
             )
             return False
         return early
+
+    def lateness(self, late: OptionText | None, lateness: OptionText | None) -> int:
+        """How long late rows may update the table, in milliseconds; 0: not at all."""
+        update = self.choice(late, ("reject", "update")) == "update"
+        if update and late is not None and self._relation is Relation.SOURCE:
+            self._bad(
+                late,
+                "option_misplaced",
+                "'late' = 'update' belongs to the table that windows are written to.",
+                "Give it to that table, with 'lateness'.",
+            )
+        elif update and late is not None and lateness is None:
+            self._bad(
+                late,
+                "unbounded_state",
+                "'late' = 'update' without 'lateness' would keep every window for ever.",
+                "Add 'lateness' = '1 h': how long after its end a window still counts rows.",
+            )
+        elif lateness is not None and not update:
+            self._bad(lateness, "bad_option", "'lateness' belongs to 'late' = 'update'.", "Add that, or remove it.")
+        elif update and late is not None and not self._primary_key:
+            self._bad(
+                late,
+                "late_needs_key",
+                "'late' = 'update' updates rows, so the table needs a primary key.",
+                "Add PRIMARY KEY (<the GROUP BY columns>) NOT ENFORCED, or remove 'late'.",
+            )
+        elif update:
+            return self.duration(lateness) or 0
+        return 0
 
     def _names(self, option: OptionText | None) -> tuple[str, ...] | None:
         if option is None:

@@ -45,6 +45,7 @@ class SourcePlan:
     """How rows of a declared relation look to statements: physical and computed columns, and event time.
 
     `order`: names of all columns as they were declared, which is what `*` stands for; empty: computed ones come last.
+    `lateness_ms`: how long late rows may update the rows of this table; 0: not at all.
     `version_key`: PRIMARY KEY where there is a watermark, too: rows are versions, as temporal joins read them.
     """
 
@@ -54,6 +55,7 @@ class SourcePlan:
     idle_timeout_ms: int | None = None
     order: tuple[str, ...] = ()
     version_key: tuple[str, ...] = ()
+    lateness_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ class AggregateCall:
 class Aggregate(Node):
     """Grouping by window and keys. Fields: `keys` in order, then window_start, window_end, window_time where they are
     grouped by, then `calls`. `early`: also emit updates while the window is open (sink with emit=early).
+    `lateness_ms`: so long after a window has fired, late rows still update what it gave (sink with late=update).
     """
 
     input: WindowAssign
@@ -160,6 +163,12 @@ class Aggregate(Node):
     window_columns: tuple[str, ...]  # of window_start, window_end, window_time: those in the GROUP BY
     calls: tuple[AggregateCall, ...]
     early: bool = False
+    lateness_ms: int = 0
+
+    @property
+    def updates(self) -> bool:
+        """Whether rows that were emitted may be updated."""
+        return self.early or self.lateness_ms > 0
 
 
 @dataclass(frozen=True, slots=True)

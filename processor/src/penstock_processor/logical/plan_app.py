@@ -11,7 +11,7 @@ from penstock_processor.logical.bind_over import numbered
 from penstock_processor.logical.bind_rank import refuse_unlimited
 from penstock_processor.logical.catalog import Catalog, Unusable
 from penstock_processor.logical.check import check_app as check_plan
-from penstock_processor.logical.check import check_updates, early
+from penstock_processor.logical.check import check_updates, early, late
 from penstock_processor.logical.identity import identity_of
 from penstock_processor.logical.plan import AppPlan, Node, SourcePlan, Statement
 from penstock_processor.logical.rules.apply import apply_rules
@@ -122,4 +122,6 @@ def _plan(written: CreateTable | Insert, catalog: Catalog, findings: Findings) -
     refuse_unlimited(plan)
     plan = apply_rules(plan)
     check_updates(plan, source, at=at)
+    if source.lateness_ms:
+        plan = late(plan, source, at=at)
     return early(plan, source, at=at) if source.spec.emit == "early" else plan

@@ -80,7 +80,7 @@ def node_line(node: Node, *, typed: bool = False) -> str:
         case WindowAssign():
             return _window(node)
         case Aggregate():
-            return f"Aggregate {_grouping(node, typed=typed)}{' [early]' if node.early else ''}"
+            return f"Aggregate {_grouping(node, typed=typed)}{_updates(node)}"
         case GroupAggregate():
             # How long state is kept is no part of what it is: it stays when the setting changes.
             kept = "" if typed else f" [kept {interval_text(node.ttl_ms)}]"
@@ -88,7 +88,7 @@ def node_line(node: Node, *, typed: bool = False) -> str:
         case PartialAggregate():
             return f"{'PartialAggregate' if node.combined else 'Rows to aggregate'} {_grouping(node.of, typed=typed)}"
         case FinalAggregate():
-            return f"FinalAggregate {_grouping(node.of, typed=typed)}{' [early]' if node.of.early else ''}"
+            return f"FinalAggregate {_grouping(node.of, typed=typed)}{_updates(node.of)}"
         case Repartition():
             return _repartition(node)
         case Union():
@@ -184,6 +184,11 @@ def _grouping(node: Aggregate | GroupAggregate, *, typed: bool) -> str:
     by += node.window_columns if isinstance(node, Aggregate) else ()
     calls = ", ".join(_aggregate_call(c, typed=typed) for c in node.calls) or "nothing else"
     return f"by {', '.join(by) or 'nothing'}: {calls}"
+
+
+def _updates(node: Aggregate) -> str:
+    late = f" [late {interval_text(node.lateness_ms)}]" if node.lateness_ms else ""
+    return f"{' [early]' if node.early else ''}{late}"
 
 
 def _repartition(node: Repartition) -> str:

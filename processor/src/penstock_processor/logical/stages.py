@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from penstock.errors import SqlErrors
 from penstock.expressions.nodes import ColumnRef, Expr
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BYTES
@@ -153,6 +154,8 @@ class _Cutter:
                         message=f"Several tasks would update rows of '{target}', which has 'emit' = 'early'.",
                         remedy="Let one statement write the table, or remove 'emit' or SET 'parallelism.default'.",
                     )
+                if self._plan.sources[target].lateness_ms:
+                    raise _parallel_late(statement)
                 route = Route.HASH if moves else Route.SAME
                 required = tuple((c.name, "null_value", f"'{c.name}' of {target} must not be NULL")
                                  for c in spec.columns if not c.nullable or c.name in spec.primary_key)  # fmt: skip
@@ -207,6 +210,8 @@ class _Cutter:
             return here, stage, groups
         if node.input.kind is WindowKind.SESSION:
             return self._session(here, statement, stage)
+        if node.lateness_ms:
+            raise _parallel_late(statement)
         names = tuple(key.name for key in node.keys)
         fields = tuple(Field(key.name, key.expr.type) for key in node.keys)
         combined = all(call.combines for call in node.calls)
@@ -377,3 +382,12 @@ def _with_keys(node: Node, exprs: Sequence[Expr]) -> tuple[Node, tuple[str, ...]
         return node, tuple(by)
     shown = (*(Named(f.name, ColumnRef(f.type, name=f.name)) for f in node.fields), *made)
     return Project((*node.fields, *(Field(m.name, m.expr.type) for m in made)), node, shown), tuple(by)
+
+
+def _parallel_late(statement: Statement) -> SqlErrors:
+    return refusal(
+        statement.span,
+        "parallel_late",
+        message=f"Several tasks would update rows of '{statement.target}', which has 'late' = 'update'.",
+        remedy="Group by the columns that the source is spread by, or remove 'late' or SET 'parallelism.default'.",
+    )

@@ -1,4 +1,4 @@
-"""Windowed aggregation with groups: TUMBLE, HOP and CUMULATE, final or also early.
+"""Windowed aggregation with groups: TUMBLE, HOP and CUMULATE, final, also early, or also late.
 
 State is one slot of accumulators per (slice, key). A cycle absorbs its rows (judged by the watermark before it), then
 fires the windows that the watermark after it has reached. Results are ordered by window and key. Semantics: Flink,
@@ -19,7 +19,7 @@ from penstock_processor.operators.chain import Chain
 from penstock_processor.operators.groups import AggregateShape, Groups
 from penstock_processor.operators.lateness import on_time
 from penstock_processor.operators.payload import pack, unpack
-from penstock_processor.operators.step import SLICE, Flow, Operator, Step
+from penstock_processor.operators.step import MAX_WATERMARK, SLICE, Flow, Operator, Step
 from penstock_processor.operators.window_results import SLOT, marked, results_of, told
 from penstock_processor.operators.windows import Windows
 
@@ -30,13 +30,17 @@ FIRESLOTS_MAX = 1_000_000
 
 
 class WindowAggregate:
-    """See the module."""
+    """See the module. `pending`: early results also of open windows. `lateness_ms`: so long after they have fired,
+    windows take rows and update what they gave."""
 
-    def __init__(self, source: Operator, shape: AggregateShape, windows: Windows, operator: str) -> None:
+    def __init__(self, source: Operator, shape: AggregateShape, windows: Windows, operator: str, *,
+                 pending: bool = True, lateness_ms: int = 0) -> None:  # fmt: skip
         self.id = operator
         self._source = source
         self._shape = shape
         self._windows = windows
+        self._pending = pending
+        self._lateness = lateness_ms
         self._groups = Groups(shape)
 
     def run(self, step: Step) -> Flow:
@@ -45,7 +49,7 @@ class WindowAggregate:
         touched: tuple[pl.DataFrame, Slots] | None = None
         kept: list[pl.DataFrame] = []
         if flow.frame is not None and flow.frame.height:
-            rows = on_time(flow.frame, self._windows, flow.before, step)
+            rows = on_time(flow.frame, self._windows, flow.before, step, lateness_ms=self._lateness)
             if rows.height:
                 groups, slots, kept = self._groups.absorb(rows)
                 touched = groups, slots
@@ -53,11 +57,12 @@ class WindowAggregate:
         if self._shape.early is None:
             frame = self._fire(due)
         else:
-            frame = self._update(self._shape.early, touched, due=due, step=step)
+            frame = self._update(self._shape.early, touched, due=due, after=flow.after, step=step)
+        live_from = self._live_from(flow.after, due) if step.advancing else None
         if step.durable:
-            self._record(step, touched, kept=kept, after=flow.after if due else None)
-        if due and flow.after is not None:
-            live_from = self._windows.kept_from(flow.after)
+            self._record(step, touched, kept=kept, live_from=live_from)
+            self._record_told(step, due, live_from=live_from)
+        if live_from is not None:
             self._groups.drop([s for s in self._groups.panes if s < live_from])
         return Flow(frame, flow.before, flow.after)
 
@@ -100,6 +105,13 @@ class WindowAggregate:
             candidates = sorted(w for w in held if w < end and (start is None or w >= start))
         return [w for w in candidates if any(s in panes for s in windows.slices_in(w))]
 
+    def _live_from(self, after: int | None, due: Sequence[int]) -> int | None:
+        """The first pane that a row may still come for; None while there is nothing to forget."""
+        if after is None or not (due or self._lateness):
+            return None
+        live_from = self._windows.kept_from(after if after == MAX_WATERMARK else after - self._lateness)
+        return live_from if due or any(s < live_from for s in self._groups.panes) else None
+
     def _fire(self, due: Sequence[int]) -> pl.DataFrame | None:
         """Results of the windows."""
         if not due:
@@ -123,16 +135,21 @@ class WindowAggregate:
                 yield saved.group_by(self._groups.by, maintain_order=True).agg(self._groups.merges)
                 portion, size = [], 0
 
-    def _update(self, above: Chain, touched: tuple[pl.DataFrame, Slots] | None, *, due: Sequence[int], step: Step
-                ) -> pl.DataFrame | None:  # fmt: skip
-        """Early: what changed in open windows (pending), and the last word on those that fire, as a changelog."""
+    def _update(self, above: Chain, touched: tuple[pl.DataFrame, Slots] | None, *, due: Sequence[int],
+                after: int | None, step: Step) -> pl.DataFrame | None:  # fmt: skip
+        """What changed in open windows (pending) and in those that late rows still update, and the last word on those
+        that fire, as a changelog."""
         parts = []
         if touched is not None:
             groups, slots = touched
-            is_open = ~np.isin(groups[SLICE].to_numpy(), np.array(due, np.int64))
-            if is_open.any():
-                groups, slots = groups.filter(pl.Series(is_open)), slots[is_open]
-                parts.append(marked(groups.hstack(self._groups.save(slots, shown=True)), slots, pending=True))
+            numbers = groups[SLICE].to_numpy()
+            fired = numbers < (np.iinfo(np.int64).min if after is None else self._windows.first_open(after))
+            fires_now = np.isin(numbers, np.array(due, np.int64))
+            for chosen, pending in ((~fired & self._pending, True), (fired & ~fires_now, False)):
+                if chosen.any():
+                    some = groups.filter(pl.Series(chosen))
+                    saved = some.hstack(self._groups.save(slots[chosen], shown=True))
+                    parts.append(marked(saved, slots[chosen], pending=pending))
         if due:
             saved, slots = self._groups.gather([(w, w) for w in due], shown=True)
             parts.append(marked(saved, slots, pending=False))
@@ -143,9 +160,8 @@ class WindowAggregate:
         return None if done is None else told(done, self._groups)
 
     def _record(self, step: Step, touched: tuple[pl.DataFrame, Slots] | None, *, kept: Sequence[pl.DataFrame],
-                after: int | None) -> None:  # fmt: skip
-        """Deltas: slots that live on, new DISTINCT values, and slices that go (`after`: windows have fired)."""
-        live_from = None if after is None else self._windows.kept_from(after)
+                live_from: int | None) -> None:  # fmt: skip
+        """Deltas: slots that live on, new DISTINCT values, and slices that go (those before `live_from`)."""
         if touched is not None:
             groups, slots = touched
             if live_from is not None:
@@ -161,3 +177,10 @@ class WindowAggregate:
             gone = pl.Series(SLICE, [s for s in self._groups.panes if s < live_from], dtype=pl.Int64)
             if len(gone):
                 step.deltas.append(StateDelta(self.id, DeltaKind.DELETE, pack([gone.to_frame()])))
+
+    def _record_told(self, step: Step, due: Sequence[int], *, live_from: int | None) -> None:
+        """Deltas of windows that have fired and live on: that the target has their groups."""
+        living = [w for w in due if live_from is None or w >= live_from] if self._lateness else []
+        if living:
+            frame, _ = self._groups.gather([(w, w) for w in living])
+            step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack([frame])))

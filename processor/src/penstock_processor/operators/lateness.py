@@ -12,8 +12,13 @@ __all__ = ["LAST_WINDOW", "on_time"]
 LAST_WINDOW = "$last"  # where rows were multiplied by their windows: whether this is the row's last one
 
 
-def on_time(frame: pl.DataFrame, windows: Windows, watermark: int | None, step: Step) -> pl.DataFrame:
-    """Rows that count; the others go to `step.reject`. A row is late when its last window has fired (Flink)."""
+def on_time(
+    frame: pl.DataFrame, windows: Windows, watermark: int | None, step: Step, *, lateness_ms: int = 0
+) -> pl.DataFrame:
+    """Rows that count; the others go to `step.reject`. A row is late when its last window has fired (Flink).
+
+    `lateness_ms`: so long after that it still counts.
+    """
     slices = frame[SLICE]
     if slices.null_count():
         step.reject(frame.filter(slices.is_null()), "no_event_time", "the time that its window goes by is NULL")
@@ -22,7 +27,7 @@ def on_time(frame: pl.DataFrame, windows: Windows, watermark: int | None, step: 
         frame = frame.filter(windows.holds(pl.col(SLICE)))
     if watermark is None or frame.height == 0:
         return frame
-    open_from = windows.kept_from(watermark)
+    open_from = windows.kept_from(watermark - lateness_ms)
     if frame[SLICE].min() >= open_from:  # type: ignore[operator]  # an integer: the frame is not empty
         return frame
     late = frame.filter(pl.col(SLICE) < open_from)

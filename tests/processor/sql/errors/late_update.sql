@@ -1,2 +1,2 @@
--- expect: 2:56 unsupported
+-- expect: 2:65 option_misplaced
 CREATE TABLE o (a INT) WITH ('connector' = 'penstock', 'late' = 'update');

@@ -1,2 +1,2 @@
--- expect: 2:56 unsupported
+-- expect: 2:56 option_misplaced
 CREATE TABLE o (a INT) WITH ('connector' = 'penstock', 'lateness' = '1 h');
