@@ -165,6 +165,23 @@ async def test_a_kill_in_mid_window_counts_each_event_once() -> None:
         assert await live.late() == []
 
 
+async def test_a_restart_needs_nothing_of_the_log_before_the_last_commit() -> None:
+    live = Live()
+    app = APP.replace("'dedupe'", "'retention' = '1 min', 'dedupe'", 1)
+    async with live.running(app, killed=True):
+        await live.send(0, ("a", 1, 10), ("b", 2, 70))
+        await live.send(1, ("a", 4, 20))
+    await live.clock.advance(3600)
+    assert await live.log.trim(await live.log.positions("live")) == 3
+    assert [(await live.log.head("readings", partition)).first for partition in (0, 1)] == [2, 1]
+    async with live.running(app):
+        await live.send(1, ("a", 8, 70))
+        assert await live.minutes() == [("a", 0, 5)]
+        await live.send(0, ("b", 16, 130))
+        await live.send(1, ("b", 32, 130))
+        assert (await live.minutes())[1:] == [("a", 1, 8), ("b", 1, 2)]
+
+
 async def test_an_app_edited_in_mid_window_keeps_what_its_unchanged_statements_know() -> None:
     live = Live()
     async with live.running():
