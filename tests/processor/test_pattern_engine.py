@@ -172,6 +172,13 @@ def test_conditions_over_other_rows_hold_whichever_way_they_are_computed(conditi
     assert rows == ([(1, 2), (4, 5)] if condition.startswith("NOT") else [(1, 2)])
 
 
+def test_all_rows_of_a_match_are_counted():
+    plan = _plan(
+        "ORDER BY ts MEASURES COUNT(*) AS c PATTERN (A B{2}) WITHIN INTERVAL '1' DAY DEFINE A AS COUNT(*) = A.v"
+    )
+    assert _run(plan, [("x", 1, 1, 0), ("x", 2, None, 1), ("x", 3, 2, 2)])[0] == [(3,)]
+
+
 def test_a_snapshot_is_the_state_and_deltas_are_as_large_as_what_was_touched():
     plan = _plan("PARTITION BY k ORDER BY ts MEASURES A.n AS a, C.n AS c PATTERN (A B*? C) WITHIN INTERVAL '1' DAY "
                  "DEFINE A AS A.v = 1, B AS B.n > A.n, C AS C.v = 3")  # fmt: skip

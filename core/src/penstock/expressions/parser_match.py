@@ -46,8 +46,9 @@ def parse_match(parser: FlinkParser, rows: exp.Expr) -> exp.Expr:
         found.set("within", parser._parse_interval())
     if parser._match_text_seq("SUBSET"):
         _refuse(parser, "SUBSET is not supported", "Name the variables one by one.", parser._prev)
-    if parser._match_text_seq("DEFINE"):
-        found.set("define", parser._parse_csv(lambda: _definition(parser)))
+    if not parser._match_text_seq("DEFINE"):
+        _refuse(parser, "MATCH_RECOGNIZE needs DEFINE", "Write DEFINE A AS A.price > 10 behind the pattern.")
+    found.set("define", parser._parse_csv(lambda: _definition(parser)))
     if not parser._match(TokenType.R_PAREN):
         _refuse(parser, "This is no clause that MATCH_RECOGNIZE takes here", _ORDER)
     found.update_positions(start)

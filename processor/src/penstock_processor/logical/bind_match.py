@@ -35,9 +35,6 @@ def bind_match(tree: exp.MatchRecognize, data: Node, *, limits: SqlLimits, ttl_m
     `ttl_ms`: after what time without use state is forgotten (table.exec.state.ttl).
     """
     at = span_of(tree)
-    if tree.this.args.get("alias") is not None:
-        raise refusal(at, "syntax", message="The name of a table stands behind MATCH_RECOGNIZE (...).",
-                      remedy="Write FROM t MATCH_RECOGNIZE (...) AS m.")  # fmt: skip
     refuse_updating(data, at=at, reader="MATCH_RECOGNIZE")
     rows = RowScope((Seen("", data.fields, tuple(f.name for f in data.fields)),))
     time, order = _order(tree, data)
@@ -46,6 +43,9 @@ def bind_match(tree: exp.MatchRecognize, data: Node, *, limits: SqlLimits, ttl_m
     partition = _partition(tree, data)
     pattern = _pattern(tree, expressions)
     measures = _measures(tree, expressions, taken={f.name for f in partition})
+    if not measures:
+        raise refusal(at, "syntax", message="MATCH_RECOGNIZE tells nothing of its matches.",
+                      remedy="Write MEASURES A.price AS price behind ORDER BY.")  # fmt: skip
     skip, skip_to = _skip(tree, pattern)
     within_ms = _within(tree)
     if within_ms is None and ttl_ms is None and _waits(pattern):
@@ -58,8 +58,6 @@ def bind_match(tree: exp.MatchRecognize, data: Node, *, limits: SqlLimits, ttl_m
         )
     fields = (*(Field(f.name, f.type) for f in partition),
               *(Field(m.name, m.expr.type, _is_time(m.expr)) for m in measures))  # fmt: skip
-    if not fields:
-        raise refusal(at, "syntax", message="MATCH_RECOGNIZE gives no column.", remedy="Write MEASURES A.x AS x.")
     once = [n for n, field in enumerate(fields) if field.rowtime][1:]
     shown = tuple(Field(f.name, f.type) if n in once else f for n, f in enumerate(fields))
     return MatchRecognize(

@@ -10,13 +10,14 @@ from sqlglot import exp
 from penstock.errors import SqlErrors
 from penstock.expressions.coercion import Mismatch
 from penstock.expressions.dialect import span_of
-from penstock.expressions.nodes import ColumnRef, Expr, Literal
+from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
 from penstock.expressions.reserved import reserved_name
-from penstock.model.types import BIGINT, Kind, decimal
+from penstock.model.types import BIGINT, DataType, Kind, decimal
 from penstock_processor.logical.expressions import (
     bind_condition,
     bind_constant,
     bind_value,
+    is_aggregate,
     refuse_special,
     rows_only,
 )
@@ -77,6 +78,8 @@ class MatchExpressions:
             return replace(wanted, span=span_of(node))
         if name in ("FIRST", "LAST"):
             return self._navigation(node, defining, first=name == "FIRST")
+        if is_aggregate(node) and name not in _AGGREGATES:
+            raise _unsupported(node, f"{name} in MATCH_RECOGNIZE", f"Aggregates here are {', '.join(_AGGREGATES)}.")
         return self._aggregate(node, name) if name in _AGGREGATES else None
 
     def _navigation(self, node: exp.Anonymous, defining: str | None, *, first: bool) -> Expr:
@@ -124,7 +127,9 @@ class MatchExpressions:
         if isinstance(node.expressions[0], exp.Distinct):
             raise _unsupported(node, f"{function}(DISTINCT x) in MATCH_RECOGNIZE", f"Write {function}(A.x).")
         if isinstance(node.expressions[0], exp.Star):
-            raise _unsupported(node, "COUNT(*) in MATCH_RECOGNIZE", "Count a column of a variable: COUNT(A.ts).")
+            if function != "COUNT":
+                raise _syntax(node, f"{function}(*) does not exist.", f"Write {function}(A.x).")
+            return self._registered(None, function, self._time, BIGINT, at)  # every row has a time
         variable = self._one_variable(node)
         inner = rows_only("an aggregate function")
 
@@ -147,6 +152,9 @@ class MatchExpressions:
         elif kind is Kind.DECIMAL and function in ("SUM", "AVG"):
             scale = arg.type.scale or 0
             result = decimal(38, scale if function == "SUM" else max(6, scale))
+        return self._registered(variable, function, arg, result, at)
+
+    def _registered(self, variable: str | None, function: str, arg: Expr, result: DataType, at: Span) -> Expr:
         for known in self.aggregates:
             if (known.variable, known.function, known.arg) == (variable, function, arg):
                 return ColumnRef(known.type, name=known.name, span=at)

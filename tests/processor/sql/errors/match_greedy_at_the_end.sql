@@ -1,3 +1,3 @@
--- expect: 3:45 unsupported
+-- expect: 3:64 unsupported
 CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT * FROM trades
-MATCH_RECOGNIZE (ORDER BY ts PATTERN (A B C B2+) WITHIN INTERVAL '1' HOUR);
+MATCH_RECOGNIZE (ORDER BY ts MEASURES A.id AS a PATTERN (A B C B2+) WITHIN INTERVAL '1' HOUR DEFINE A AS A.size > 1);

@@ -22,6 +22,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import RegularJoin
+from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
 
 __all__ = ["push_filters"]
@@ -52,6 +53,8 @@ def push_filters(node: Node) -> Node:
             return _below_groups(node, inner)
         case Filter(input=WindowAssign() as inner):
             return _below_window(node, inner)
+        case Filter(input=MatchRecognize() as inner):
+            return _below_match(node, inner)
         case IntervalJoin() | TemporalJoin() | WindowJoin():
             return _into_sides(node)
         case _:
@@ -116,6 +119,16 @@ def _below_join(node: Filter, join: BoundedJoin | RegularJoin) -> Node:
     made_of_null = (join.kind.pads_right_rows, join.kind.pads_left_rows or isinstance(join, TemporalJoin))
     sides, stay = _taken([join.left, join.right], join, node.predicate, but=made_of_null)
     return _filtered(replace(join, left=sides[0], right=sides[1]), stay)
+
+
+def _below_match(node: Filter, inner: MatchRecognize) -> Node:
+    """Terms over the key alone decide on all matches of a key, so on its rows as well."""
+    down, stay = _split(
+        node.predicate, lambda term: bool(columns_read(term)) and columns_read(term) <= {*inner.partition}
+    )
+    if not down:
+        return node
+    return _filtered(replace(inner, input=_filtered(inner.input, down)), stay)
 
 
 def _into_sides(join: BoundedJoin | RegularJoin) -> Node:

@@ -1,0 +1,3 @@
+-- expect: 3:12 syntax
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT * FROM trades MATCH_RECOGNIZE (ORDER BY ts
+  MEASURES SUM(*) AS c PATTERN (A B) WITHIN INTERVAL '1' HOUR DEFINE A AS A.size > 1);
