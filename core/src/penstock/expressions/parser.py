@@ -49,7 +49,7 @@ class FlinkParser(Parser):
         "TIMESTAMPDIFF": lambda self: self._flink_unit_first("TIMESTAMPDIFF"),
         **JSON_PARSERS,
     }
-    FUNC_TOKENS: ClassVar[set[TokenType]] = (Parser.FUNC_TOKENS - {TokenType.EXISTS}) | {
+    FUNC_TOKENS: ClassVar[set[TokenType]] = Parser.FUNC_TOKENS | {
         TokenType.LEFT, TokenType.RIGHT, TokenType.INSERT, TokenType.SET, TokenType.TABLE, TokenType.TIME,
     }  # fmt: skip
     PRIMARY_PARSERS: ClassVar[dict[TokenType, Callable[..., Any]]] = {

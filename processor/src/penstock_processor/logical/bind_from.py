@@ -12,6 +12,7 @@ from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_join import Side, bind_join, is_bounded
 from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_regular_join import bind_regular_join
+from penstock_processor.logical.bind_subquery import Membership, condition_of_exists, keep_members, memberships
 from penstock_processor.logical.bind_temporal import Versions, bind_temporal_join, versions_of
 from penstock_processor.logical.bind_window import bind_window
 from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
@@ -55,7 +56,9 @@ class From:
 
 def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
     """FROM and WHERE of one SELECT. Raises SqlErrors."""
-    clause, joins, where = tree.args.get("from_"), tree.args.get("joins") or [], tree.args.get("where")
+    clause, joins = tree.args.get("from_"), tree.args.get("joins") or []
+    written = tree.args.get("where")
+    where, members = memberships(None if written is None else written.this)
     if clause is None:
         raise refusal(
             span_of(tree), "syntax", message="The query has no FROM.", remedy="Write SELECT ... FROM table."
@@ -65,9 +68,31 @@ def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
         seen = (Seen(first.alias, first.node.fields, tuple(f.name for f in first.node.fields)),)
         condition = None
         if where is not None:
-            condition = bind_condition(where.this, RowScope(seen), hook=rows_only("WHERE"), what="WHERE")
-        return From(first.node, seen, condition)
-    return _joined(first, joins, queries=queries, where=where, limits=limits)
+            condition = bind_condition(where, RowScope(seen), hook=rows_only("WHERE"), what="WHERE")
+        found = From(first.node, seen, condition)
+    else:
+        found = _joined(first, joins, queries=queries, where=where, limits=limits)
+    for member in members:
+        found = _kept(found, member, queries, limits=limits)
+    return found
+
+
+def _kept(found: From, member: Membership, queries: Queries, *, limits: SqlLimits) -> From:
+    """The rows that a term with a subquery keeps."""
+    query, exists = member.query, None
+    if member.value is None and isinstance(query, exp.Select):
+        only(query, ("expressions", "from_", "joins", "where"), where="EXISTS")
+        bare, where = query.copy(), query.args.get("where")
+        bare.set("where", None)
+        inner = bind_from(bare, queries, limits=limits)
+        other = inner.node
+        if where is not None:
+            at = member.at
+            exists = condition_of_exists(where.this, found.node, found.seen, other, inner.seen, at=at)
+    else:
+        other = queries.subquery(query)
+    node = keep_members(found.node, found.seen, member, other, exists=exists, ttl_ms=queries.state_ttl_ms)
+    return From(node, flagged(found.seen, set()), found.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +118,7 @@ def _joined(first: Side, joins: list[exp.Join], *, queries: Queries, where: exp.
         links.append(seats.add(right.side, kind, using, at=at))
     rest = None
     if where is not None:
-        rest = bind_condition(where.this, RowScope(seats.seen), hook=rows_only("WHERE"), what="WHERE")
+        rest = bind_condition(where, RowScope(seats.seen), hook=rows_only("WHERE"), what="WHERE")
     shared, stay = shared_out(rest, links)
     node, times = first.node, {f.name for f in first.node.fields if f.rowtime}
     for right, link, terms in zip(rights, links, shared, strict=True):

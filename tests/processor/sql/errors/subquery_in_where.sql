@@ -1,2 +1,3 @@
--- expect: 2:83 unsupported
-CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT symbol FROM trades WHERE size IN (SELECT number FROM settings);
+-- expect: 3:20 unsupported
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT symbol FROM trades
+WHERE size > 10 OR size IN (SELECT number FROM settings);
