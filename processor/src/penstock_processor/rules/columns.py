@@ -40,13 +40,14 @@ class Subjects:
 
     def evaluated(self, frame: pl.DataFrame) -> Columns:
         """Over these rows."""
-        return Columns(frame.select_seq(self._exprs))
+        return Columns(frame, frame.select_seq(self._exprs))
 
 
 class Columns:
-    """Evaluated subjects of one frame."""
+    """Evaluated subjects (`frame`) of the rows in `source`."""
 
-    def __init__(self, frame: pl.DataFrame) -> None:
+    def __init__(self, source: pl.DataFrame, frame: pl.DataFrame) -> None:
+        self.source = source
         self.frame = frame
         self._arrays: dict[str, tuple[Values, Bools]] = {}
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from penstock.model.types import Kind
 from penstock_processor.rules.columns import Bools, Columns, Numbers, Subjects, Values, constants_of
-from penstock_processor.rules.shapes import Both, Comparison, Either, Formula, Not, Whole
+from penstock_processor.rules.shapes import Both, Comparison, Either, Formula, Not, Whole, has_whole
 
 __all__ = ["PAIRS_AT_ONCE", "PAYS_FROM", "Alike", "Bounds"]
 
@@ -163,7 +163,7 @@ class Alike:
     @staticmethod
     def pays(formula: Formula, rules: int) -> bool:
         """Whether so many rules of a shape are better matched together."""
-        return rules >= PAYS_FROM or not _has_whole(formula)
+        return rules >= PAYS_FROM or not has_whole(formula)
 
     def match(self, columns: Columns) -> tuple[Numbers, Numbers]:
         """Row and rule of each hit."""
@@ -204,14 +204,3 @@ def _comparison(subjects: Subjects, compared: Sequence[Comparison]) -> _Node:
     kind = _Texts if compared[0].subject.type.kind is Kind.STRING else Bounds
     leaves = [kind(subjects, compared, place=place) for place in range(len(compared[0].constants))]
     return leaves[0] if len(leaves) == 1 else _Joined(leaves, every=False)
-
-
-def _has_whole(formula: Formula) -> bool:
-    match formula:
-        case Whole():
-            return True
-        case Not():
-            return _has_whole(formula.of)
-        case Both() | Either():
-            return any(_has_whole(part) for part in formula.of)
-    return False

@@ -6,9 +6,11 @@ sorted bounds, others are compared as a table of rows by rules. What is alike wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
+from operator import and_
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ from penstock.expressions.compile import compile_expression
 from penstock.expressions.nodes import Expr
 from penstock_processor.rules.columns import Columns, Numbers, Subjects, constants_of, is_nan
 from penstock_processor.rules.formulas import Alike, Bounds
-from penstock_processor.rules.shapes import Comparison, Formula, Whole, conjunction, formula_of, shape_of
+from penstock_processor.rules.shapes import Comparison, Formula, Whole, conjunction, divided, formula_of, shape_of
 
 __all__ = ["Failure", "Hits", "Matcher", "Numbers"]
 
@@ -52,22 +54,29 @@ class Matcher:
 
     def __init__(self, predicates: Sequence[Expr]) -> None:
         self._count = max(1, len(predicates))
-        groups: dict[object, list[tuple[int, Formula]]] = {}
-        others: list[int] = []
-        for rule, predicate in enumerate(predicates):
-            formula = formula_of(predicate)
-            if formula is None or isinstance(formula, Whole):
-                others.append(rule)
-            else:
-                groups.setdefault(shape_of(formula), []).append((rule, formula))
+        formulas = {rule: formula_of(predicate) for rule, predicate in enumerate(predicates)}
+        others = [rule for rule, formula in formulas.items() if formula is None or isinstance(formula, Whole)]
+        as_written = frozenset(others)
         self._subjects = Subjects()
         self._parts: list[_Part] = []
-        for members in groups.values():
+        conditions: dict[int, tuple[Expr, ...]] = {}
+        beside: list[tuple[int, Formula]] = []  # what rules with a condition of their own have beside it
+        for members in _grouped([(n, f) for n, f in formulas.items() if f is not None and n not in as_written]):
             part = _part(self._subjects, members)
-            if part is None:
-                others += [rule for rule, _ in members]
-            else:
+            if part is not None:
                 self._parts.append(part)
+                continue
+            for rule, formula in members:
+                two = divided(formula)
+                if two is None:
+                    others.append(rule)
+                else:
+                    beside.append((rule, two[0]))
+                    conditions[rule] = two[1]
+        for members in _grouped(beside):
+            part = _part(self._subjects, members)
+            assert part is not None, "there is nothing in it that is as it is written"
+            self._parts.append(_Conditional(part, {rule: conditions[rule] for rule, _ in members}))
         self._rest = _Evaluated(others, [predicates[rule] for rule in others]) if others else None
 
     def match(self, frame: pl.DataFrame) -> Hits:
@@ -93,6 +102,14 @@ class _Part(Protocol):
     def match(self, columns: Columns) -> tuple[Numbers, Numbers]:
         """Row and rule of each hit."""
         ...
+
+
+def _grouped(members: Sequence[tuple[int, Formula]]) -> list[list[tuple[int, Formula]]]:
+    """Rules by shape."""
+    groups: dict[object, list[tuple[int, Formula]]] = {}
+    for rule, formula in members:
+        groups.setdefault(shape_of(formula), []).append((rule, formula))
+    return list(groups.values())
 
 
 def _part(subjects: Subjects, members: list[tuple[int, Formula]]) -> _Part | None:
@@ -189,6 +206,45 @@ class _Sorted:
         return rows, self._rules[np.arange(len(rows), dtype=np.int64) + starts]
 
 
+class _Conditional:
+    """Rules with conditions of their own, evaluated only for rows and rules that the rest of them lets through."""
+
+    def __init__(self, first: _Part, conditions: Mapping[int, Sequence[Expr]]) -> None:
+        self._first = first
+        self._conditions = {
+            rule: reduce(and_, [compile_expression(each).value for each in exprs])
+            .fill_null(value=False)
+            .alias(f"${rule}")
+            for rule, exprs in conditions.items()
+        }
+
+    def match(self, columns: Columns) -> tuple[Numbers, Numbers]:
+        """See `_Part`."""
+        rows, rules = self._first.match(columns)
+        if not len(rows):
+            return rows, rules
+        some_rows, at = _numbered(rows, columns.height)
+        some_rules, which = _numbered(rules, int(rules.max()) + 1)
+        frame = columns.source if len(some_rows) == columns.height else columns.source[some_rows]
+        exprs = [pl.int_range(pl.len()).alias(_ROW), *(self._conditions[rule] for rule in some_rules.tolist())]
+        made = frame.select_seq(exprs) if frame.height < _FEW_ROWS else frame.select(exprs)
+        small = which.astype(np.uint16) if len(some_rules) <= np.iinfo(np.uint16).max else which
+        order = np.argsort(small, kind="stable")  # a radix sort, if the numbers are small ones
+        holds = np.zeros(len(rows), np.bool_)
+        ends = np.cumsum(np.bincount(which)).tolist()
+        for start, end, rule in zip([0, *ends], ends, some_rules.tolist(), strict=False):
+            pairs = order[start:end]
+            holds[pairs] = made.get_column(f"${rule}").to_numpy()[at[pairs]]
+        return rows[holds], rules[holds]
+
+
+def _numbered(found: Numbers, count: int) -> tuple[Numbers, Numbers]:
+    """Which of the numbers below `count` there are, and the place of each in that."""
+    there = np.zeros(count, np.bool_)
+    there[found] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[found]
+
+
 class _Evaluated:
     """Rules of any other form: one query evaluates all of them, and only those with hits are looked at."""
 
@@ -199,10 +255,13 @@ class _Evaluated:
         for n, predicate in enumerate(predicates):
             made = compile_expression(predicate)
             if made.error is None:
-                self._exprs.append(made.value.alias(f"${n}"))
+                self._exprs.append(made.value.fill_null(value=False).alias(f"${n}"))
                 continue
             self._fallible.append(n)
-            self._exprs += [(made.value & made.error.is_null()).alias(f"${n}"), made.error.alias(f"$error{n}")]
+            self._exprs += [
+                (made.value & made.error.is_null()).fill_null(value=False).alias(f"${n}"),
+                made.error.alias(f"$error{n}"),
+            ]
 
     def match(self, frame: pl.DataFrame, failures: list[Failure]) -> Iterable[tuple[Numbers, Numbers]]:
         """Row and rule of each hit, rule by rule; adds to `failures`."""
@@ -216,7 +275,7 @@ class _Evaluated:
         found = []
         for n, rule in enumerate(self._rules):
             column = made.get_column(f"${n}")
-            if column.dtype == pl.Boolean and column.any():
-                rows = column.fill_null(value=False).arg_true().cast(pl.Int64).to_numpy()
+            if column.any():
+                rows = np.flatnonzero(column.to_numpy())
                 found.append((rows, np.full(len(rows), rule, np.int64)))
         return found

@@ -13,8 +13,8 @@ from penstock.expressions.compile import compile_expression
 from penstock.expressions.nodes import Call, ColumnRef, Expr, walk
 from penstock.model.types import Kind
 
-__all__ = ["EQUAL_VALUES_MAX", "Both", "Comparison", "Either", "Formula", "Not", "Whole", "conjunction", "formula_of",
-           "shape_of"]  # fmt: skip
+__all__ = ["EQUAL_VALUES_MAX", "Both", "Comparison", "Either", "Formula", "Not", "Whole", "conjunction", "divided",
+           "formula_of", "has_whole", "shape_of"]  # fmt: skip
 
 #: Combinations of values under which one rule is entered in an index, and values of IN that are compared one by one;
 #: a rule with more is evaluated as it is written.
@@ -87,6 +87,29 @@ def conjunction(formula: Formula) -> list[Comparison] | None:
     for comparison in found:
         combinations *= len(comparison.constants)
     return found if combinations <= EQUAL_VALUES_MAX else None
+
+
+def divided(formula: Formula) -> tuple[Formula, tuple[Expr, ...]] | None:
+    """Formula AND conditions that are as they are written, all of which must hold; None if it is not of that form."""
+    if not isinstance(formula, Both):
+        return None
+    wholes = tuple(part.expr for part in formula.of if isinstance(part, Whole))
+    others = tuple(part for part in formula.of if not isinstance(part, Whole))
+    if not wholes or not others or any(has_whole(part) for part in others):
+        return None
+    return (others[0] if len(others) == 1 else Both(others)), wholes
+
+
+def has_whole(formula: Formula) -> bool:
+    """Whether a part of it is evaluated as it is written."""
+    match formula:
+        case Whole():
+            return True
+        case Not():
+            return has_whole(formula.of)
+        case Both() | Either():
+            return any(has_whole(part) for part in formula.of)
+    return False
 
 
 def shape_of(formula: Formula) -> object:
