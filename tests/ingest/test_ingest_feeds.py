@@ -173,6 +173,31 @@ async def test_parquet_files_are_read_by_their_columns(folder: Path, tmp_path: P
         assert await taken.stored() == [event(n) for n in range(5)]
 
 
+async def test_csv_files_are_read_by_the_names_of_their_first_line_also_while_they_grow(folder: Path, tmp_path: Path):
+    path = folder / "a.csv"
+    path.write_bytes(b'id,market,other\r\n1,"two\nlines, ""quoted""",x\r\n2,,\r\n3,"",\r\n')
+    log = CutLog()
+    async with intake(files(folder, "csv"), tmp_path / "feeds", log) as taken:
+        await taken.until(1, 2, 3)
+        assert [row["market"] for row in await taken.stored()] == ['two\nlines, "quoted"', None, ""]
+        with path.open("ab") as file:
+            file.write(b'4,"begun ')
+        await until(lambda: any("never closed" in check.detail for check in taken.role.ready()))
+    async with intake(files(folder, "csv"), tmp_path / "feeds", log) as taken:
+        with path.open("ab") as file:
+            file.write(b'and ended",\n')
+        await taken.until(1, 2, 3, 4)
+        assert await taken.rejected() == []
+
+
+async def test_fields_that_are_no_values_and_records_of_another_length_are_rejected(folder: Path, tmp_path: Path):
+    (folder / "0.csv").write_text("id,market\n")
+    (folder / "a.csv").write_text("id,market\n1,a\ntwo,b\n3\n4,d\n")
+    async with intake(files(folder, "csv"), tmp_path / "feeds") as taken:
+        await taken.until(1, 4)
+        assert sorted(found.raw for found in await taken.rejected()) == [b'"3"', b'{"id":"two","market":"b"}']
+
+
 class Server:
     """A WebSocket server that sends what the test says, and closes when it says so."""
 

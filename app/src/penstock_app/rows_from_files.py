@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import math
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,17 +11,13 @@ from pathlib import Path
 
 import msgspec
 
+from penstock.codecs.csv_records import read_records, typed
 from penstock.errors import PenstockError
-from penstock_app.csv_records import read_records
 
 __all__ = ["EventFile", "Numbered", "StreamShape", "csv_rows", "json_rows"]
 
 MARK_BYTES = 8
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_INTEGERS = frozenset({"TINYINT", "SMALLINT", "INT", "BIGINT"})
-_FLOATS = frozenset({"FLOAT", "DOUBLE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +115,10 @@ def csv_rows(lines: Iterable[bytes], shape: StreamShape) -> Iterator[Numbered]:
 
 
 def _value(text: str | None, sql_type: str, *, name: str, line: int) -> object:
-    kind = sql_type.split("(")[0]
-    if text is None:
-        return None
-    if kind in _INTEGERS:
-        if _INTEGER.fullmatch(text) and -(2**63) <= (whole := int(text)) < 2**63:
-            return whole
-    elif kind in _FLOATS:
-        if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
-            return number
-    elif kind == "BOOLEAN":
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-    else:
-        return text
-    raise PenstockError("bad_request", f"line {line}, column {name}: '{text}' is not {sql_type}")
+    try:
+        return typed(text, sql_type.split("(")[0])
+    except ValueError:
+        raise PenstockError("bad_request", f"line {line}, column {name}: '{text}' is not {sql_type}") from None
 
 
 class _Identified(msgspec.Struct):

@@ -70,13 +70,17 @@ class FeedPump:
         await feed.open(cursor)
 
     async def _take(self, fed: Fed) -> None:
-        accepted = await self._gateway.accept(self.spec.name, fed.lines, Form.NDJSON)
-        outcomes = ("accepted", accepted.accepted), ("duplicate", accepted.duplicate), ("rejected", accepted.rejected)
-        for outcome, number in outcomes:
-            if number:
-                metrics.FEED_EVENTS.labels(*self._labels, outcome).inc(number)
+        if fed.lines.strip():
+            accepted = await self._gateway.accept(self.spec.name, fed.lines, Form.NDJSON)
+            self._note("accepted", accepted.accepted)
+            self._note("duplicate", accepted.duplicate)
+            self._note("rejected", accepted.rejected)
         if fed.cursor is not None:
             await asyncio.to_thread(self._cursors.write, self.spec, self._epoch, fed.cursor)
+
+    def _note(self, outcome: str, events: int) -> None:
+        if events:
+            metrics.FEED_EVENTS.labels(*self._labels, outcome).inc(events)
 
     async def _wait(self, detail: str) -> None:
         if not self._failures:

@@ -1,6 +1,6 @@
-"""Events from the files of a folder: NDJSON or Parquet, those that come later included, in order of their names.
+"""Events from the files of a folder: NDJSON, CSV or Parquet, those that come later included, in order of their names.
 
-The cursor says of each file how far it was taken (bytes of NDJSON, rows of Parquet). An NDJSON file may grow: whole
+The cursor says of each file how far it was taken (bytes of text, rows of Parquet). A text file may grow: whole
 lines are taken, and a last one without an end once the file has stayed as it is from one look to the next. Parquet
 files are moved in whole. Names that begin with `.` or `_` are passed over: they are being written.
 """
@@ -15,6 +15,7 @@ import msgspec
 import polars as pl
 
 from penstock.codecs.rows import rows_to_ndjson
+from penstock.feeds.csv_lines import csv_lines
 from penstock.feeds.options import FileFeedOptions
 from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
@@ -59,7 +60,7 @@ class FileFeed:
         """The next piece of one file; None, after the monitor interval, if there is none."""
         try:
             piece = await asyncio.to_thread(self._look)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except (OSError, pl.exceptions.PolarsError, ValueError) as error:
             raise FeedUnavailable(f"folder {self._folder}: {error}") from error
         if piece is None:
             await self._clock.sleep(self._options.monitor_s)
@@ -81,12 +82,24 @@ class FileFeed:
         self._taken = {name: at for name, at in self._taken.items() if name in names}
         for path in found:
             at = self._taken.get(path.name, 0)
-            piece = self._of_parquet(path, at) if self._options.format == "parquet" else self._of_lines(path, at)
+            piece = self._piece(path, at)
             if piece is not None:
                 return piece
         return None
 
-    def _of_lines(self, path: Path, at: int) -> _Piece | None:
+    def _piece(self, path: Path, at: int) -> _Piece | None:
+        if self._options.format == "parquet":
+            return self._of_parquet(path, at)
+        text = self._text(path, at)
+        if text is None:
+            return None
+        if self._options.format == "csv":
+            lines, read_bytes = csv_lines(path, text, at=at, columns=self._columns)
+            return _Piece(path.name, lines, at + read_bytes)
+        return _Piece(path.name, text, at + len(text))
+
+    def _text(self, path: Path, at: int) -> bytes | None:
+        """Whole lines behind `at`, about a piece of them; None if there are none yet."""
         size_bytes = path.stat().st_size
         if size_bytes <= at:
             return None
@@ -98,13 +111,11 @@ class FileFeed:
             self._sizes[path.name] = size_bytes  # its end may still be written: looked at once more
             return None
         self._sizes.pop(path.name, None)
-        whole = whole or len(text)  # a last line without an end, or one too long, which admission refuses
-        return _Piece(path.name, text[:whole], at + whole)
+        return text[:whole] if whole else text  # a last line without an end, or one too long, which is refused
 
     def _of_parquet(self, path: Path, at: int) -> _Piece | None:
-        columns = [column for column in self._columns]
         frame = pl.scan_parquet(path).slice(at, _ROWS_MAX).collect()
         if frame.height == 0:
             return None
-        known = [column for column in columns if column.name in frame.columns]
+        known = [column for column in self._columns if column.name in frame.columns]
         return _Piece(path.name, rows_to_ndjson(frame, known), at + frame.height)

@@ -22,7 +22,7 @@ class FileFeedOptions(FeedOptions, frozen=True):
     """`'connector' = 'file'` or 'filesystem' without a writer: the files of a folder, those to come included."""
 
     path: Folder = Field(description="The folder whose files are read.")
-    format: Literal["json", "parquet"] = Field(description="'json' (NDJSON) or 'parquet'.")
+    format: Literal["json", "csv", "parquet"] = Field(description="'json' (NDJSON), 'csv' or 'parquet'.")
     monitor_s: Duration = Field(
         default=1.0, gt=0, le=86_400, alias="source.monitor-interval",
         description="How often the folder is looked at for what is new.",

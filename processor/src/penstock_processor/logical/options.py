@@ -34,7 +34,7 @@ class Option:
 
 
 KNOWN: dict[str, Option] = {
-    "connector": Option("any", "'penstock', or 'kafka' for a topic that others fill."),
+    "connector": Option("any", "'penstock', or a system of others: see docs/connectors.md."),
     "key": Option("any", "Columns of the partition key, also the envelope's `k`; the primary key for tables."),
     "partitions": Option(
         "source",

@@ -1,15 +1,23 @@
-"""CSV text to records (RFC 4180), keeping apart what `csv` does not: `""` is empty text, nothing at all is None."""
+"""CSV text to records (RFC 4180), keeping apart what `csv` does not: `""` is empty text, nothing at all is None.
+
+A field has no type of its own: `typed` reads it as the type of its column, so that it can be a JSON value.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 
 from penstock.errors import PenstockError
 
-__all__ = ["Record", "read_records"]
+__all__ = ["Record", "read_records", "typed"]
 
 RECORD_CHARS_MAX = 16 * 1024 * 1024
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INTEGERS = frozenset({"TINYINT", "SMALLINT", "INT", "BIGINT"})
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
 _FIELD = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",]*))(,|\Z)')
 
 #: The line (from 1) on which a record starts, and its fields.
@@ -41,6 +49,27 @@ def read_records(lines: Iterable[bytes]) -> Iterator[Record]:
             break
     if parts:
         raise PenstockError("bad_request", f"line {start}: a quote is opened and never closed")
+
+
+def typed(text: str | None, kind: str) -> str | int | float | bool | None:
+    """The JSON value of a field in a column of this SQL type (its name, without precision). ValueError if it is none.
+
+    Types that JSON has as texts (timestamps, decimals) stay texts: whether they are well-formed admission says.
+    """
+    if text is None:
+        return None
+    if kind in _INTEGERS:
+        if _INTEGER.fullmatch(text) and -(2**63) <= (whole := int(text)) < 2**63:
+            return whole
+    elif kind in _FLOATS:
+        if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
+            return number
+    elif kind == "BOOLEAN":
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+    else:
+        return text
+    raise ValueError(f"'{text}' is not {kind}")
 
 
 def _decoded(line: bytes, number: int) -> str:
