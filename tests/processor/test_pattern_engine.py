@@ -62,6 +62,14 @@ def test_a_match_is_told_once_the_watermark_has_passed_it():
     assert _rows(engine.step([_block(plan, [("y", 4, 1, 3)])])) == [("x", 1, 2)]
 
 
+@pytest.mark.parametrize(("measures", "seconds"), [("MATCH_ROWTIME() AS t", 8), ("A.ts AS t, B.ts AS u", -52)])
+def test_a_result_with_earlier_times_is_complete_only_so_far_as_a_match_reaches_back(measures, seconds):
+    plan = _plan(PAIR.replace("A.n AS a, B.n AS b", measures))
+    [output] = build_engine(plan).step([_block(plan, [("x", 1, 1, 10)])]).outputs
+    epoch = datetime(1970, 1, 1)
+    assert epoch + timedelta(milliseconds=output.watermark_ms) == T0 + timedelta(seconds=seconds)
+
+
 def test_rows_that_the_pattern_has_passed_are_late_and_those_without_time_are_problems():
     rows, problems = _run(
         _plan(PAIR), [("x", 1, 1, 0), ("x", 2, 0, 10)], [("x", 3, 2, 8), ("x", 4, 2, None), ("x", 5, 2, 9)]

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from penstock.expressions.nodes import ColumnRef
 from penstock.model.batch import Op
 from penstock.model.stream import StreamSpec
+from penstock.model.types import Kind
 from penstock_processor.logical.bounded_joins import WindowJoin
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.plan import (
     Aggregate,
     Filter,
+    Named,
     Node,
     Project,
     SourcePlan,
@@ -20,6 +22,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_match import MATCH_TIME, MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.operators.session_aggregate import SessionAggregate
@@ -57,17 +60,19 @@ def completeness(plan: Node, sessions: Sequence[SessionAggregate]) -> Callable[[
     A windowed result whose window_start lies below the first open window cannot come any more. Which sessions are
     open only their operators know: `sessions` are those of the plan that this task runs.
     """
-    tops = _tops(plan)
+    tops, patterns = _tops(plan), _patterns(plan)
+    spans = [_span_ms(pattern) for pattern in patterns]
     windows = [windows_of(node) for node in tops if node.kind is not WindowKind.SESSION]
     elsewhere = len(tops) - len(windows) - len(sessions)
 
     def complete(watermark: int) -> int | None:
         if watermark == MAX_WATERMARK:
             return watermark
-        if elsewhere:
+        if elsewhere or None in spans:
             return None
         aligned = [each.complete_to(watermark) for each in windows]
-        return min([watermark, *aligned, *(each.complete_to(watermark) for each in sessions)])
+        begun = [watermark - span for span in spans if span is not None]
+        return min([watermark, *begun, *aligned, *(each.complete_to(watermark) for each in sessions)])
 
     return complete
 
@@ -93,6 +98,29 @@ def _tops(node: Node) -> list[WindowAssign]:
         case WindowJoin():
             return [*_tops(node.left), *_tops(node.right)]
     return []
+
+
+def _patterns(node: Node) -> list[MatchRecognize]:
+    """The patterns that rows of the plan come out of."""
+    match node:
+        case Filter() | Project():
+            return _patterns(node.input)
+        case Union():
+            return [pattern for branch in node.inputs for pattern in _patterns(branch)]
+        case MatchRecognize():
+            return [node]
+    return []
+
+
+def _span_ms(node: MatchRecognize) -> int | None:
+    """How far before the time of a match times lie that it tells of; None: without bounds."""
+    if all(each.expr == ColumnRef(each.expr.type, name=MATCH_TIME) for each in node.measures if _is_time(each)):
+        return 0
+    return node.within_ms
+
+
+def _is_time(measure: Named) -> bool:
+    return measure.expr.type.is_timestamp or measure.expr.type.kind is Kind.DATE
 
 
 def _groups(node: Node) -> list[set[str]] | None:

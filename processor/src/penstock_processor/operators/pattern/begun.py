@@ -87,13 +87,15 @@ class KeyMatches:
             self._sums = {key: kept for key, kept in self._sums.items() if key[1] >= first}
 
 
-def block_of(run: Begun, variable: int | None) -> tuple[int, int] | None:
-    """Numbers of the first row of a variable's rows and of the one behind its last; None: it has none."""
+def block_of(first: int, end: int, blocks: Blocks, variable: int | None) -> tuple[int, int] | None:
+    """Numbers of a variable's first row and of the one behind its last, in a match from `first` to `end`.
+
+    None: the variable has none. `variable` None: all rows.
+    """
     if variable is None:
-        return run.first, run.end
-    end = run.end
-    for owner, first in reversed(run.blocks):
+        return first, end
+    for owner, begin in reversed(blocks):
         if owner == variable:
-            return first, end
-        end = first
+            return begin, end
+        end = begin
     return None

@@ -162,6 +162,8 @@ class MatchOperator:
                 detail = "a condition of the pattern, or what it adds up, has no value for this row"
                 step.reject(due[n : n + 1], refused.code, detail)
                 told.add(name, key, found)
+                if not key.begun:
+                    keys.pop(name, None)
                 continue
             key.last_ms = at_ms
             if ended or key.begun:

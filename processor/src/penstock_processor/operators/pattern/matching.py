@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Protocol
 
 from penstock_processor.operators.pattern.automaton import FINAL, Automaton
@@ -140,7 +140,7 @@ class Matching:
         state, first, first_ms, _, blocks = run
         holds: Callable[[int], bool] = partial(self._asked, key=key, first=first, number=number, blocks=blocks)
         if self._automaton.asks_twice[state]:
-            holds = cache(holds)
+            holds = _remembering(holds)
         for variable, unless, target, finals in self._automaton.moves[state]:
             if not holds(variable) or (unless and any(map(holds, unless))):
                 continue
@@ -151,3 +151,16 @@ class Matching:
             put(go_on, Begun(target, first, first_ms, number + 1, taken))
             if finals and any(not any(map(holds, path)) for path in finals):
                 put(ended, Begun(FINAL, first, first_ms, number + 1, taken))
+
+
+def _remembering(holds: Callable[[int], bool]) -> Callable[[int], bool]:
+    """The same, each variable asked once."""
+    known: dict[int, bool] = {}
+
+    def remembered(variable: int) -> bool:
+        answer = known.get(variable)
+        if answer is None:
+            answer = known[variable] = holds(variable)
+        return answer
+
+    return remembered

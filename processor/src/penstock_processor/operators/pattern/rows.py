@@ -98,7 +98,7 @@ class DueRows:
         shape = self._shape
         if shape.skip_to is None:
             return match.end if shape.past_last else match.first + 1
-        block = block_of(match, shape.skip_to)
+        block = block_of(match.first, match.end, match.blocks, shape.skip_to)
         number = None if block is None else block[0] if shape.to_first else block[1] - 1
         return number if number is not None and number > match.first else None
 

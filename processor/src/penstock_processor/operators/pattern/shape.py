@@ -9,7 +9,7 @@ import polars as pl
 
 from penstock.model.types import DataType
 from penstock_processor.operators.pattern.automaton import Quantified
-from penstock_processor.operators.pattern.begun import Begun, Blocks, KeyMatches, Row, block_of
+from penstock_processor.operators.pattern.begun import Blocks, KeyMatches, Row, block_of
 from penstock_processor.operators.pattern.matching import Bounds
 
 __all__ = ["Aggregated", "Asking", "Reached", "Shape", "Variable"]
@@ -35,9 +35,10 @@ class Asking:
         """Rows of a variable, its own and all rows with the row in question; empty if it has none."""
         if variable is None:
             return self.first, self.number + 1
-        found = block_of(Begun(0, self.first, 0, self.number, self.blocks), variable)
+        number = self.number
+        found = block_of(self.first, number, self.blocks, variable)
         if variable == self.variable:
-            return (self.number if found is None else found[0]), self.number + 1
+            return (number if found is None else found[0]), number + 1
         return found or (0, 0)
 
 
@@ -59,10 +60,14 @@ class Reached:
 
     def asked(self, asking: Asking) -> object:
         """Its value in a condition."""
-        number = self.place(*asking.span(self.variable))
-        if number is None:
+        begin, end = asking.span(self.variable)
+        number = begin + self.offset if self.first else end - 1 - self.offset
+        if not begin <= number < end:
             return None
-        return asking.row[self.column] if number == asking.number else asking.key.row(number)[self.column]
+        if number == asking.number:
+            return asking.row[self.column]
+        key = asking.key
+        return key.rows[number - key.base][self.column]
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,10 @@ class Told:
         self._names.append(name)
         self._times.append(at_ms)
         for reached, values in zip(self._shape.reaches, self._reached, strict=True):
-            block = block_of(match, reached.variable)
+            block = block_of(match.first, match.end, match.blocks, reached.variable)
             number = None if block is None else reached.place(*block)
             values.append(None if number is None else key.row(number)[reached.column])
         for each, values in zip(self._shape.aggregates, self._added, strict=True):
-            block = block_of(match, each.variable)
+            block = block_of(match.first, match.end, match.blocks, each.variable)
             kept = EMPTY if block is None else key.total(each.number, each.column, each.function, *block)
             values.append(result_of(kept, each.function, each.type))
