@@ -32,6 +32,7 @@ class Keys:
         self._kept = [(f"$v{n}", data_type) for n, data_type in enumerate((*kept, BIGINT))]
         self._dues: list[tuple[int, int, Hashable]] = []  # a heap: not later than when the key is due
         self._scheduled: set[Hashable] = set()  # each key is in the heap once
+        self._logged: set[Hashable] = set()  # keys that the log has
         self._pushed = 0
 
     def schedule(self, name: Hashable, due_ms: Callable[[KeyMatches], int | None]) -> None:
@@ -63,7 +64,7 @@ class Keys:
 
     def save(self, names: Iterable[Hashable], *, whole: bool) -> list[pl.DataFrame]:
         """Keys as they are now: keys, their matches, rows that are not in the log yet (or all); gone ones alone."""
-        listed = list(names)
+        listed = [name for name in names if name in self.open or name in self._logged]
         heads: list[tuple[int | None, int, int, bool]] = []
         matches: list[tuple[int, int, int, int, int, list[int], bool]] = []
         places: list[int] = []
@@ -73,7 +74,9 @@ class Keys:
             key = self.open.get(name)
             if key is None:
                 heads.append((None, 0, 0, True))
+                self._logged.discard(name)
                 continue
+            self._logged.add(name)
             first = key.first
             heads.append((first, key.next, key.last_ms, whole or key.stored == 0))
             for run, complete in (*((m, False) for m in key.open), *((m, True) for m in key.complete)):
@@ -95,7 +98,9 @@ class Keys:
         for name, (first, _, last_ms, anew) in zip(names, shown, strict=True):
             if first is None:
                 self.open.pop(name, None)
+                self._logged.discard(name)
                 continue
+            self._logged.add(name)
             key = KeyMatches() if anew else self.open.get(name) or KeyMatches()
             self.open[name] = key
             gone = max(0, min(first - key.base, len(key.rows)))
@@ -119,7 +124,7 @@ class Keys:
     def clear(self) -> None:
         """Forget everything."""
         self.open = {}
-        self._dues, self._scheduled = [], set()
+        self._dues, self._scheduled, self._logged = [], set(), set()
 
     def _heads(self, names: list[Hashable], heads: list[tuple[int | None, int, int, bool]]) -> pl.DataFrame:
         schema = {_FROM: pl.Int64, _NEXT: pl.Int64, _LAST_MS: pl.Int64, _ANEW: pl.Boolean}

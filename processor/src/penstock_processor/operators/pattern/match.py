@@ -207,4 +207,6 @@ class MatchOperator:
             if key is not None:
                 key.trim()
         if step.durable:
-            step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack(self._keys.save(touched, whole=False))))
+            frames = self._keys.save(touched, whole=False)
+            if frames[0].height:
+                step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack(frames)))
