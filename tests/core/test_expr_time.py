@@ -29,7 +29,7 @@ TABLE = {
         ("YEAR", [2018, 1969]), ("QUARTER", [1, 4]), ("MONTH", [3, 12]), ("WEEK", [9, 1]), ("DAY", [4, 31]),
         ("DOY", [63, 365]), ("DOW", [1, 4]), ("ISODOW", [7, 3]), ("ISOYEAR", [2018, 1970]), ("DECADE", [201, 196]),
         ("CENTURY", [21, 20]), ("MILLENNIUM", [3, 2]), ("HOUR", [5, 23]), ("MINUTE", [6, 59]), ("SECOND", [7, 59]),
-        ("MILLISECOND", [7089, 59_999]), ("EPOCH", [1_520_139_967, -1]),
+        ("MILLISECOND", [89, 999]), ("EPOCH", [1_520_139_967, -1]),
     ],
 )  # fmt: skip
 def test_extract(unit: str, expected: list[int]) -> None:

@@ -80,7 +80,7 @@ _FIELDS: dict[str, Callable[[pl.Expr], pl.Expr]] = {
     "HOUR": lambda t: t.dt.hour(),
     "MINUTE": lambda t: t.dt.minute(),
     "SECOND": lambda t: t.dt.second(),
-    "MILLISECOND": lambda t: t.dt.second().cast(pl.Int64) * 1000 + t.dt.millisecond(),
+    "MILLISECOND": lambda t: t.dt.millisecond(),
     "EPOCH": lambda t: t.dt.epoch("s"),
 }
 
@@ -177,17 +177,13 @@ def _diff(call: Call, values: Sequence[pl.Expr]) -> Compiled:
 
 
 def _months_between(a: pl.Expr, b: pl.Expr) -> pl.Expr:
-    """Whole months from a to b; a month is whole when the day and time of a are reached again."""
-    first, last = (t.dt.year().cast(pl.Int64) * 12 + t.dt.month() for t in (a, b))
+    """Whole months from a to b; a month is whole when the day and time of the earlier one are reached again."""
+    back = a > b
+    early, late = pl.when(back).then(b).otherwise(a), pl.when(back).then(a).otherwise(b)
+    first, last = (t.dt.year().cast(pl.Int64) * 12 + t.dt.month() for t in (early, late))
     count = last - first
-    reached = a.dt.offset_by(count.cast(pl.String) + "mo")
-    return (
-        pl.when((count > 0) & (reached > b))
-        .then(count - 1)
-        .when((count < 0) & (reached < b))
-        .then(count + 1)
-        .otherwise(count)
-    )
+    whole = count - (early.dt.offset_by(count.cast(pl.String) + "mo") > late).cast(pl.Int64)
+    return pl.when(back).then(-whole).otherwise(whole)
 
 
 def _pattern_check(result: DataType, *parameters: Parameter, optional: int = 0, parsing: bool) -> Check:
@@ -269,7 +265,7 @@ def _part(name: str, field: str, doc: str, example: str) -> Function:
 FUNCTIONS = (
     Function("EXTRACT", "EXTRACT(unit FROM ts)", "A part of a time. Units: YEAR, QUARTER, MONTH, WEEK, DAY, DOY, "
              "DOW (Sunday "
-             "is 1), ISODOW (Monday is 1), HOUR, MINUTE, SECOND, MILLISECOND (with the seconds), EPOCH (seconds), "
+             "is 1), ISODOW (Monday is 1), HOUR, MINUTE, SECOND, MILLISECOND (of the second), EPOCH (seconds), "
              "...",
              _extract_check, typed(_extract),
              (("EXTRACT(HOUR FROM TIMESTAMP '2018-01-01 10:20:30')", "10"),

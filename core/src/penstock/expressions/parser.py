@@ -316,10 +316,25 @@ class FlinkParser(Parser):
     def _parse_table(self, *args: Any, **kwargs: Any) -> exp.Expr | None:
         if self._curr and self._curr.token_type is TokenType.TABLE and self._next.token_type is TokenType.L_PAREN:
             return self._flink_table_function()
+        if self._curr and self._curr.token_type is TokenType.VAR and self._curr.text.upper() == "UNNEST" \
+                and self._next and self._next.token_type is TokenType.L_PAREN:  # fmt: skip
+            return self._flink_unnest()
         table = super()._parse_table(*args, **kwargs)
         if table is not None and self._curr and self._curr.token_type is TokenType.MATCH_RECOGNIZE:
             return parse_match(self, table)
         return table
+
+    def _flink_unnest(self) -> exp.Expr:
+        token = self._curr
+        self._advance(2)
+        collection = self._parse_disjunction()
+        if collection is None or not self._match(TokenType.R_PAREN):
+            self._refuse("UNNEST takes one array or map", "Write UNNEST(t.items) AS u(item).", token)
+        numbered = self._match_text_seq("WITH", "ORDINALITY")
+        unnest = exp.Unnest(expressions=[collection], offset=bool(numbered) or None).update_positions(token)
+        if alias := self._parse_table_alias(alias_tokens=self.TABLE_ALIAS_TOKENS):
+            unnest.set("alias", alias)
+        return unnest
 
     def _flink_table_function(self) -> exp.Expr:
         self._advance(2)

@@ -41,7 +41,6 @@ _REFUSED_WORDS = {
     "UNPIVOT": "Write one SELECT per column and combine them with UNION ALL.",
     "TABLESAMPLE": "Filter with a condition instead.",
     "LATERAL": "Table functions in FROM are limited to windows: TUMBLE, HOP, CUMULATE, SESSION.",
-    "UNNEST": "Arrays are not in this version.",
     "RECURSIVE": "Recursive queries do not exist in Flink SQL.",
     "ROLLUP": "Write one statement per grouping.",
     "CUBE": "Write one statement per grouping.",

@@ -28,6 +28,7 @@ from penstock_processor.compile.stages import (
     project_stage,
     read_columns,
     rename_stage,
+    unnest_stage,
 )
 from penstock_processor.compile.targets import completeness, keeps_event_time, operation, windows_of
 from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
@@ -56,6 +57,7 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
@@ -182,6 +184,8 @@ class _StatementBuilder:
                 return self._build(node.input, (filter_stage(node.predicate), *above), path=path, at_sink=at_sink)
             case Project():
                 return self._build(node.input, (project_stage(node.exprs), *above), path=path, at_sink=at_sink)
+            case Unnest():
+                return self._build(node.input, (unnest_stage(node), *above), path=path)
             case Scan():
                 return self._scan(node, above)
             case MatchRecognize():

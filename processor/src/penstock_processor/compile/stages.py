@@ -9,10 +9,12 @@ import polars as pl
 
 from penstock.expressions.compile import compile_expression
 from penstock.expressions.nodes import ColumnRef, Expr, walk
+from penstock.model.types import DataType, Kind
 from penstock_processor.logical.plan import Field, Named
-from penstock_processor.operators.chain import FilterStage, ProjectStage, Stage
+from penstock_processor.logical.plan_unnest import Unnest
+from penstock_processor.operators.chain import ELEMENT, PLACE, FilterStage, ProjectStage, Stage, UnnestStage
 
-__all__ = ["Planned", "filter_stage", "project_stage", "read_columns", "references", "rename_stage"]
+__all__ = ["Planned", "filter_stage", "project_stage", "read_columns", "references", "rename_stage", "unnest_stage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,24 @@ def project_stage(exprs: Sequence[Named], *more: pl.Expr, reads: Iterable[str] =
     columns = tuple(compiled.value.alias(name) for name, compiled in made)
     errors = tuple(compiled.error for _, compiled in made if compiled.error is not None)
     return Planned(ProjectStage((*columns, *more), errors), references(e.expr for e in exprs) | frozenset(reads))
+
+
+def unnest_stage(node: Unnest) -> Planned:
+    """A row for each element; the columns of the input stay beside it."""
+    made = compile_expression(node.collection)
+    held = node.collection.type
+    parts = [name for name, _ in (held.parts if held.kind is Kind.MAP else held.element.parts)]
+    element = pl.col(ELEMENT)
+    values = [element.struct.field(part) for part in parts] if _is_struct(held) else [element]
+    if node.ordinality:
+        values.append(pl.col(PLACE))
+    columns = tuple(value.alias(name) for value, name in zip(values, node.names, strict=True))
+    stage = UnnestStage(made.value, made.error, columns, node.outer, node.ordinality)
+    return Planned(stage, references([node.collection]))
+
+
+def _is_struct(held: DataType) -> bool:
+    return held.kind is Kind.MAP or held.element.kind is Kind.ROW
 
 
 def rename_stage(fields: Sequence[Field], names: Sequence[str]) -> Planned:

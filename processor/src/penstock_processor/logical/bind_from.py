@@ -14,6 +14,7 @@ from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_regular_join import bind_regular_join
 from penstock_processor.logical.bind_subquery import Membership, condition_of_exists, keep_members, memberships
 from penstock_processor.logical.bind_temporal import Versions, bind_temporal_join, versions_of
+from penstock_processor.logical.bind_unnest import bind_unnests, has_unnest
 from penstock_processor.logical.bind_window import bind_window
 from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
 from penstock_processor.logical.join_chain import Link, Seats, flagged, merged, shared_out, with_merged
@@ -64,12 +65,12 @@ def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
             span_of(tree), "syntax", message="The query has no FROM.", remedy="Write SELECT ... FROM table."
         )
     first = _side(clause.this, queries, limits=limits)
-    if not joins:
-        seen = (Seen(first.alias, first.node.fields, tuple(f.name for f in first.node.fields)),)
+    if not joins or has_unnest(joins):
+        node, seen = bind_unnests(first, joins)
         condition = None
         if where is not None:
             condition = bind_condition(where, RowScope(seen), hook=rows_only("WHERE"), what="WHERE")
-        found = From(first.node, seen, condition)
+        found = From(node, seen, condition)
     else:
         found = _joined(first, joins, queries=queries, where=where, limits=limits)
     for member in members:

@@ -9,6 +9,7 @@ from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.match_printing import match_json
 from penstock_processor.logical.plan import (
     Aggregate,
+    AggregateCall,
     AppPlan,
     Filter,
     FinalAggregate,
@@ -25,6 +26,7 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
 from penstock_processor.logical.rewrite import inputs_of
 from penstock_processor.logical.stages import stages_of
@@ -183,17 +185,7 @@ def _node_json(node: Node) -> dict[str, object]:
             found |= {
                 "keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.keys],
                 "window_columns": list(node.window_columns),
-                "calls": [
-                    {
-                        "name": c.name,
-                        "function": c.function,
-                        "arg": _optional(c.arg),
-                        "distinct": c.distinct,
-                        "filter": _optional(c.filter),
-                        "type": str(c.type),
-                    }
-                    for c in node.calls
-                ],
+                "calls": [_call_json(c) for c in node.calls],
                 "early": node.early,
                 "lateness_ms": node.lateness_ms,
             }
@@ -214,6 +206,9 @@ def _node_json(node: Node) -> dict[str, object]:
             if isinstance(node, TopN):
                 found["ranked"] = node.ranked
             found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}
+        case Unnest():
+            found |= {"collection": expr_text(node.collection), "names": list(node.names), "outer": node.outer}
+            found |= {"ordinality": node.ordinality}
         case MatchRecognize():
             found |= match_json(node, expr_text, name_text)
         case Repartition():
@@ -234,6 +229,18 @@ def _node_json(node: Node) -> dict[str, object]:
                 found |= {"lower_ms": node.lower_ms, "upper_ms": node.upper_ms}
     found["inputs"] = [_node_json(one) for one in inputs_of(node)]
     return found
+
+
+def _call_json(call: AggregateCall) -> dict[str, object]:
+    return {
+        "name": call.name,
+        "function": call.function,
+        "arg": _optional(call.arg),
+        "options": list(call.options),
+        "distinct": call.distinct,
+        "filter": _optional(call.filter),
+        "type": str(call.type),
+    }
 
 
 def _optional(expr: Expr | None) -> str | None:

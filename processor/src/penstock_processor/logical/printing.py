@@ -32,6 +32,7 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, SortKey, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.rewrite import inputs_of
 
 __all__ = ["expr_text", "interval_text", "name_text", "node_line", "tree_text"]
@@ -77,6 +78,8 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return f"Filter {expr_text(node.predicate, typed=typed)}"
         case Project():
             return f"Project {', '.join(_named(n, typed=typed) for n in node.exprs)}"
+        case Unnest():
+            return _unnest(node, typed=typed)
         case WindowAssign():
             return _window(node)
         case Aggregate():
@@ -189,6 +192,12 @@ def _grouping(node: Aggregate | GroupAggregate, *, typed: bool) -> str:
 def _updates(node: Aggregate) -> str:
     late = f" [late {interval_text(node.lateness_ms)}]" if node.lateness_ms else ""
     return f"{' [early]' if node.early else ''}{late}"
+
+
+def _unnest(node: Unnest, *, typed: bool) -> str:
+    names = ", ".join(map(name_text, node.names))
+    text = f"Unnest {expr_text(node.collection, typed=typed)} AS {names}"
+    return f"{'Outer ' if node.outer else ''}{text}{' WITH ORDINALITY' if node.ordinality else ''}"
 
 
 def _repartition(node: Repartition) -> str:

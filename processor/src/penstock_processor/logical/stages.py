@@ -56,6 +56,7 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
 
@@ -174,7 +175,7 @@ class _Cutter:
                 return node, self._stages[node.relation], self._spreads[node.relation]
             case WindowAssign(kind=WindowKind.SESSION):
                 return self._session_rows(node, statement)
-            case Filter() | WindowAssign():
+            case Filter() | WindowAssign() | Unnest():
                 below, stage, spread = self._cut(node.input, statement)
                 return replace(node, input=below), stage, spread
             case Project():

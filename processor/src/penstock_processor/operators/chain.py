@@ -15,8 +15,10 @@ import polars as pl
 from penstock_processor.operators.changes import brings
 from penstock_processor.operators.step import AT, CHANGE, ERROR, Flow, Operator, Step
 
-__all__ = ["LAZY_FROM_ROWS", "PASSES", "Chain", "ChainOperator", "FilterStage", "ProjectStage", "Stage"]
+__all__ = ["ELEMENT", "LAZY_FROM_ROWS", "PASSES", "PLACE", "Chain", "ChainOperator", "FilterStage", "ProjectStage",
+           "Stage", "UnnestStage"]  # fmt: skip
 
+ELEMENT, PLACE = "$element", "$place"  # within an UnnestStage
 PASSES = "$passes"  # in a marking chain: whether the row passed the filters
 
 #: From here on a chain is one lazy query. Measured on 2 cores: a lazy query costs 0.25 ms more to start than the same
@@ -42,7 +44,21 @@ class ProjectStage:
     errors: tuple[pl.Expr, ...]
 
 
-Stage = FilterStage | ProjectStage
+@dataclass(frozen=True, slots=True)
+class UnnestStage:
+    """A row for each element of a List column. `columns` are over ELEMENT, and PLACE with `ordinality`, aliased.
+
+    `outer`: rows whose list is empty or NULL stay, with NULL as their element. `error`: as a filter's.
+    """
+
+    elements: pl.Expr
+    error: pl.Expr | None
+    columns: tuple[pl.Expr, ...]
+    outer: bool
+    ordinality: bool
+
+
+Stage = FilterStage | ProjectStage | UnnestStage
 
 
 class Chain:
@@ -100,6 +116,9 @@ class Chain:
                 case ProjectStage():
                     frame = self._project(frame, stage, failing)
                     failing = failing or bool(stage.errors)
+                case UnnestStage():
+                    frame = _unnested(frame, stage, failing)
+                    failing = failing or stage.error is not None
         return frame
 
     def _project(self, frame: AnyFrame, stage: ProjectStage, failing: bool) -> AnyFrame:
@@ -136,7 +155,29 @@ class ChainOperator:
         return Flow(self._chain.apply(flow.frame, step), flow.before, flow.after)
 
 
+def _unnested(frame: AnyFrame, stage: UnnestStage, failing: bool) -> AnyFrame:
+    """A row that failed stays one row."""
+    elements = stage.elements
+    if stage.error is not None:
+        code = pl.coalesce(ERROR, stage.error) if failing else stage.error
+        frame = frame.with_columns(code.alias(ERROR))
+        failing = True
+    if failing:
+        elements = pl.when(pl.col(ERROR).is_null()).then(elements)
+    # Of an empty list `explode` makes no row, of NULL one.
+    frame = frame.with_columns(pl.when(elements.list.len() > 0).then(elements).alias(ELEMENT))
+    count = pl.col(ELEMENT).list.len()
+    if not stage.outer:
+        some = pl.col(ELEMENT).is_not_null()
+        frame = frame.filter(some | pl.col(ERROR).is_not_null() if failing else some)
+    exploded = [ELEMENT]
+    if stage.ordinality:
+        frame = frame.with_columns(pl.int_ranges(1, count + 1, dtype=pl.Int32).alias(PLACE))
+        exploded.append(PLACE)
+    return frame.explode(exploded).with_columns(stage.columns).drop(exploded)
+
+
 def _can_fail(stage: Stage) -> bool:
-    if isinstance(stage, FilterStage):
+    if isinstance(stage, FilterStage | UnnestStage):
         return stage.error is not None
     return bool(stage.errors)

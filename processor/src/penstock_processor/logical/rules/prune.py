@@ -22,6 +22,7 @@ from penstock_processor.logical.plan import (
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.logical.plan_match import MatchRecognize, columns_of
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.rewrite import columns_read
 
 __all__ = ["prune"]
@@ -45,6 +46,10 @@ def _needing(node: Node, names: set[str]) -> Node:
         case Filter():
             below = _needing(node.input, names | columns_read(node.predicate))
             return Filter(below.fields, below, node.predicate)
+        case Unnest():
+            wanted = (names & {f.name for f in node.input.fields}) | columns_read(node.collection)
+            below = _needing(node.input, wanted)
+            return replace(node, fields=(*below.fields, *node.fields[len(node.input.fields) :]), input=below)
         case WindowAssign():
             below = _needing(
                 node.input, (names | {node.time_column, *node.partition}) & {f.name for f in node.input.fields}
