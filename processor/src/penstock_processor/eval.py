@@ -102,12 +102,13 @@ def run_eval(
 def evaluate(
     plan: AppPlan, inputs: Mapping[str, Path], sinks: Sinks, *, on_rejected: OnRejected, now_ms: int
 ) -> Figures:
-    """Run the app over whole files. `now_ms`: what the edge would take for now when it judges event times.
+    """Run the app over whole files. `now_ms`: what the edge would take for now when it judges event times, and
+    the time of the run, which stands still.
 
     Nothing is deduplicated. Sources without a file are empty. Rows of several files go by event time; within a file
     its order stands, and how far the watermark is when a row comes depends on the pieces that it is read in.
     """
-    run = _Run(plan, sinks, on_rejected)
+    run = _Run(plan, sinks, on_rejected, now_ms=now_ms)
     started_s = time.perf_counter()
     run.start(list(inputs))
     feeds = {
@@ -115,7 +116,7 @@ def evaluate(
         for name, path in inputs.items()
     }
     for blocks in merged(feeds):
-        run.take(run.engine.step(blocks), blocks)
+        run.take(run.engine.step(blocks, now_ms=now_ms), blocks)
     run.take(run.engine.finish(), [])
     sinks.close()
     run.figures.seconds = time.perf_counter() - started_s
@@ -125,12 +126,13 @@ def evaluate(
 class _Run:
     """One run: the engine, what it has counted, and which file row each row of a block is."""
 
-    def __init__(self, plan: AppPlan, sinks: Sinks, on_rejected: OnRejected) -> None:
+    def __init__(self, plan: AppPlan, sinks: Sinks, on_rejected: OnRejected, *, now_ms: int) -> None:
         self.engine: Engine = build_engine(plan, durable=False)
         self.figures = Figures()
         self._plan = plan
         self._sinks = sinks
         self._on_rejected = on_rejected
+        self._now_ms = now_ms
 
     def start(self, given: Sequence[str]) -> None:
         """Say that sources without a file, and partitions that no file feeds, hold back nothing."""
@@ -142,7 +144,7 @@ class _Run:
             for partition in range(first, source.spec.partitions):
                 blocks.append(SourceBlock(name, partition, pl.DataFrame(), MAX_WATERMARK))
         if blocks:
-            self.take(self.engine.step(blocks), blocks)
+            self.take(self.engine.step(blocks, now_ms=self._now_ms), blocks)
 
     def admitted(self, name: str, path: Path, *, now_ms: int) -> Iterator[pl.DataFrame]:
         """Frames of a file; what admission refuses is counted here. Reading runs ahead in a thread."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.expressions.casts import cast_value
+from penstock.expressions.cycle_clock import NOW, now
 from penstock.expressions.functions import function_named
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
 from penstock.expressions.table import Compiled
@@ -35,6 +36,8 @@ def compile_expression(expr: Expr) -> Compiled:
             return _cast(expr)
         case Case():
             return _case(expr)
+        case Call(function=function) if function == NOW:
+            return Compiled(now())
         case Call():
             return function_named(expr.function).build(expr, [compile_expression(a) for a in expr.args])
     raise TypeError(f"{type(expr).__name__} cannot be compiled")

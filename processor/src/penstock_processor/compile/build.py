@@ -11,6 +11,7 @@ import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.expressions.compile import compile_expression
+from penstock.expressions.cycle_clock import CycleClock, compiled_with
 from penstock.expressions.nodes import ColumnRef
 from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import StreamSpec
@@ -90,6 +91,12 @@ def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
 
     State ids come from `Statement.identity`, target and the node's place, so an unchanged statement keeps its state.
     """
+    clock = CycleClock()
+    with compiled_with(clock):
+        return _engine(plan, clock, durable=durable)
+
+
+def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
     statements = {statement.name: statement for statement in plan.statements}
     writers: dict[str, list[str]] = defaultdict(list)
     for statement in plan.statements:
@@ -125,6 +132,7 @@ def build_engine(plan: AppPlan, *, durable: bool = True) -> Engine:
         stateful=stateful,
         vouched=frozenset(n for n, s in statements.items() if keeps_event_time(s, plan.sources[s.target])),
         durable=durable,
+        clock=clock,
         told={name: watermarks_name(plan.name, name) for name, relation in relations.items() if relation.own},
     )
 

@@ -18,6 +18,7 @@ from penstock.model.types import STRING, Kind
 from penstock_processor.logical.aggregate_calls import RETRACTABLE, matters, options_of, result_type
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.changes import updating
+from penstock_processor.logical.clock import clock_call
 from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -134,6 +135,8 @@ class Grouping:
 
     def _hook(self, node: exp.Expr) -> Expr | None:
         refuse_special(node)
+        if (now := clock_call(node)) is not None:
+            return now
         if isinstance(node, exp.Filter):
             if not is_aggregate(node.this):
                 raise refusal(

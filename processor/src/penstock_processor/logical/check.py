@@ -13,6 +13,7 @@ from penstock.expressions.nodes import Span
 from penstock.model.stream import Relation
 from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.changes import refuse_updating, unique_key, updating
+from penstock_processor.logical.clock import reads_clock
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.nested_keys import refuse_nested_keys
 from penstock_processor.logical.plan import (
@@ -104,6 +105,13 @@ def check_updates(plan: Node, source: SourcePlan, *, at: Span) -> None:
     _refuse_readers(plan, at)
     if not updating(plan):
         return
+    if reads_clock(plan):
+        raise refusal(
+            at,
+            "unsupported",
+            message="The rows of this query are taken back later, when CURRENT_TIMESTAMP is another.",
+            remedy="Use the event's own time, or write the rows to a stream with CURRENT_TIMESTAMP first.",
+        )
     spec = source.spec
     if not spec.primary_key:
         raise refusal(

@@ -9,6 +9,7 @@ from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Expr
 from penstock.model.types import BOOLEAN, Kind
+from penstock_processor.logical.clock import clock_call
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
 
@@ -23,6 +24,9 @@ _LATER = frozenset(
         "GROUPING",
     ]
 )
+
+#: Where CURRENT_TIMESTAMP and its like may stand, as `rows_only` names the places.
+_CLOCKED = frozenset({"this place", "WHERE", "a computed column", "an aggregate function"})
 
 
 def bind_value(node: exp.Expr, scope: RowScope, *, hook: Hook | None = None) -> Expr:
@@ -58,6 +62,8 @@ def rows_only(where: str) -> Hook:
 
     def hook(node: exp.Expr) -> Expr | None:
         refuse_special(node)
+        if where in _CLOCKED and (now := clock_call(node)) is not None:
+            return now
         if is_aggregate(node) or isinstance(node, exp.Filter):
             raise refusal(
                 span_of(node),

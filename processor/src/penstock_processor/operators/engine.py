@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from penstock.errors import PenstockError
+from penstock.expressions.cycle_clock import CycleClock
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import StateDelta
 from penstock_processor.operators.interface import Output, SourceBlock, StepResult
@@ -25,17 +26,19 @@ class AppEngine:
 
     `sources`: relations that ingest feeds. `schedule`: statements, and derived relations after all of their writers.
     `vouched`: statements whose watermark holds for the WATERMARK column of their target. `durable`: make deltas.
+    `clock`: what CURRENT_TIMESTAMP reads, set to the time of each cycle.
     `told`: source -> the stream in which this task tells the others how far its partitions of it are.
     """
 
     def __init__(self, sources: Sequence[Relation], schedule: Sequence[Sink | RepartitionSink | Relation], *,
                  stateful: Sequence[Stateful], vouched: frozenset[str], durable: bool,
-                 told: Mapping[str, str] | None = None) -> None:  # fmt: skip
+                 clock: CycleClock, told: Mapping[str, str] | None = None) -> None:  # fmt: skip
         self._sources = {relation.name: relation for relation in sources}
         self._schedule = tuple(schedule)
         self._derived = {item.name: item for item in schedule if isinstance(item, Relation)}
         self._vouched = vouched
         self._durable = durable
+        self._clock = clock
         self._told = told or {}
         relations = (*self._sources.values(), *self._derived.values())
         self._clocks = [relation.clock for relation in relations if relation.clock is not None]
@@ -54,6 +57,7 @@ class AppEngine:
 
     def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
         """See `Engine`."""
+        self._clock.now_ms = now_ms
         step = Step(durable=self._durable, now_ms=now_ms)
         given: dict[str, list[SourceBlock]] = defaultdict(list)
         for block in blocks:
@@ -83,6 +87,7 @@ class AppEngine:
         if relation is None or all(isinstance(s, Relation) or s.label != statement for s in self._schedule):
             detail = f"no statement '{statement}' that reads '{block.relation}' in this app; list them with explain"
             raise PenstockError("not_found", detail)
+        self._clock.now_ms = now_ms
         step = Step(advancing=False, durable=self._durable, now_ms=now_ms)
         quiet = {name: each.chain((), step) for name, each in (self._sources | self._derived).items()}
         step.flows.update(quiet)

@@ -110,7 +110,7 @@ class Engine(Protocol):
         """Process one cycle. Lateness is judged by the watermarks before it; they advance at its end.
 
         `now_ms`: what the app's clock shows. State that was not used for `table.exec.state.ttl` is forgotten by it,
-        in no other way does a result depend on it. 0: the clock stands still.
+        and CURRENT_TIMESTAMP reads it; in no other way does a result depend on it. 0: the clock stands still.
         """
         ...
 
