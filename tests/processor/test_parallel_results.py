@@ -95,6 +95,9 @@ CREATE TABLE totals (symbol STRING, n BIGINT, best DOUBLE, kinds BIGINT, PRIMARY
 WITH ('connector' = 'penstock');
 INSERT INTO totals SELECT symbol, SUM(n), MAX(price), COUNT(DISTINCT region) FROM trades WHERE symbol IS NOT NULL
 GROUP BY symbol HAVING COUNT(*) > 2;
+CREATE TABLE shown WITH ('connector' = 'penstock') AS SELECT region, n > 50 AS much, window_start, COUNT(*) AS n
+FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end,
+  CUBE (region, n > 50);
 CREATE TABLE pairs WITH ('connector' = 'penstock') AS SELECT DISTINCT symbol, region FROM trades;
 CREATE TABLE either WITH ('connector' = 'penstock')
 AS SELECT symbol, total FROM minutes UNION ALL SELECT symbol, price FROM trades WHERE region = 'north' AND n < 10;

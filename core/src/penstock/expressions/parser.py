@@ -116,6 +116,11 @@ class FlinkParser(Parser):
             call.update_positions(token)
         return call
 
+    def _parse_grouping_sets(self) -> exp.GroupingSets | None:
+        if not self._match_text_seq("GROUPING", "SETS"):
+            return None
+        return self.expression(exp.GroupingSets(expressions=self._parse_wrapped_csv(self._parse_grouping_set)))
+
     def _negate_range(self, this: exp.Expr | None = None) -> exp.Expr | None:
         if self._prev.token_type is TokenType.NULL and self._tokens[self._index - 2].token_type is TokenType.NOT \
                 and self._tokens[self._index - 3].token_type is not TokenType.IS:  # fmt: skip

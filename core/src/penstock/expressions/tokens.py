@@ -42,9 +42,6 @@ _REFUSED_WORDS = {
     "TABLESAMPLE": "Filter with a condition instead.",
     "LATERAL": "Table functions in FROM are limited to windows: TUMBLE, HOP, CUMULATE, SESSION.",
     "RECURSIVE": "Recursive queries do not exist in Flink SQL.",
-    "ROLLUP": "Write one statement per grouping.",
-    "CUBE": "Write one statement per grouping.",
-    "GROUPING": "Write one statement per grouping.",
     "ILIKE": "Write LOWER(x) LIKE 'pattern'.",
     "RLIKE": "Write REGEXP(x, 'pattern').",
 }  # fmt: skip

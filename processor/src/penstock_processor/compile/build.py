@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
@@ -17,11 +16,12 @@ from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
-from penstock_processor.compile.groups import keyed_shape
+from penstock_processor.compile.groups import expand_operator, group_operator, keys_stage
 from penstock_processor.compile.joins import join_operator, side_stage
 from penstock_processor.compile.keyed import keyed_side, regular_join, top_n
 from penstock_processor.compile.match import match_shape, measure_stage
 from penstock_processor.compile.over import over_shape, over_stage, window_ranking
+from penstock_processor.compile.relations import digest, relation_of
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
     Planned,
@@ -38,18 +38,17 @@ from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
     AppPlan,
+    Expand,
     Filter,
     FinalAggregate,
     GroupAggregate,
     IntervalJoin,
     Named,
     Node,
-    Part,
     PartialAggregate,
     Project,
     Repartition,
     Scan,
-    SourcePlan,
     Statement,
     Union,
     WindowAssign,
@@ -64,12 +63,11 @@ from penstock_processor.logical.uniqueness import grouped_names
 from penstock_processor.operators.aggregate import WindowAggregate
 from penstock_processor.operators.chain import Chain, ChainOperator
 from penstock_processor.operators.engine import AppEngine
-from penstock_processor.operators.group_aggregate import GroupAggregateOperator
 from penstock_processor.operators.interface import Engine
 from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.over import OverOperator
 from penstock_processor.operators.pattern.match import MatchOperator
-from penstock_processor.operators.relations import Computed, Relation, ScanOperator, error_column
+from penstock_processor.operators.relations import Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
 from penstock_processor.operators.session_aggregate import SessionAggregate
 from penstock_processor.operators.session_rows import SessionRowsOperator
@@ -77,7 +75,6 @@ from penstock_processor.operators.sessions import session_time
 from penstock_processor.operators.sink import Sink
 from penstock_processor.operators.step import AT, CHANGE, SLICE, Operator, Stateful
 from penstock_processor.operators.union import UnionOperator
-from penstock_processor.operators.watermarks import Watermarks
 from penstock_processor.operators.window_assign import WindowAssignOperator
 from penstock_processor.operators.window_results import SLOT
 from penstock_processor.operators.window_top_n import WindowTopNOperator
@@ -105,7 +102,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
         name: sorted({scan.relation for scan in scans_of(statement.plan)}) for name, statement in statements.items()
     }
     read = {relation for names in scanned.values() for relation in names}
-    relations = {name: _relation(plan, plan.sources[name], writers.get(name, [])) for name in sorted(read)}
+    relations = {name: relation_of(plan, plan.sources[name], writers.get(name, [])) for name in sorted(read)}
     order = TopologicalSorter({f"statement {name}": [f"relation {r}" for r in scanned[name]] for name in statements})
     for name in read:
         order.add(f"relation {name}", *(f"statement {writer}" for writer in writers.get(name, [])))
@@ -113,7 +110,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
     sinks: dict[str, Sink | RepartitionSink] = {}
     stateful: list[Stateful] = []
     for name, statement in statements.items():
-        identity = _digest(f"{statement.identity}|{statement.target}|{plan.sources[statement.target].spec.emit}")
+        identity = digest(f"{statement.identity}|{statement.target}|{plan.sources[statement.target].spec.emit}")
         seen[identity] += 1
         place = identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
         builder = _StatementBuilder(plan, place)
@@ -217,6 +214,9 @@ class _StatementBuilder:
                 return self._grouped(
                     node.of, source, windows, above, path=path, at_sink=at_sink, combined=node.combined
                 )
+            case Expand():
+                below = self._build(node.input, (keys_stage(node),), path=f"{path}.0")
+                return _chained(expand_operator(node, below), above, hidden=hidden_of(node))
             case GroupAggregate():
                 return self._groups(node, above, path=path, at_sink=at_sink)
             case IntervalJoin() | TemporalJoin() | WindowJoin():
@@ -346,8 +346,7 @@ class _StatementBuilder:
     def _groups(self, node: GroupAggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
         stage = argument_stage(node, pl.lit(0, pl.Int64).alias(SLICE))
         source = self._build(node.input, (stage,), path=f"{path}.0")
-        operator = GroupAggregateOperator(source, keyed_shape(node), f"{self._place}.{path}",
-                                          updating=updating(node), refresh=not at_sink)  # fmt: skip
+        operator = group_operator(node, source, f"{self._place}.{path}", at_sink=at_sink)
         self.stateful.append(operator)
         return _chained(operator, above, hidden=hidden_of(node))
 
@@ -374,47 +373,3 @@ def _chained(source: Operator, stages: Sequence[Planned], *, hidden: tuple[str, 
     if not stages and not input_errors:
         return source
     return ChainOperator(source, _chain(stages, hidden=hidden, input_errors=input_errors))
-
-
-def _relation(plan: AppPlan, source: SourcePlan, writers: Sequence[str]) -> Relation:
-    spec = source.spec
-    if spec.internal:
-        return _repartition_relation(spec, plan.part)
-    computed = []
-    for each in source.computed:
-        made = compile_expression(each.expr)
-        computed.append(Computed(each.name, made.value, made.error))
-    clock = watermark = None
-    own: list[str] = []
-    if source.watermark is not None:
-        made = compile_expression(source.watermark.expr)
-        watermark = made.value if made.error is None else pl.when(made.error.is_null()).then(made.value)
-        channels, own = (list(writers), []) if writers else _channels(spec, plan.part)
-        shape = f"{spec.columns}|{source.watermark.column}"
-        clock = Watermarks(f"watermark:{spec.name}:{_digest(shape)}", channels)
-    columns = [column.name for column in spec.columns]
-    return Relation(spec.name, columns, computed=computed, watermark=watermark, clock=clock, own=own)
-
-
-def _repartition_relation(spec: StreamSpec, part: Part | None) -> Relation:
-    """A channel for each writer; rows come with whatever columns their writer gave them."""
-    writers = range(1) if part is None else range(part.partition * part.parallelism, part.after_last_writer)
-    clock = Watermarks(f"watermark:{spec.name}", [str(writer) for writer in writers])
-    return Relation(spec.name, (), computed=(), watermark=None, clock=clock, moved=True)
-
-
-def _channels(spec: StreamSpec, part: Part | None) -> tuple[list[str], list[str]]:
-    """Channels of a source: its partitions; of a task its own ones, then the other tasks (`runtime.other_tasks`).
-
-    The second list: its own ones, if there are others.
-    """
-    partitions = [str(partition) for partition in range(spec.partitions)]
-    if part is None:
-        return partitions, []
-    own = partitions[part.partition :: part.parallelism]
-    others = [spec.partitions + task for task in range(part.parallelism) if task != part.partition]
-    return [*own, *(str(channel) for channel in others)], own
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,18 +5,40 @@ from __future__ import annotations
 import polars as pl
 
 from penstock_processor.compile.aggregates import Argument, arguments_and_results, collected_feed
+from penstock_processor.compile.stages import Planned, project_stage
 from penstock_processor.logical.changes import updating
-from penstock_processor.logical.plan import GroupAggregate
+from penstock_processor.logical.plan import SET, Expand, GroupAggregate
 from penstock_processor.operators.accumulators import Accumulator, Count, Retracting
 from penstock_processor.operators.collected import CollectedFeed
 from penstock_processor.operators.distinct import DistinctFeed
+from penstock_processor.operators.expand import ExpandOperator
+from penstock_processor.operators.group_aggregate import GroupAggregateOperator
 from penstock_processor.operators.keyed_groups import ROWS, KeyedShape
+from penstock_processor.operators.step import Operator
 from penstock_processor.operators.value_counts import ValueCounts
 
-__all__ = ["keyed_shape"]
+__all__ = ["expand_operator", "group_operator", "keys_stage"]
 
 
-def keyed_shape(node: GroupAggregate) -> KeyedShape:
+def group_operator(node: GroupAggregate, source: Operator, operator: str, *, at_sink: bool) -> GroupAggregateOperator:
+    """Over rows with the columns of `argument_stage`. `at_sink`: nobody behind it keeps state of its rows."""
+    return GroupAggregateOperator(source, _shape(node), operator, updating=updating(node), refresh=not at_sink)
+
+
+def keys_stage(node: Expand) -> Planned:
+    """The projection below: the columns of the input, and the keys."""
+    columns = [pl.col(field.name) for field in node.input.fields]
+    return project_stage(node.keys, *columns, reads=[field.name for field in node.input.fields])
+
+
+def expand_operator(node: Expand, source: Operator) -> ExpandOperator:
+    """Over rows with the columns of `keys_stage`."""
+    names = [key.name for key in node.keys]
+    left_out = [[name for n, name in enumerate(names) if n not in each] for each in node.sets]
+    return ExpandOperator(source, left_out, number=SET)
+
+
+def _shape(node: GroupAggregate) -> KeyedShape:
     """Accumulators and results. The input has the columns of `argument_stage`.
 
     Over rows that are taken back MIN, MAX and DISTINCT keep every value, counted.

@@ -20,6 +20,7 @@ from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.clock import clock_call
 from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
+from penstock_processor.logical.grouping_sets import expanded, grouping_value, is_grouping
 from penstock_processor.logical.plan import (
     Aggregate,
     AggregateCall,
@@ -41,17 +42,18 @@ __all__ = ["Grouping"]
 class Grouping:
     """One GROUP BY. `value` binds expressions above it and gathers the aggregate calls; `node` is the plan then."""
 
-    def __init__(self, window: WindowAssign | None, rows: RowScope, keys: list[exp.Expr], *, at: Span) -> None:
+    def __init__(self, window: WindowAssign | None, rows: RowScope, sets: list[list[exp.Expr]], *, at: Span) -> None:
         self._window = window
         self._kind = WindowKind.ATTACHED if window is None else window.kind
         self._rows = rows
         self._keys: list[Named] = []
         self._window_columns: set[str] = set()
         self._calls: list[AggregateCall] = []
-        for key in keys:
-            self._add_key(key)
+        bound = [[self._key(key) for key in each] for each in sets]
+        self._sets = [frozenset(n for n, key in enumerate(self._keys) if key.expr in each) for each in bound]
+        names = [{key.name for key in each if isinstance(key, ColumnRef)} & set(WINDOW_COLUMNS) for each in bound]
         own = self._kind is not WindowKind.ATTACHED
-        if own and not {"window_start", "window_end"} <= self._window_columns:
+        if own and any(each != self._window_columns or not {"window_start", "window_end"} <= each for each in names):
             raise refusal(
                 at,
                 "unbounded_state",
@@ -59,6 +61,13 @@ class Grouping:
                 remedy="Group by window_start and window_end.",
             )
         if window is not None and window.kind is WindowKind.SESSION:
+            if len(sets) > 1:
+                raise refusal(
+                    at,
+                    "unsupported",
+                    message="GROUPING SETS over sessions are not in this version.",
+                    remedy="Write one statement per grouping.",
+                )
             self._check_session(window, at)
 
     def value(self, node: exp.Expr) -> Expr:
@@ -83,20 +92,28 @@ class Grouping:
                 message=f"{lasting[0]} cannot take rows back, and the rows of this input change.",
                 remedy=f"Over changing rows there are {', '.join(sorted(RETRACTABLE))}.",
             )
-        fields = (*(Field(k.name, k.expr.type) for k in self._keys), *(Field(c.name, c.type) for c in self._calls))
-        return GroupAggregate(fields, rows, tuple(self._keys), tuple(self._calls), ttl_ms)
+        keys = tuple(self._keys)
+        if len(self._sets) > 1:
+            rows, keys = expanded(rows, keys, self._sets)
+        fields = (*(Field(k.name, k.expr.type) for k in keys), *(Field(c.name, c.type) for c in self._calls))
+        return GroupAggregate(fields, rows, keys, tuple(self._calls), ttl_ms)
 
     def node(self) -> Aggregate:
         """The plan node with all calls gathered so far."""
         assert self._window is not None
         columns = tuple(c for c in WINDOW_COLUMNS if c in self._window_columns)
         by_name = {f.name: f for f in self._window.fields}
+        window, keys = self._window, tuple(self._keys)
+        if len(self._sets) > 1:
+            rows, keys = expanded(window.input, keys, self._sets)
+            own = window.fields[len(window.input.fields) :]
+            window = replace(window, fields=(*(Field(f.name, f.type) for f in rows.fields), *own), input=rows)
         fields = (
-            *(Field(k.name, k.expr.type, self._is_time(k.expr)) for k in self._keys),
+            *(Field(k.name, k.expr.type, self._is_time(k.expr)) for k in keys),
             *(by_name[c] for c in columns),
             *(Field(c.name, c.type) for c in self._calls),
         )
-        return Aggregate(fields, self._window, tuple(self._keys), columns, tuple(self._calls))
+        return Aggregate(fields, window, keys, columns, tuple(self._calls))
 
     def _is_time(self, key: Expr) -> bool:
         """The window_time of rows that come out of windows stays the time attribute."""
@@ -117,7 +134,7 @@ class Grouping:
         if columns_read(*(key.expr for key in self._keys)) & set(WINDOW_COLUMNS):
             raise _inside_session(at)
 
-    def _add_key(self, node: exp.Expr) -> None:
+    def _key(self, node: exp.Expr) -> Expr:
         key = bind_value(node, self._rows, hook=rows_only("GROUP BY"))
         if not columns_read(key):
             raise refusal(
@@ -132,8 +149,26 @@ class Grouping:
         elif all(key != k.expr for k in self._keys):
             name = key.name if isinstance(key, ColumnRef) else f"key${len(self._keys)}"
             self._keys.append(Named(name, key))
+        return key
+
+    def _grouping(self, node: exp.Expr) -> Expr:
+        """GROUPING and GROUPING_ID."""
+        numbers = []
+        for argument in node.expressions:
+            found = bind_value(argument, self._rows)
+            numbers += [n for n, key in enumerate(self._keys) if key.expr == found]
+        if not numbers or len(numbers) < len(node.expressions):
+            raise refusal(
+                span_of(node),
+                "not_grouped",
+                message=f"{node.name.upper()} takes what is grouped by.",
+                remedy=f"Write {node.name.upper()}(k) with k from GROUP BY.",
+            )
+        return grouping_value(numbers, self._sets, at=span_of(node))
 
     def _hook(self, node: exp.Expr) -> Expr | None:
+        if is_grouping(node):
+            return self._grouping(node)
         refuse_special(node)
         if (now := clock_call(node)) is not None:
             return now

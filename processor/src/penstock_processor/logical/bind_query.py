@@ -18,6 +18,7 @@ from penstock_processor.logical.bind_rank import RankedRows, limited
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.changes import required_ttl
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
+from penstock_processor.logical.grouping_sets import sets_of
 from penstock_processor.logical.plan import (
     Aggregate,
     Field,
@@ -167,7 +168,8 @@ class QueryBinder:
         ttl_ms = 0 if window is not None else self._ttl_ms(at)
         if window is not None and window.kind is not WindowKind.ATTACHED:
             window = _rows_filtered(window, source.where, at=span_of(tree))
-        grouping = Grouping(window, rows, keys, at=at)
+        sets = sets_of(keys, most=self._limits.grouping_sets_max, at=at)
+        grouping = Grouping(window, rows, sets, at=at)
         outputs = outputs_of(tree, rows, grouping)
         condition = None if having is None else grouping.condition(having.this)
         node: Aggregate | GroupAggregate

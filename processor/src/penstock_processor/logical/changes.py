@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from penstock.expressions.nodes import Call, Cast, ColumnRef, Expr, Literal, Span
+from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
-from penstock_processor.logical.plan import Aggregate, Filter, GroupAggregate, JoinKind, Named, Node, Project
+from penstock_processor.logical.plan import SET, Aggregate, Filter, GroupAggregate, JoinKind, Named, Node, Project
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
-from penstock_processor.logical.rewrite import conjuncts, inputs_of
+from penstock_processor.logical.rewrite import columns_read, conjuncts, inputs_of
 from penstock_processor.logical.settings import STATE_TTL
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.sql.findings import refusal
@@ -137,8 +137,26 @@ def _names(exprs: tuple[Named, ...], among: Set[str]) -> dict[str, str]:
 
 def _same_value(expr: Expr) -> str | None:
     """The column of which `expr` is the value, perhaps in a wider type."""
+    if isinstance(expr, Case):
+        return _of_grouping(expr)
     if isinstance(expr, Cast) and isinstance(expr.arg, ColumnRef):
         given, wanted = expr.arg.type, expr.type
         wider = given.kind in _WIDTH and wanted.kind in _WIDTH and _WIDTH[given.kind] <= _WIDTH[wanted.kind]
         return expr.arg.name if wider or given == wanted else None
     return expr.name if isinstance(expr, ColumnRef) else None
+
+
+def _of_grouping(expr: Case) -> str | None:
+    """The column of which a CASE over the number of a grouping is the value: GROUPING_ID is the number of the
+    grouping, if all have a different one; `CASE WHEN GROUPING(k) = 1 THEN 'all' ELSE k END` is k, in each grouping.
+    """
+    if any(columns_read(when) != {SET} for when, _ in expr.branches):
+        return None
+    values = [then for _, then in expr.branches]
+    values += [] if expr.otherwise is None else [expr.otherwise]
+    constants = [each.value for each in values if isinstance(each, Literal)]
+    if len(constants) == len(values):
+        return SET if expr.otherwise is None and len(set(constants)) == len(constants) else None
+    columns = {each.name for each in values if isinstance(each, ColumnRef)}
+    others = [each for each in values if not isinstance(each, Literal | ColumnRef)]
+    return columns.pop() if len(columns) == 1 and not others else None

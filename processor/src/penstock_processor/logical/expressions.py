@@ -21,7 +21,6 @@ _LATER = frozenset(
         "JSON_ARRAYAGG",
         "JSON_OBJECTAGG",
         "ANY_VALUE",
-        "GROUPING",
     ]
 )
 

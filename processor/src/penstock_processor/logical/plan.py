@@ -10,9 +10,10 @@ from penstock.model.stream import StreamSpec
 from penstock.model.task import task_name
 from penstock.model.types import DataType
 
-__all__ = ["Aggregate", "AggregateCall", "AppPlan", "Field", "Filter", "FinalAggregate", "GroupAggregate",
-           "IntervalJoin", "JoinKind", "Named", "Node", "Part", "PartialAggregate", "Project", "Repartition", "Route",
-           "Scan", "SourcePlan", "Statement", "Union", "Watermark", "WindowAssign", "WindowKind"]  # fmt: skip
+__all__ = ["SET", "Aggregate", "AggregateCall", "AppPlan", "Expand", "Field", "Filter", "FinalAggregate",
+           "GroupAggregate", "IntervalJoin", "JoinKind", "Named", "Node", "Part", "PartialAggregate", "Project",
+           "Repartition", "Route", "Scan", "SourcePlan", "Statement", "Union", "Watermark", "WindowAssign",
+           "WindowKind"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,21 @@ class Aggregate(Node):
     def updates(self) -> bool:
         """Whether rows that were emitted may be updated."""
         return self.early or self.lateness_ms > 0
+
+
+#: The column of Expand with the number of the grouping.
+SET = "grouping$set"
+
+
+@dataclass(frozen=True, slots=True)
+class Expand(Node):
+    """Rows once for each of the groupings `sets`, which have the keys of these numbers. Fields: those of `input`, the
+    keys (NULL where a grouping does not have them), SET.
+    """
+
+    input: Node
+    keys: tuple[Named, ...]
+    sets: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from penstock_processor.logical.match_printing import match_text
 from penstock_processor.logical.plan import (
     Aggregate,
     AggregateCall,
+    Expand,
     Filter,
     FinalAggregate,
     GroupAggregate,
@@ -84,6 +85,10 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return _window(node)
         case Aggregate():
             return f"Aggregate {_grouping(node, typed=typed)}{_updates(node)}"
+        case Expand():
+            texts = [expr_text(key.expr, typed=typed) for key in node.keys]
+            sets = ", ".join(f"({', '.join(texts[n] for n in each)})" for each in node.sets)
+            return f"Expand {', '.join(_named(n, typed=typed) for n in node.keys)}: {sets}"
         case GroupAggregate():
             # How long state is kept is no part of what it is: it stays when the setting changes.
             kept = "" if typed else f" [kept {interval_text(node.ttl_ms)}]"

@@ -10,6 +10,7 @@ from penstock.model.types import BOOLEAN
 from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.plan import (
     Aggregate,
+    Expand,
     Filter,
     FinalAggregate,
     GroupAggregate,
@@ -70,7 +71,7 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             return (node.input,)
         case Ranked() | TopN() | MatchRecognize() | Unnest():
             return (node.input,)
-        case OverAggregate() | WindowTopN():
+        case OverAggregate() | WindowTopN() | Expand():
             return (node.input,)
         case PartialAggregate():
             return (node.of.input,)
@@ -97,7 +98,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             if not isinstance(inputs[0], WindowAssign):
                 raise TypeError(f"an Aggregate reads a WindowAssign, not {type(inputs[0]).__name__}")
             return replace(node, input=inputs[0])
-        case OverAggregate() | WindowTopN():
+        case OverAggregate() | WindowTopN() | Expand():
             return replace(node, input=inputs[0])
         case Union():
             return replace(node, inputs=inputs)

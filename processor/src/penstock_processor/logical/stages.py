@@ -33,6 +33,7 @@ from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
     Aggregate,
     AppPlan,
+    Expand,
     Field,
     Filter,
     FinalAggregate,
@@ -175,7 +176,7 @@ class _Cutter:
                 return node, self._stages[node.relation], self._spreads[node.relation]
             case WindowAssign(kind=WindowKind.SESSION):
                 return self._session_rows(node, statement)
-            case Filter() | WindowAssign() | Unnest():
+            case Filter() | WindowAssign() | Unnest() | Expand():
                 below, stage, spread = self._cut(node.input, statement)
                 return replace(node, input=below), stage, spread
             case Project():

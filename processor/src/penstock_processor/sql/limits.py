@@ -30,6 +30,9 @@ class SqlLimits(BaseModel, frozen=True):
         ge=1,
         le=100_000,
     )
+    grouping_sets_max: int = Field(
+        default=64, description="Most groupings of one GROUP BY with GROUPING SETS, ROLLUP or CUBE.", ge=1, le=1_024
+    )
     pattern_matches_max: int = Field(
         default=1_000,
         description="Most matches of a pattern that go on at once in one key; the earliest are given up beyond that.",

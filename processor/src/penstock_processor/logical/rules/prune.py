@@ -8,6 +8,7 @@ from penstock.expressions.nodes import ColumnRef
 from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin, read_beside_keys
 from penstock_processor.logical.plan import (
     Aggregate,
+    Expand,
     Field,
     Filter,
     GroupAggregate,
@@ -64,6 +65,13 @@ def _needing(node: Node, names: set[str]) -> Node:
             window = _needing(node.input, read)
             assert isinstance(window, WindowAssign)
             return replace(node, input=window)
+        case Expand():
+            inner = {f.name for f in node.input.fields}
+            below = _needing(node.input, (names & inner) | columns_read(*(n.expr for n in node.keys)))
+            own = node.fields[len(node.input.fields) :]
+            shown = {f.name for f in below.fields}
+            plain = tuple(f for f in node.fields[: len(node.input.fields)] if f.name in shown)
+            return replace(node, fields=(*plain, *own), input=below)
         case GroupAggregate():
             read = columns_read(
                 *(n.expr for n in node.keys), *(c.arg for c in node.calls), *(c.filter for c in node.calls)
