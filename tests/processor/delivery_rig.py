@@ -16,7 +16,7 @@ from penstock.logs.memory import MemoryLog
 from penstock.model.batch import Encoding, NewBatch, RejectedEvent
 from penstock.model.position import Position
 from penstock.ports.clock import SystemClock
-from penstock.ports.log import RejectedFilter, Transaction
+from penstock.ports.log import Log, RejectedFilter, Transaction
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
 from penstock_processor.compile.build import build_engine
@@ -47,7 +47,7 @@ class CutLog(MemoryLog):
 class Rig:
     """A running processor. Rows go into the source `lots`, deliveries come out at the other end."""
 
-    def __init__(self, log: MemoryLog, folder: Path | None) -> None:
+    def __init__(self, log: Log, folder: Path | None) -> None:
         self.log = log
         delivery = DeliverySettings(retry_min_s=0.01, retry_max_s=0.05, stop_grace_s=0.2)
         settings = ProcessorSettings(
@@ -84,7 +84,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def processor(sql: str, log: MemoryLog | None = None, folder: Path | None = None) -> AsyncIterator[Rig]:
+async def processor(sql: str, log: Log | None = None, folder: Path | None = None) -> AsyncIterator[Rig]:
     """The app `shop` with this text, running."""
     rig = Rig(log or CutLog(), folder)
     stop = asyncio.Event()

@@ -21,7 +21,7 @@ from penstock.model.task import delivery_name
 from penstock.outlets.open import make_outlet, outlet_options
 from penstock.outlets.options import OutletOptions
 from penstock.ports.clock import Clock
-from penstock.ports.log import Consumed, Head, Log, Transaction
+from penstock.ports.log import Consumed, DeltaKind, Head, Log, StateDelta, Transaction
 from penstock.ports.outlet import BatchRefused, OutBatch, Outlet, OutletUnavailable, Reached, RefusedRow
 from penstock_processor.metrics import (
     DELIVERED_ROWS,
@@ -36,6 +36,7 @@ from penstock_processor.settings import ProcessorSettings
 
 __all__ = ["Delivery", "DeliveryState"]
 
+_BEGUN = "begun"  # state of the task: there, if the outlet was open once
 _log = structlog.get_logger("penstock.processor")
 
 
@@ -126,12 +127,13 @@ class Delivery:
         if found.app.sql != self._sql:
             raise Fenced(f"version {found.app.version} of app '{self._spec.app}' is in force, with another text")
         self._term = found.term
+        await self._take_up(found.positions.get((self.stream, self.partition)))
         options = await asyncio.to_thread(outlet_options, self._spec, secrets=self._secrets)
         outlet = make_outlet(self._spec, options, partition=self.partition, task=self.task)
         try:
             reached = await outlet.open()
             self.guarantee = outlet.guarantee
-            await self._begin(found.positions.get((self.stream, self.partition)), reached)
+            await self._begin(reached, begun=_BEGUN in found.deltas)
             while not self._stopping.is_set():
                 await self._turn(outlet, options)
         finally:
@@ -141,21 +143,27 @@ class Delivery:
     def _secrets(self) -> Path | None:
         return self._settings.secrets_folder
 
-    async def _begin(self, position: int | None, reached: Reached | None) -> None:
-        """Where to go on. The position is committed before the first row is delivered, so that the log keeps it."""
+    async def _take_up(self, position: int | None) -> None:
+        """Where the log says to go on. The first position is committed at once: the log keeps what follows it."""
         head = await self._log.head(self.stream, self.partition)
         self._epoch, self._expected = head.epoch, position
         self._next = head.first if position is None else position
+        if position is None:
+            await self._commit(self._next, ())
+
+    async def _begin(self, reached: Reached | None, *, begun: bool) -> None:
+        """Go on behind what the other side has. `begun`: this log has delivered there before."""
+        head = await self._log.head(self.stream, self.partition)
         if reached is not None and reached.epoch >= head.epoch:
-            if position is None or reached.epoch > head.epoch or reached.next > head.next:
+            if not begun or reached.epoch > head.epoch or reached.next > head.next:
                 raise OutletUnavailable(
                     f"'{self.stream}' was delivered there up to {reached.next} (epoch {reached.epoch}), by another "
-                    f"log or by this one before it was restored: it is at {position} and ends at {head.next} (epoch "
-                    f"{head.epoch}). Name another place, or clear what the other side keeps of it"
+                    f"log or by this one before it was restored: it is at {self._next} and ends at {head.next} "
+                    f"(epoch {head.epoch}). Name another place, or clear what the other side keeps of it"
                 )
             self._next = max(self._next, reached.next)
-        if self._expected != self._next:
-            await self._commit(self._next, ())
+        if not begun or self._expected != self._next:
+            await self._commit(self._next, (), begins=not begun)
 
     async def _turn(self, outlet: Outlet, options: OutletOptions) -> None:
         """One batch, or a wait for news."""
@@ -170,7 +178,8 @@ class Delivery:
             await self._unless_stopped(self._news(left_s))
             return
         batches = await self._log.read(self.stream, self.partition, self._next, self._settings.delivery.read_bytes)
-        if not batches:
+        if not batches:  # an end that is not known exactly before the stream is followed, as waiting does
+            await self._unless_stopped(self._news(self._settings.wait_s))
             return
         if lost := lost_before(batches, at=self._next):
             DELIVERY_LOST.labels(*self._labels).inc(lost)
@@ -245,9 +254,12 @@ class Delivery:
             self.rejected += rows
             DELIVERY_REJECTED_ROWS.labels(*self._labels, code).inc(rows)
 
-    async def _commit(self, after: int, rejected: Any) -> None:
+    async def _commit(self, after: int, rejected: Any, *, begins: bool = False) -> None:
         consumed = Consumed(self.stream, self.partition, self._expected, after)
-        await self._log.commit(Transaction(self.task, self._term, consumed=[consumed], rejected=rejected))
+        deltas = [StateDelta(_BEGUN, DeltaKind.REPLACE, b"")] if begins else []
+        await self._log.commit(
+            Transaction(self.task, self._term, consumed=[consumed], rejected=rejected, deltas=deltas)
+        )
         self._expected = self._next = after
         self._cuts = {cut for cut in self._cuts if cut > after}
 
