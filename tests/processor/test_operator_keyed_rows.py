@@ -55,7 +55,7 @@ def found_by_key(store, keys, now_ms):
 def test_the_store_is_a_list_of_rows_that_is_found_by_key_and_by_value(seed, ttl_ms, monkeypatch):
     monkeypatch.setattr(keyed_rows, "DEAD_MIN", 8)
     chance = random.Random(seed)
-    store, model, log = KeyedRows(["k"], whole=True, ttl_ms=ttl_ms), [], []
+    store, model, log = KeyedRows(["k"], whole=list(SCHEMA), ttl_ms=ttl_ms), [], []
     now_ms = 1000
     for _ in range(70):
         now_ms += chance.randint(0, 10)
@@ -89,7 +89,7 @@ def test_the_store_is_a_list_of_rows_that_is_found_by_key_and_by_value(seed, ttl
         if chance.random() < 0.2:
             log = [store.saved()]
         if chance.random() < 0.2:
-            store = KeyedRows(["k"], whole=True, ttl_ms=ttl_ms)
+            store = KeyedRows(["k"], whole=list(SCHEMA), ttl_ms=ttl_ms)
             for frames in log:
                 store.load(frames)
     if ttl_ms is not None:
@@ -98,21 +98,21 @@ def test_the_store_is_a_list_of_rows_that_is_found_by_key_and_by_value(seed, ttl
 
 
 def test_equal_rows_go_one_by_one_the_oldest_first():
-    store = KeyedRows(["k"], whole=True)
+    store = KeyedRows(["k"], whole=list(SCHEMA))
     store.add(frame([(1, "a", 1.0), (1, "a", 1.0), (1, "a", 1.0)]), 0)
     mine, positions = store.equal(frame([(1, "a", 1.0), (2, "a", 1.0), (1, "a", 1.0)]), 0)
     assert (mine.tolist(), store.numbers(positions).tolist()) == ([0, 2], [0, 1])
 
 
 def test_numbers_stay_those_of_arrival_when_rows_are_moved_together_and_restored():
-    store = KeyedRows(["k"], whole=False)
+    store = KeyedRows(["k"], whole=None)
     for n in range(0, 3000, 100):
         store.add(frame([(m, "a", None) for m in range(n, n + 100)]), 0)
     store.remove(np.arange(2000))
     store.tidy(0)
     kept = [(positions, store.numbers(positions)) for _, positions in store.matches(pl.DataFrame({"k": [2500]}), 0)]
     assert [(len(positions), numbers.tolist()) for positions, numbers in kept] == [(1, [2500])]
-    other = KeyedRows(["k"], whole=False)
+    other = KeyedRows(["k"], whole=None)
     other.load(store.saved())
     assert other.numbers(other.add(frame([(1, "b", None)]), 0)).tolist() == [3000]
     assert len(other) == 1001

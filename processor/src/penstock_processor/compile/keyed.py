@@ -12,15 +12,17 @@ from penstock_processor.logical.changes import updating
 from penstock_processor.logical.plan import JoinKind, Named
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.operators.chain import Chain, FilterStage
+from penstock_processor.operators.changing_top_n import ChangingTopNOperator
 from penstock_processor.operators.pairing import key_name
+from penstock_processor.operators.ranking import Ranking
 from penstock_processor.operators.regular_join import JoinInput, JoinShape, RegularJoinOperator
 from penstock_processor.operators.step import AT, CHANGE, Operator
-from penstock_processor.operators.top_n import Ranking, TopNOperator
+from penstock_processor.operators.top_n import TopNOperator
 
 __all__ = ["keyed_side", "regular_join", "top_n"]
 
 
-def top_n(node: TopN, source: Operator, *, operator: str) -> TopNOperator:
+def top_n(node: TopN, source: Operator, *, operator: str) -> TopNOperator | ChangingTopNOperator:
     """The first rows of each group. `operator`: id of its state."""
     ranking = Ranking(
         tuple(field.name for field in node.input.fields),
@@ -30,7 +32,9 @@ def top_n(node: TopN, source: Operator, *, operator: str) -> TopNOperator:
         RANK if node.ranked else None,
         node.latest,
     )
-    return TopNOperator(source, ranking, updating=updating(node.input), ttl_ms=node.ttl_ms, operator=operator)
+    if updating(node.input):
+        return ChangingTopNOperator(source, ranking, ttl_ms=node.ttl_ms, operator=operator)
+    return TopNOperator(source, ranking, ttl_ms=node.ttl_ms, operator=operator)
 
 
 def keyed_side(node: RegularJoin, side: Literal["l", "r"]) -> Planned:

@@ -31,15 +31,16 @@ _NONE = np.zeros(0, np.int64)
 
 
 class KeyedRows:
-    """See the module. `keys`: columns; `whole`: rows can be found by all of their values (`equal`).
+    """See the module. `keys`: columns; `whole`: columns by whose values rows can be found, too (`equal`).
 
     `counts`: a number beside each row that the owner sets (a join: its matches).
     """
 
-    def __init__(self, keys: Sequence[str], *, whole: bool, ttl_ms: int | None = None) -> None:
+    def __init__(self, keys: Sequence[str], *, whole: Sequence[str] | None = None, ttl_ms: int | None = None) -> None:
         self._keys = list(keys)
         self._ttl = ttl_ms
         self._by_key = HashIndex()
+        self._whole = list(whole or ())
         self._by_row = HashIndex() if whole else None
         self._next = 0
         self._changed: dict[int, None] = {}
@@ -72,9 +73,9 @@ class KeyedRows:
                 yield mine[seen], positions[seen]
 
     def equal(self, rows: pl.DataFrame, now_ms: int) -> tuple[Ints, Ints]:
-        """(row of `rows`, position) of visible rows that are equal in all columns: one for each that has one.
+        """(row of `rows`, position) of visible rows that are equal in the columns `whole`: one for each that has one.
 
-        Two equal rows find two different ones, the oldest first.
+        `rows` has these columns, in order. Two equal rows find two different ones, the oldest first.
         """
         assert self._by_row is not None
         hashes = hashes_of(rows, rows.height)
@@ -106,11 +107,15 @@ class KeyedRows:
         found: Ints = first + np.flatnonzero(self._alive[first : self._size])
         return found
 
-    def add(self, rows: pl.DataFrame, now_ms: int, *, counts: Ints | None = None) -> Ints:
-        """Keep rows; returns their positions."""
+    def written(self, positions: Ints) -> Ints:
+        """When rows were written."""
+        return self._written[positions]
+
+    def add(self, rows: pl.DataFrame, now_ms: int, *, written: Ints | None = None) -> Ints:
+        """Keep rows; returns their positions. `written`: when each was, if not now."""
         numbers = np.arange(self._next, self._next + rows.height, dtype=np.int64)
-        written = np.full(rows.height, now_ms, np.int64)
-        return self._put(rows, numbers, np.zeros(rows.height, np.int64) if counts is None else counts, written)
+        times = np.full(rows.height, now_ms, np.int64) if written is None else written
+        return self._put(rows, numbers, np.zeros(rows.height, np.int64), times)
 
     def remove(self, positions: Ints) -> None:
         """Rows that go. Each once."""
@@ -191,7 +196,7 @@ class KeyedRows:
     def _index(self, rows: pl.DataFrame, positions: Ints) -> None:
         self._by_key.add(hashes_of(rows.select(self._keys), rows.height), positions)
         if self._by_row is not None:
-            self._by_row.add(hashes_of(rows, rows.height), positions)
+            self._by_row.add(hashes_of(rows.select(self._whole), rows.height), positions)
 
     def _reserve(self, size: int) -> None:
         room = len(self._alive)

@@ -74,8 +74,8 @@ class _Side:
     def __init__(self, shape: JoinInput, ttl_ms: int | None) -> None:
         self.shape = shape
         self.counted = shape.unmatched or shape.matched
-        self.kept = KeyedRows(shape.keys, whole=shape.updating, ttl_ms=ttl_ms)
         self._columns = [*shape.columns, *shape.keys]
+        self.kept = KeyedRows(shape.keys, whole=self._columns if shape.updating else None, ttl_ms=ttl_ms)
         self._begin()
 
     def _begin(self) -> None:
@@ -92,7 +92,7 @@ class _Side:
             without = pl.any_horizontal([pl.col(key).is_null() for key in self.shape.keys])
             self.free = with_change(frame.filter(without)) if self.shape.unmatched else self.free
             frame = frame.filter(~without)
-        self.added, self.gone = changes_to(self.kept, frame, self._columns, now_ms)
+        self.added, (self.gone,) = changes_to((self.kept,), frame, self._columns, now_ms)
 
     def tally(self, positions: Ints, change: int) -> None:
         """These rows have won or lost a match each; a row may be there several times."""

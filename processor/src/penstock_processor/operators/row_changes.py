@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -13,22 +15,29 @@ from penstock_processor.operators.step import CHANGE
 __all__ = ["changes_to"]
 
 
-def changes_to(kept: KeyedRows, frame: pl.DataFrame, columns: list[str], now_ms: int) -> tuple[pl.DataFrame, Ints]:
-    """Rows of a flow to add, and positions of those that go. Rows taken back that are not there are left alone.
+def changes_to(
+    stores: Sequence[KeyedRows], frame: pl.DataFrame, columns: list[str], now_ms: int
+) -> tuple[pl.DataFrame, list[Ints]]:
+    """Rows of a flow to add, and positions of those that go in each store, which are asked in order.
+
+    Rows taken back that are not there are left alone.
 
     A row that comes and goes in the same cycle does neither.
     """
-    rows = frame.select(columns)
+    rows = pl.DataFrame([frame[name] for name in columns])
+    positions = [np.zeros(0, np.int64) for _ in stores]
     if CHANGE not in frame.columns:
-        return rows, np.zeros(0, np.int64)
+        return rows, positions
     back = ~brings(frame).to_numpy()
     if not back.any():
-        return rows, np.zeros(0, np.int64)
+        return rows, positions
     added, gone = rows.filter(pl.Series(~back)), rows.filter(pl.Series(back))
-    mine, positions = kept.equal(gone, now_ms)
-    if len(mine) == gone.height or not added.height:
+    for n, kept in enumerate(stores):
+        mine, positions[n] = kept.equal(gone, now_ms)
+        if len(mine):
+            gone = gone.filter(pl.Series(~np.isin(np.arange(gone.height), mine)))
+    if not gone.height or not added.height:
         return added, positions
     stays = np.ones(added.height, np.bool_)
-    unknown = gone.filter(pl.Series(~np.isin(np.arange(gone.height), mine)))
-    stays[pairs_of_equal(unknown, added)[1]] = False
+    stays[pairs_of_equal(gone, added)[1]] = False
     return added.filter(pl.Series(stays)), positions
