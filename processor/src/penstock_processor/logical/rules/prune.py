@@ -69,8 +69,7 @@ def _needing(node: Node, names: set[str]) -> Node:
             inner = {f.name for f in node.input.fields}
             below = _needing(node.input, (names & inner) | columns_read(*(n.expr for n in node.keys)))
             own = node.fields[len(node.input.fields) :]
-            shown = {f.name for f in below.fields}
-            plain = tuple(f for f in node.fields[: len(node.input.fields)] if f.name in shown)
+            plain = tuple(f for f in node.fields if f.name in {b.name for b in below.fields})
             return replace(node, fields=(*plain, *own), input=below)
         case GroupAggregate():
             read = columns_read(
