@@ -5,8 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["APP_RESTARTS", "CYCLE_ROWS", "CYCLE_SECONDS", "DELIVERED_ROWS", "DELIVERY_LAG_EVENTS", "DELIVERY_LOST",
-           "DELIVERY_REJECTED_ROWS", "DELIVERY_RETRIES", "DELIVERY_SECONDS", "LAG_EVENTS", "LAG_SECONDS", "MEMBERS",
-           "ROWS_IN", "ROWS_OUT", "ROWS_REJECTED", "STATE_ROWS", "TASKS", "WATERMARK_DELAY_SECONDS"]  # fmt: skip
+           "DELIVERY_REJECTED_ROWS", "DELIVERY_RETRIES", "DELIVERY_SECONDS", "LAG_EVENTS", "LAG_SECONDS",
+           "LOOKUP_KEYS", "LOOKUP_SECONDS", "MEMBERS", "ROWS_IN", "ROWS_OUT", "ROWS_REJECTED", "STATE_ROWS",
+           "TASKS", "WATERMARK_DELAY_SECONDS"]  # fmt: skip
 
 _ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
 
@@ -32,6 +33,13 @@ WATERMARK_DELAY_SECONDS = Gauge(
 )
 MEMBERS = Gauge("penstock_processor_members", "Replicas of the processor that are alive, as this one knows them.")
 TASKS = Gauge("penstock_processor_tasks", "Tasks of apps that run in this process.")
+
+LOOKUP_KEYS = Counter(
+    "penstock_processor_lookup_keys_total",
+    "Keys of lookup joins, by where their rows came from: cached, asked, failed.",
+    ["app", "table", "outcome"],
+)
+LOOKUP_SECONDS = Histogram("penstock_processor_lookup_seconds", "One lookup of a batch of keys.", ["app", "table"])
 
 _DELIVERY = ["app", "stream", "connector"]
 DELIVERED_ROWS = Counter(

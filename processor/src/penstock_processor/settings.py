@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from penstock_processor.rules.settings import RulesSettings
 
-__all__ = ["DeliverySettings", "ProcessorSettings", "SnapshotSettings"]
+__all__ = ["DeliverySettings", "LookupSettings", "ProcessorSettings", "SnapshotSettings"]
 
 
 class SnapshotSettings(BaseModel, frozen=True):
@@ -32,6 +32,17 @@ class DeliverySettings(BaseModel, frozen=True):
     stop_grace_s: float = Field(
         default=3.0, ge=0, description="How long a delivery under way may take to end when the process stops."
     )
+
+
+class LookupSettings(BaseModel, frozen=True):
+    """Limits of looking rows up in systems of others."""
+
+    batch_keys: int = Field(default=1000, ge=1, le=10_000, description="Keys that a place is asked for at once.")
+    rows_max: int = Field(default=100_000, ge=1, description="Rows of one reply of a database.")
+    requests_max: int = Field(default=8, ge=1, le=1000, description="HTTP requests to one endpoint at once.")
+    reply_max_bytes: int = Field(default=1024 * 1024, ge=1024, description="Bytes of one HTTP reply.")
+    retry_min_s: float = Field(default=0.1, gt=0, description="First wait before a lookup is tried again.")
+    retry_max_s: float = Field(default=5.0, gt=0, description="Longest wait before a lookup is tried again.")
 
 
 class ProcessorSettings(BaseModel, frozen=True):
@@ -91,5 +102,8 @@ class ProcessorSettings(BaseModel, frozen=True):
         default=None, description="Folder of the files that `${NAME}` in options of connectors stands for."
     )
     delivery: DeliverySettings = Field(default=DeliverySettings(), description="Bringing rows to systems of others.")
+    lookups: LookupSettings = Field(
+        default=LookupSettings(), description="Looking rows up in systems of others, for lookup joins."
+    )
     rules: RulesSettings = Field(default=RulesSettings(), description="Rules and requests about them.")
     snapshots: SnapshotSettings = Field(default=SnapshotSettings(), description="When state is compacted.")

@@ -17,7 +17,7 @@ from penstock.model.stream import StreamSpec
 from penstock.model.types import TIMESTAMP
 from penstock_processor.compile.aggregates import WINDOW_COLUMNS, argument_stage, by_window, shape_of
 from penstock_processor.compile.groups import expand_operator, group_operator, keys_stage
-from penstock_processor.compile.joins import join_operator, side_stage
+from penstock_processor.compile.joins import join_operator, lookup_operator, lookup_side, side_stage
 from penstock_processor.compile.keyed import keyed_side, regular_join, top_n
 from penstock_processor.compile.match import match_shape, measure_stage
 from penstock_processor.compile.over import over_shape, over_stage, window_ranking
@@ -55,6 +55,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.plan_unnest import Unnest
@@ -65,6 +66,7 @@ from penstock_processor.operators.chain import Chain, ChainOperator
 from penstock_processor.operators.engine import AppEngine
 from penstock_processor.operators.interface import Engine
 from penstock_processor.operators.lateness import LAST_WINDOW
+from penstock_processor.operators.lookup_join import LookupJoinOperator
 from penstock_processor.operators.over import OverOperator
 from penstock_processor.operators.pattern.match import MatchOperator
 from penstock_processor.operators.relations import Relation, ScanOperator, error_column
@@ -109,6 +111,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
     seen: Counter[str] = Counter()
     sinks: dict[str, Sink | RepartitionSink] = {}
     stateful: list[Stateful] = []
+    lookups: list[LookupJoinOperator] = []
     for name, statement in statements.items():
         identity = digest(f"{statement.identity}|{statement.target}|{plan.sources[statement.target].spec.emit}")
         seen[identity] += 1
@@ -116,6 +119,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
         builder = _StatementBuilder(plan, place)
         sinks[name] = builder.sink(statement, writers=len(writers[statement.target]))
         stateful += builder.stateful
+        lookups += builder.lookups
     schedule: list[Sink | RepartitionSink | Relation] = []
     for step in order.static_order():
         kind, _, name = step.partition(" ")
@@ -131,6 +135,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
         durable=durable,
         clock=clock,
         told={name: watermarks_name(plan.name, name) for name, relation in relations.items() if relation.own},
+        lookups=lookups,
     )
 
 
@@ -141,6 +146,7 @@ class _StatementBuilder:
         self._plan = plan
         self._place = place
         self.stateful: list[Stateful] = []
+        self.lookups: list[LookupJoinOperator] = []
         self._sessions: list[SessionAggregate] = []  # those whose results are the target's rows
         self._end_is_key = False
 
@@ -227,6 +233,8 @@ class _StatementBuilder:
                 return self._best_rows(node, above, path=path)
             case TopN():
                 return self._first_rows(node, above, path=path)
+            case LookupJoin():
+                return self._lookup(node, above, path=path)
             case RegularJoin():
                 return self._regular_join(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
@@ -264,6 +272,12 @@ class _StatementBuilder:
         operator = regular_join(node, left, right, operator=f"{self._place}.{path}")
         self.stateful.append(operator)
         return _chained(operator, above, hidden=(AT, CHANGE) if updating(node) else (AT,))
+
+    def _lookup(self, node: LookupJoin, above: tuple[Planned, ...], *, path: str) -> Operator:
+        source = self._build(node.left, (lookup_side(node),), path=f"{path}.0")
+        operator = lookup_operator(node, source, above, operator=f"{self._place}.{path}")
+        self.lookups.append(operator)
+        return operator
 
     def _scan(self, node: Scan, above: tuple[Planned, ...]) -> Operator:
         computed = self._plan.sources[node.relation].computed

@@ -10,6 +10,7 @@ from sqlglot import exp
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_join import Side, bind_join, is_bounded
+from penstock_processor.logical.bind_lookup import bind_lookup_join, check_proctime
 from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_regular_join import bind_regular_join
 from penstock_processor.logical.bind_subquery import Membership, condition_of_exists, keep_members, memberships
@@ -18,7 +19,8 @@ from penstock_processor.logical.bind_unnest import bind_unnests, has_unnest
 from penstock_processor.logical.bind_window import bind_window
 from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
 from penstock_processor.logical.join_chain import Link, Seats, flagged, merged, shared_out, with_merged
-from penstock_processor.logical.plan import JoinKind, Node
+from penstock_processor.logical.plan import Field, JoinKind, Node
+from penstock_processor.logical.plan_lookup import LookupTable
 from penstock_processor.logical.rewrite import all_of, columns_read
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.sql.findings import refusal
@@ -39,6 +41,10 @@ class Queries(Protocol):
 
     def relation(self, name: Word) -> Node:
         """A table, a view or a query of WITH. Raises SqlErrors: unknown_table."""
+        ...
+
+    def lookup(self, name: Word) -> LookupTable | None:
+        """A table that is looked up by key; None if it is something else."""
         ...
 
     def subquery(self, tree: exp.Expr) -> Node:
@@ -98,11 +104,12 @@ def _kept(found: From, member: Membership, queries: Queries, *, limits: SqlLimit
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """The right side of a join as it is written; `versions` of FOR SYSTEM_TIME AS OF."""
+    """The right side of a join as it is written; of FOR SYSTEM_TIME AS OF its versions, or where it is looked up."""
 
     join: exp.Join
     side: Side
-    versions: Versions | None
+    versions: Versions | None = None
+    lookup: LookupTable | None = None
 
 
 def _joined(first: Side, joins: list[exp.Join], *, queries: Queries, where: exp.Expr | None, limits: SqlLimits
@@ -134,9 +141,14 @@ def _joined(first: Side, joins: list[exp.Join], *, queries: Queries, where: exp.
 def _right(join: exp.Join, queries: Queries, *, limits: SqlLimits) -> _Right:
     table = join.this
     if table.args.get("version") is None:
-        return _Right(join, _side(table, queries, limits=limits), None)
+        return _Right(join, _side(table, queries, limits=limits))
     table = table.copy()
     table.set("version", None)
+    name = identifier(table.this, otherwise=span_of(join), what="a table")
+    lookup = queries.lookup(name)
+    if lookup is not None:
+        fields = tuple(Field(column.name, column.type) for column in lookup.columns)
+        return _Right(join, Side(table.alias or name.text, Node(fields)), lookup=lookup)
     side = _side(table, queries, limits=limits)
     versions = versions_of(side, at=span_of(join))
     return _Right(join, Side(side.alias, versions.node), versions)
@@ -146,10 +158,15 @@ def _join(left: Side, right: _Right, link: Link, *, on: list[Expr], times: set[s
           ) -> tuple[Node, set[str]]:  # fmt: skip
     """One join, and the time attributes behind it."""
     at, kind = span_of(right.join), link.kind
+    if right.lookup is not None:
+        check_proctime(right.join.this.args["version"].expression, left.node, RowScope(link.before), right.lookup)
+        seen = merged(left.node, set(), set()), link.right
+        made: Node = bind_lookup_join(left, right.lookup, seen=seen, condition=on, kind=kind, at=at)
+        return with_merged(made, link.made), times
     if right.versions is not None:
         time = _time_of(right.join, flagged(link.before, times), alias=left.alias)
         seen = merged(left.node, {time.name}, {time.name}), link.right
-        made: Node = bind_temporal_join(left, right.versions, time=time, seen=seen, condition=on, kind=kind, at=at)
+        made = bind_temporal_join(left, right.versions, time=time, seen=seen, condition=on, kind=kind, at=at)
         return with_merged(made, link.made), times
     seen = merged(left.node, times, columns_read(*on)), link.right
     if ttl_ms is None or is_bounded(left, right.side, seen=seen, condition=on):

@@ -31,6 +31,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
+from penstock_processor.logical.plan_lookup import LookupTable
 from penstock_processor.logical.rewrite import columns_read, inputs_of
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.logical.select_list import outputs_of, project, renamed
@@ -50,6 +51,10 @@ class Relations(Protocol):
 
     def relation(self, name: Word) -> Node:
         """A Scan of a table, or the plan of a view. Raises SqlErrors: unknown_table."""
+        ...
+
+    def lookup(self, name: Word) -> LookupTable | None:
+        """A table that is looked up by key; None if it is something else."""
         ...
 
 
@@ -72,6 +77,10 @@ class QueryBinder:
         if clause is not None:
             return self._with(clause)._body(tree)
         return self._body(tree)
+
+    def lookup(self, name: Word) -> LookupTable | None:
+        """A declared table that is looked up by key; None if it is something else."""
+        return None if name.text in self._ctes else self._relations.lookup(name)
 
     def relation(self, name: Word) -> Node:
         """A query of WITH, else a declared table or view."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from penstock.expressions.coercion import Mismatch, data_type_of
 from penstock.expressions.dialect import span_of
-from penstock.expressions.nodes import Span
+from penstock.expressions.nodes import Call, Span
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import DataType, Kind
 from penstock_processor.logical.bind_insert import places_of
-from penstock_processor.logical.expressions import bind_value, rows_only
+from penstock_processor.logical.expressions import PROCTIME, bind_value, rows_only
 from penstock_processor.logical.options import TableOptions, read_options
 from penstock_processor.logical.plan import Field, Named, Node, SourcePlan, Watermark
 from penstock_processor.logical.scope import RowScope, Seen
@@ -78,13 +78,15 @@ def bind_table(
                  options=options)  # fmt: skip
     idle = options.idle_timeout_ms if options.idle_timeout_ms is not None else context.idle_timeout_ms
     order = tuple(column.name.text for column in table.columns) if computed else ()
+    clock = [named.name for _, named in computed if _is_clock(named)]
     return SourcePlan(
         spec,
-        tuple(named for _, named in computed),
+        tuple(named for _, named in computed if not _is_clock(named)),
         watermark,
         idle if watermark is not None else None,
         order,
         key if watermark is not None else (),
+        clock[0] if clock else "",
         options.lateness_ms,
     )
 
@@ -94,8 +96,13 @@ def fields_of(source: SourcePlan) -> tuple[Field, ...]:
     time = None if source.watermark is None else source.watermark.column
     fields = [Field(c.name, c.type, c.name == time) for c in source.spec.columns]
     fields += [Field(c.name, c.expr.type, c.name == time) for c in source.computed]
+    fields += [Field(source.proctime, DataType(Kind.TIMESTAMP_LTZ))] if source.proctime else []
     places = {name: place for place, name in enumerate(source.order)}
     return tuple(sorted(fields, key=lambda field: places.get(field.name, 0)))
+
+
+def _is_clock(named: Named) -> bool:
+    return isinstance(named.expr, Call) and named.expr.function == PROCTIME
 
 
 def check_relation_name(name: Word, findings: Findings) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from penstock.expressions.nodes import Span
+from penstock.model.stream import Relation
+from penstock_processor.logical.bind_lookup import bind_lookup_table, is_looked_up
 from penstock_processor.logical.bind_query import QueryBinder
 from penstock_processor.logical.bind_table import TableContext, bind_table, check_relation_name, fields_of
 from penstock_processor.logical.plan import Node, Scan, SourcePlan
+from penstock_processor.logical.plan_lookup import LookupTable
 from penstock_processor.logical.select_list import renamed
 from penstock_processor.sql.findings import Findings, closest, refusal
 from penstock_processor.sql.limits import SqlLimits
@@ -41,6 +44,7 @@ class Catalog:
         self._binder = QueryBinder(self, limits, state_ttl_ms=state_ttl_ms)
         self._sources: dict[str, SourcePlan | None] = {}
         self._queries: dict[str, Node | None] = {}
+        self._lookups: dict[str, LookupTable | None] = {}
         self._asked: list[str] = []  # being bound now, outermost first
         self._written = {s.target.text for s in script.statements if isinstance(s, Insert)}
         self._declare(script)
@@ -62,8 +66,29 @@ class Catalog:
             raise self._unknown(name)
         if isinstance(declared, CreateView):
             return self.query_of(declared, asked_at=name.span)
+        if is_looked_up(declared, written=name.text in self._written):
+            raise refusal(
+                name.span,
+                "not_a_stream",
+                message=f"'{name.text}' is looked up by key, it has no rows of its own.",
+                remedy=f"Write FROM o JOIN {name.text} FOR SYSTEM_TIME AS OF o.proc_time AS t ON o.key = t.key, "
+                "where o has a column proc_time AS PROCTIME().",
+            )
         source = self.source(name)
-        return Scan(fields_of(source), name.text, source.version_key)
+        unwritten = source.spec.relation is Relation.SOURCE
+        return Scan(fields_of(source), name.text, source.version_key, source.proctime, unwritten)
+
+    def lookup(self, name: Word) -> LookupTable | None:
+        """A table that is looked up; None if it is something else. Raises Unusable."""
+        declared = self._declared.get(name.text)
+        if not isinstance(declared, CreateTable) or not is_looked_up(declared, written=name.text in self._written):
+            return None
+        if name.text not in self._lookups:
+            self._lookups[name.text] = bind_lookup_table(declared, self._findings)
+        found = self._lookups[name.text]
+        if found is None:
+            raise Unusable
+        return found
 
     def source(self, name: Word) -> SourcePlan:
         """A declared table. Raises SqlErrors (unknown_table, not_a_table, cycle) or Unusable."""

@@ -24,6 +24,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.plan_unnest import Unnest
@@ -189,6 +190,10 @@ def _node_json(node: Node) -> dict[str, object]:
                 "early": node.early,
                 "lateness_ms": node.lateness_ms,
             }
+        case LookupJoin():
+            found |= {"kind": str(node.kind), "table": node.table.name, "connector": node.table.connector}
+            found |= {"left_keys": [expr_text(e) for e in node.left_keys], "key_columns": list(node.key_columns)}
+            found |= {"residual": _optional(node.residual)}
         case RegularJoin():
             found |= {
                 "kind": str(node.kind),

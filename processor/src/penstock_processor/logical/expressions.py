@@ -7,14 +7,16 @@ from sqlglot import exp
 from penstock.expressions.bind import AGGREGATES, Hook, bind
 from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
-from penstock.expressions.nodes import Expr
-from penstock.model.types import BOOLEAN, Kind
+from penstock.expressions.nodes import Call, Expr
+from penstock.model.types import BOOLEAN, DataType, Kind
 from penstock_processor.logical.clock import clock_call
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["bind_condition", "bind_constant", "bind_value", "is_aggregate", "refuse_special", "rows_only"]
+__all__ = ["PROCTIME", "bind_condition", "bind_constant", "bind_value", "is_aggregate", "refuse_special", "rows_only"]
 
+#: PROCTIME() is bound to a call of this name, and is gone before a plan is compiled (`bind_lookup.refuse_proctime`).
+PROCTIME = "PROCTIME"
 _LATER = frozenset(
     [
         "COLLECT",
@@ -60,6 +62,8 @@ def rows_only(where: str) -> Hook:
     """A hook for expressions over single rows: no aggregates, no OVER, no subqueries."""
 
     def hook(node: exp.Expr) -> Expr | None:
+        if isinstance(node, exp.Anonymous) and node.name.upper() == PROCTIME and not node.expressions:
+            return Call(DataType(Kind.TIMESTAMP_LTZ), function=PROCTIME, args=(), span=span_of(node))
         refuse_special(node)
         if where in _CLOCKED and (now := clock_call(node)) is not None:
             return now

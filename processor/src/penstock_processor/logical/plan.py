@@ -56,6 +56,7 @@ class SourcePlan:
     idle_timeout_ms: int | None = None
     order: tuple[str, ...] = ()
     version_key: tuple[str, ...] = ()
+    proctime: str = ""  # the column AS PROCTIME(), which has no values
     lateness_ms: int = 0
 
 
@@ -70,11 +71,14 @@ class Node:
 class Scan(Node):
     """Rows of a declared relation (`AppPlan.sources`), physical and computed columns under their own names.
 
-    `version_key`: its PRIMARY KEY where its rows are versions of rows that these columns tell apart.
+    `version_key`: its PRIMARY KEY where its rows are versions of rows that these columns tell apart. `proctime`: the
+    column AS PROCTIME(), which nothing may read. `source`: no statement writes it.
     """
 
     relation: str
     version_key: tuple[str, ...] = ()
+    proctime: str = ""
+    source: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.nodes import Span
 from penstock_processor.logical.bind_insert import into_target
+from penstock_processor.logical.bind_lookup import refuse_proctime
 from penstock_processor.logical.bind_over import numbered
 from penstock_processor.logical.bind_rank import refuse_unlimited
 from penstock_processor.logical.catalog import Catalog, Unusable
@@ -72,6 +73,8 @@ def _declared(script: Script, catalog: Catalog, findings: Findings) -> dict[str,
     for statement in script.statements:
         try:
             with findings.collecting():
+                if isinstance(statement, CreateTable) and catalog.lookup(statement.name) is not None:
+                    continue
                 if isinstance(statement, CreateTable):
                     sources[statement.name.text] = catalog.source(statement.name)
                 elif isinstance(statement, CreateView):
@@ -121,6 +124,7 @@ def _plan(written: CreateTable | Insert, catalog: Catalog, findings: Findings) -
     plan = numbered(plan)
     refuse_unlimited(plan)
     plan = apply_rules(plan)
+    refuse_proctime(plan, at=at)
     check_updates(plan, source, at=at)
     if source.lateness_ms:
         plan = late(plan, source, at=at)

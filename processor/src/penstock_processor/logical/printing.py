@@ -31,6 +31,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, SortKey, TopN
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.plan_unnest import Unnest
@@ -106,6 +107,8 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return match_text(node, text, interval=interval_text, name=name_text, kept=not typed)
         case IntervalJoin() | TemporalJoin() | WindowJoin():
             return _join(node, typed=typed)
+        case LookupJoin():
+            return _lookup(node, typed=typed)
         case RegularJoin():
             kept = "" if typed or node.ttl_ms is None else f" [kept {interval_text(node.ttl_ms)}]"
             return f"{_join(node, typed=typed)}{kept}"
@@ -259,6 +262,20 @@ def _aggregate_call(call: AggregateCall, *, typed: bool) -> str:
     if call.filter is not None:
         text += f" FILTER (WHERE {expr_text(call.filter, typed=typed)})"
     return f"{text} AS {name_text(call.name)}"
+
+
+def _lookup(node: LookupJoin, *, typed: bool) -> str:
+    keys = " AND ".join(
+        f"{expr_text(key, typed=typed)} = {name_text(column)}"
+        for key, column in zip(node.left_keys, node.key_columns, strict=True)
+    )
+    kind = "" if node.kind is JoinKind.INNER else f"{node.kind} "
+    residual = f" residual {expr_text(node.residual, typed=typed)}" if node.residual is not None else ""
+    shown = ", ".join(
+        column.name if column.name == name else f"{column.name} AS {name}"
+        for column, name in zip(node.table.columns, node.right_names, strict=True)
+    )
+    return f"{kind}LookupJoin {name_text(node.table.name)} on {keys}{residual} with ({shown})"
 
 
 def _join(node: BoundedJoin | RegularJoin, *, typed: bool) -> str:

@@ -23,6 +23,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, TopN
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.plan_unnest import Unnest
@@ -77,6 +78,8 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             return (node.of.input,)
         case RegularJoin():
             return (node.left, node.right)
+        case LookupJoin():
+            return (node.left,)
         case Union():
             return node.inputs
         case IntervalJoin() | TemporalJoin() | WindowJoin():
@@ -104,6 +107,8 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
             return replace(node, inputs=inputs)
         case RegularJoin():
             return replace(node, left=inputs[0], right=inputs[1])
+        case LookupJoin():
+            return replace(node, left=inputs[0])
         case IntervalJoin() | TemporalJoin() | WindowJoin():
             return replace(node, left=inputs[0], right=inputs[1])
         case _:

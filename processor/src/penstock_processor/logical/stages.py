@@ -28,6 +28,7 @@ from penstock_processor.logical.distribution import (
     of_source,
     of_union,
     projected,
+    renamed,
 )
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.plan import (
@@ -55,6 +56,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import RegularJoin, TopN
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.plan_unnest import Unnest
@@ -190,6 +192,10 @@ class _Cutter:
                 return self._over(node, statement)
             case TopN() | WindowTopN():
                 return self._first_rows(node, statement)
+            case LookupJoin():
+                below, stage, spread = self._cut(node.left, statement)
+                names = {f.name: [name] for f, name in zip(node.left.fields, node.left_names, strict=True)}
+                return replace(node, left=below), stage, renamed(spread, names)
             case RegularJoin():
                 return self._regular_join(node, statement)
             case MatchRecognize():

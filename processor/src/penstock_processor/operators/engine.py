@@ -11,7 +11,8 @@ from penstock.errors import PenstockError
 from penstock.expressions.cycle_clock import CycleClock
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import StateDelta
-from penstock_processor.operators.interface import Output, SourceBlock, StepResult
+from penstock_processor.operators.interface import Found, Output, SourceBlock, StepResult, Wanted
+from penstock_processor.operators.lookup_join import LookupJoinOperator
 from penstock_processor.operators.relations import Relation, Written
 from penstock_processor.operators.repartition import RepartitionSink
 from penstock_processor.operators.sink import Sink
@@ -32,7 +33,8 @@ class AppEngine:
 
     def __init__(self, sources: Sequence[Relation], schedule: Sequence[Sink | RepartitionSink | Relation], *,
                  stateful: Sequence[Stateful], vouched: frozenset[str], durable: bool,
-                 clock: CycleClock, told: Mapping[str, str] | None = None) -> None:  # fmt: skip
+                 clock: CycleClock, told: Mapping[str, str] | None = None,
+                 lookups: Sequence[LookupJoinOperator] = ()) -> None:  # fmt: skip
         self._sources = {relation.name: relation for relation in sources}
         self._schedule = tuple(schedule)
         self._derived = {item.name: item for item in schedule if isinstance(item, Relation)}
@@ -40,6 +42,7 @@ class AppEngine:
         self._durable = durable
         self._clock = clock
         self._told = told or {}
+        self._lookups = tuple(lookups)
         relations = (*self._sources.values(), *self._derived.values())
         self._clocks = [relation.clock for relation in relations if relation.clock is not None]
         self._state: dict[str, Stateful | Watermarks] = {each.id: each for each in stateful}
@@ -65,6 +68,25 @@ class AppEngine:
         for name, relation in self._sources.items():
             step.flows[name] = relation.read(given[name], step)
         return self._run(step, ending=False)
+
+    def wanted(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> list[Wanted]:
+        """See `LooksUp`."""
+        if not self._lookups:
+            return []
+        self._clock.now_ms = now_ms
+        step = Step(advancing=False, durable=False)
+        given: dict[str, list[SourceBlock]] = defaultdict(list)
+        for block in blocks:
+            given[block.relation].append(block)
+        for name, relation in self._sources.items():
+            step.flows[name] = relation.read(given[name], step)
+        found = [operator.wanted(step) for operator in self._lookups]
+        return [each for each in found if each is not None]
+
+    def provide(self, found: Mapping[str, Found]) -> None:
+        """See `LooksUp`."""
+        for operator in self._lookups:
+            operator.provide(found.get(operator.id))
 
     def finish(self) -> StepResult:
         """See `Engine`."""

@@ -14,7 +14,8 @@ import polars as pl
 
 from penstock.ports.log import StateDelta
 
-__all__ = ["CountsHits", "Engine", "Output", "RowProblem", "RuleHits", "SourceBlock", "StepHits", "StepResult"]
+__all__ = ["CountsHits", "Engine", "Found", "LooksUp", "Output", "RowProblem", "RuleHits", "SourceBlock",
+           "StepHits", "StepResult", "Wanted"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,26 @@ class StepResult:
     hits: StepHits | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an operator must have looked up before a step: distinct keys, under the names of the key's columns."""
+
+    operator: str
+    table: str
+    keys: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found for an operator's keys: rows with the columns of the table. `failed`: keys without an answer,
+    whose rows are rejected with `detail`.
+    """
+
+    rows: pl.DataFrame
+    failed: pl.DataFrame | None = None
+    detail: str = ""
+
+
 class Engine(Protocol):
     """An app's operators. Implementation: `compile.build.build_engine`."""
 
@@ -128,6 +149,19 @@ class Engine(Protocol):
 
     def state_sizes(self) -> dict[str, int]:
         """Rows of state per operator."""
+        ...
+
+
+@runtime_checkable
+class LooksUp(Protocol):
+    """An engine with lookup joins: `wanted` is asked before each step, and the step goes by what was `provided`."""
+
+    def wanted(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> list[Wanted]:
+        """Keys of the rows in these blocks. Changes nothing. `now_ms`: that of the step."""
+        ...
+
+    def provide(self, found: Mapping[str, Found]) -> None:
+        """What was found, by operator, for the next steps."""
         ...
 
 

@@ -20,6 +20,7 @@ from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import Engine
 from penstock_processor.runtime.app_worker import AppWorker, CycleResult
 from penstock_processor.runtime.cycle_spans import begin_cycle, with_trace
+from penstock_processor.runtime.lookups import Lookups
 from penstock_processor.runtime.rejections import ReplayItem
 from penstock_processor.runtime.source_reader import SourceReader
 from penstock_processor.runtime.statistics import AppStatistics
@@ -70,6 +71,7 @@ class AppTerm:
         self._signals = signals
         self._statistics = statistics
         self._traces = traces
+        self._lookups = Lookups(plan, settings=settings.lookups, clock=clock, secrets=settings.secrets_folder)
         self._commit: asyncio.Task[None] | None = None
         self._tick = 0
         self._rest_until_s = 0.0
@@ -87,6 +89,7 @@ class AppTerm:
             if self._commit is not None:
                 self._commit.cancel()
                 await asyncio.gather(self._commit, return_exceptions=True)
+            await self._lookups.close()
 
     async def _restore(self) -> tuple[AppWorker, SourceReader]:
         found = await self._log.acquire(self._plan.task)
@@ -120,7 +123,9 @@ class AppTerm:
         span = begin_cycle(self._traces, self._plan, inputs)
         with within(span, end=False):
             started_s = self._clock.monotonic_s()
-            result = await asyncio.to_thread(worker.cycle, inputs, now_ms=self._clock.now_ms())
+            given = await asyncio.to_thread(worker.prepare, inputs, now_ms=self._clock.now_ms())
+            found = await self._lookups.find(given.wanted) if given.wanted else None
+            result = await asyncio.to_thread(worker.finish, given, found)
             seconds = self._clock.monotonic_s() - started_s
             self._rest_until_s = started_s + seconds + self._rest_s(sum(result.counts.rows_in.values()), seconds)
             await self._settle()
@@ -143,7 +148,10 @@ class AppTerm:
         try:
             await self._settle()
             started_s = self._clock.monotonic_s()
-            result = await asyncio.to_thread(worker.replay, request.items, now_ms=self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+            wanted = await asyncio.to_thread(worker.wanted_by, request.items, now_ms=now_ms)
+            found = await self._lookups.find(wanted) if wanted else None
+            result = await asyncio.to_thread(worker.replay, request.items, now_ms=now_ms, found=found)
             await self._write(result, self._clock.monotonic_s() - started_s)
         except BaseException as error:  # the caller waits for an answer, also when this task is cancelled
             if not request.done.done():

@@ -13,11 +13,14 @@ from penstock_processor.logical.plan import AppPlan
 from penstock_processor.operators.interface import (
     CountsHits,
     Engine,
+    Found,
+    LooksUp,
     Output,
     RuleHits,
     SourceBlock,
     StepHits,
     StepResult,
+    Wanted,
 )
 from penstock_processor.runtime.decode import Decoded, RowDecoder
 from penstock_processor.runtime.inputs import Lines, PartitionInput, rows_of, standing_rows
@@ -27,7 +30,7 @@ from penstock_processor.runtime.snapshots import SnapshotLedger
 from penstock_processor.runtime.topology import read_relations, readers
 from penstock_processor.settings import ProcessorSettings
 
-__all__ = ["AppWorker", "CycleCounts", "CycleResult"]
+__all__ = ["AppWorker", "CycleCounts", "CycleResult", "Prepared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,19 @@ class CycleResult:
         t = self.transaction
         written = any(batch.count for batch in t.appends)
         return not (t.consumed or written or t.rejected or t.deltas or t.replayed or t.dropped_operators)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A cycle between its halves: decoded, not processed yet. `wanted`: keys to look up in between."""
+
+    inputs: Sequence[PartitionInput]
+    now_ms: int
+    blocks: list[SourceBlock]
+    sources: dict[tuple[str, int], tuple[Lines, Decoded]]
+    rejected: list[RejectedEvent]
+    rows_in: dict[str, int]
+    wanted: list[Wanted]
 
 
 class AppWorker:
@@ -84,6 +100,10 @@ class AppWorker:
 
     def cycle(self, inputs: Sequence[PartitionInput], *, now_ms: int) -> CycleResult:
         """Decode and process the inputs. Sources that no statement reads are passed over."""
+        return self.finish(self.prepare(inputs, now_ms=now_ms))
+
+    def prepare(self, inputs: Sequence[PartitionInput], *, now_ms: int) -> Prepared:
+        """The first half of a cycle: decoded inputs, and the keys that must be looked up for them."""
         blocks: list[SourceBlock] = []
         sources: dict[tuple[str, int], tuple[Lines, Decoded]] = {}
         rejected: list[RejectedEvent] = []
@@ -110,8 +130,16 @@ class AppWorker:
             )
             rows_in[taken.relation] = rows_in.get(taken.relation, 0) + decoded.frame.height
             rejected += self._rejections.undecodable(taken, lines, bad=decoded.bad, now_ms=now_ms)
-        step = self._engine.step(blocks, now_ms=now_ms) if blocks else StepResult([], [], [])
-        rejected += self._rejections.of_rows(step.problems, sources, now_ms=now_ms)
+        wanted = self._engine.wanted(blocks, now_ms=now_ms) if isinstance(self._engine, LooksUp) else []
+        return Prepared(inputs, now_ms, blocks, sources, rejected, rows_in, wanted)
+
+    def finish(self, given: Prepared, found: Mapping[str, Found] | None = None) -> CycleResult:
+        """The second half: the step. `found`: what was looked up for `given.wanted`."""
+        inputs, now_ms, rows_in = given.inputs, given.now_ms, given.rows_in
+        if isinstance(self._engine, LooksUp):
+            self._engine.provide(found or {})
+        step = self._engine.step(given.blocks, now_ms=now_ms) if given.blocks else StepResult([], [], [])
+        rejected = given.rejected + self._rejections.of_rows(step.problems, given.sources, now_ms=now_ms)
         transaction = Transaction(
             app=self._plan.task,
             term=self._term,
@@ -123,8 +151,21 @@ class AppWorker:
         )
         return CycleResult(transaction, _counts(rows_in, self._shown(step.outputs), rejected, step.hits))
 
-    def replay(self, items: Sequence[ReplayItem], *, now_ms: int) -> CycleResult:
+    def wanted_by(self, items: Sequence[ReplayItem], *, now_ms: int) -> list[Wanted]:
+        """The keys that must be looked up for corrected events."""
+        if not isinstance(self._engine, LooksUp):
+            return []
+        blocks = [
+            SourceBlock(item.event.stream, 0, self._decoder(item.event.stream).decode(item.raw).frame)
+            for item in items
+        ]
+        return self._engine.wanted(blocks, now_ms=now_ms)
+
+    def replay(self, items: Sequence[ReplayItem], *, now_ms: int, found: Mapping[str, Found] | None = None
+               ) -> CycleResult:  # fmt: skip
         """Feed corrected events to the one statement that rejected them; all of `items` are replayed together."""
+        if isinstance(self._engine, LooksUp):
+            self._engine.provide(found or {})
         outputs: list[Output] = []
         deltas: list[StateDelta] = []
         rejected: list[RejectedEvent] = []

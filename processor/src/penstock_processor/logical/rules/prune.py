@@ -21,6 +21,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
 )
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize, columns_of
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.plan_unnest import Unnest
@@ -78,6 +79,13 @@ def _needing(node: Node, names: set[str]) -> Node:
             return replace(node, input=_needing(node.input, read))
         case TopN():
             return _narrowed_top(node, names)
+        case LookupJoin():
+            wanted = names | columns_read(node.residual)
+            left = _needing(node.left, _side(node.left, node.left_names, wanted) | columns_read(*node.left_keys))
+            left_names = _renamed(node.left, node.left_names, left)
+            by_name = {f.name: f for f in node.fields}
+            shown = tuple(by_name[name] for name in (*left_names, *node.right_names))
+            return replace(node, fields=shown, left=left, left_names=left_names)
         case RegularJoin():
             return _narrowed_join(node, names)
         case MatchRecognize():

@@ -22,6 +22,7 @@ from penstock_processor.logical.plan import (
     WindowKind,
 )
 from penstock_processor.logical.plan_keyed import RegularJoin
+from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
 
@@ -40,6 +41,10 @@ def push_filters(node: Node) -> Node:
             return _into_sides(replace(inner, residual=all_of(terms)))
         case Filter(input=(IntervalJoin() | TemporalJoin() | WindowJoin()) as inner):
             return _below_join(node, inner)
+        case Filter(input=LookupJoin() as inner):
+            return _below_lookup(node, inner)
+        case LookupJoin(kind=JoinKind.INNER, residual=Expr() as residual):
+            return _below_lookup(Filter(node.fields, node, residual), replace(node, residual=None), within=True)
         case Filter(input=RegularJoin() as inner) if inner.kind is JoinKind.INNER:
             terms = (*conjuncts(inner.residual), *conjuncts(node.predicate))
             return _into_sides(replace(inner, residual=all_of(terms)))
@@ -129,6 +134,18 @@ def _below_match(node: Filter, inner: MatchRecognize) -> Node:
     if not down:
         return node
     return _filtered(replace(inner, input=_filtered(inner.input, down)), stay)
+
+
+def _below_lookup(node: Filter, join: LookupJoin, *, within: bool = False) -> Node:
+    """Rows that are dropped for what they have themselves need not be looked up. `within`: it was a residual."""
+    by: dict[str, Expr] = {
+        name: ColumnRef(f.type, name=f.name) for name, f in zip(join.left_names, join.left.fields, strict=True)
+    }
+    down, stay = _split(node.predicate, lambda term: bool(columns_read(term)) and columns_read(term) <= set(by))
+    left = _filtered(join.left, [replace_columns(term, by) for term in down])
+    if within:
+        return replace(join, left=left, residual=all_of(stay))
+    return _filtered(replace(join, left=left), stay)
 
 
 def _into_sides(join: BoundedJoin | RegularJoin) -> Node:

@@ -1,0 +1,256 @@
+"""Lookup joins against real places: a SQLite file, a PostgreSQL server, an HTTP endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+
+from penstock.codecs.arrow import decode_frame
+from penstock.codecs.ndjson import encode_lines
+from penstock.errors import SqlErrors
+from penstock.logs.memory import MemoryLog
+from penstock.lookups.options import LookupOptions, read_lookup_options
+from penstock.model.batch import Encoding, NewBatch
+from penstock.ports.clock import SystemClock
+from penstock.ports.log import RejectedFilter
+from penstock_processor.compile.build import build_engine
+from penstock_processor.logical.plan_app import check_app, plan_app
+from penstock_processor.runtime.app_runner import AppRunner, AppState
+from penstock_processor.runtime.lookup_cache import LookupCache
+from penstock_processor.settings import LookupSettings, ProcessorSettings
+
+ORDERS = """CREATE TABLE orders (id INT, user_id INT, amount INT, proc_time AS PROCTIME())
+  WITH ('connector' = 'penstock', 'dedupe' = 'none');"""
+USERS = "CREATE TABLE users (id INT, name STRING, since TIMESTAMP(3), balance DECIMAL(10, 2), ok BOOLEAN) WITH ({});"
+JOIN = """CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT o.id, u.name, u.since, u.balance, u.ok
+  FROM orders AS o {} JOIN users FOR SYSTEM_TIME AS OF o.proc_time AS u ON o.user_id = u.id {};"""
+ROWS = [(1, "ada", "2020-01-02 03:04:05", "12.50", 1), (2, "ben", None, None, 0), (2, "bob", None, "0.01", None)]
+FOUND = [
+    (10, "ada", datetime(2020, 1, 2, 3, 4, 5), "12.50", True),
+    (11, "ben", None, None, False),
+    (11, "bob", None, "0.01", None),
+]
+
+
+def app(options: dict[str, str], *, kind: str = "LEFT", more: str = "") -> str:
+    written = ", ".join(f"'{name}' = '{value}'" for name, value in options.items())
+    return ORDERS + USERS.format(written) + JOIN.format(kind, more)
+
+
+class Running:
+    """An app on a memory log of its own."""
+
+    def __init__(self, sql: str) -> None:
+        self.plan = plan_app("app", sql)
+        self.log = MemoryLog(clock=SystemClock())
+        settings = ProcessorSettings(wait_s=0.05, retry_min_s=0.05, lookups=LookupSettings(retry_min_s=0.01))
+        self.runner = AppRunner(self.plan, log=self.log, clock=SystemClock(), settings=settings,
+                                build_engine=build_engine)  # fmt: skip
+
+    async def send(self, *rows: tuple[int, int | None, int]) -> None:
+        events = [json.dumps(dict(zip(("id", "user_id", "amount"), row, strict=True))).encode() for row in rows]
+        batch = NewBatch("orders", 0, Encoding.NDJSON_ZSTD, encode_lines(events), len(events), ids=b"")
+        await self.log.append([batch])
+
+    async def rows(self, count: int) -> list[tuple[object, ...]]:
+        """All rows of the result once there are so many."""
+        for _ in range(1000):
+            batches = await self.log.read("o", 0, 0, 1 << 30, 1 << 20)
+            rows = [row for b in batches for row in decode_frame(b.payload).drop("$op").rows()]
+            if len(rows) >= count:
+                return [tuple(str(v) if n == 3 and v is not None else v for n, v in enumerate(row)) for row in rows]
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"there are {len(rows)} rows, not {count}: {self.runner.detail}")
+
+
+@asynccontextmanager
+async def running(sql: str) -> AsyncIterator[Running]:
+    it = Running(sql)
+    await it.log.put_app("app", sql, [s.spec for s in it.plan.sources.values()], 0)
+    task = asyncio.create_task(it.runner.run())
+    try:
+        yield it
+    finally:
+        it.runner.stop()
+        await asyncio.wait_for(task, 10)
+
+
+class Endpoint:
+    """An HTTP endpoint of users; `broken` requests are answered with 500 first."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.broken = 0
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        key = request.match_info["id"]
+        self.asked.append(key)
+        if self.broken:
+            self.broken -= 1
+            return web.Response(status=500)
+        rows = [
+            {"name": name, "since": since, "balance": balance, "ok": None if ok is None else bool(ok), "other": 1}
+            for id_, name, since, balance, ok in ROWS
+            if str(id_) == key
+        ]
+        return web.json_response(rows) if rows else web.Response(status=404)
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    it = Endpoint()
+    served = web.Application()
+    served.router.add_get("/users/{id}", it.answer)
+    runner = web.AppRunner(served)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    it.url = f"http://127.0.0.1:{port}/users/{{id}}"
+    yield it
+    await runner.cleanup()
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path) -> Path:
+    path = tmp_path / "users.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE users (id INTEGER, name TEXT, since TEXT, balance NUMERIC, ok INTEGER)")
+        connection.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?)", ROWS)
+    connection.close()
+    return path
+
+
+async def test_rows_of_a_sqlite_table_are_found_by_key_and_padded_where_there_is_none(sqlite_file):
+    sql = app({"connector": "jdbc", "url": f"jdbc:sqlite:{sqlite_file}", "table-name": "users"})
+    async with running(sql) as it:
+        await it.send((10, 1, 1), (11, 2, 1), (12, 7, 1), (13, None, 1))
+        assert await it.rows(5) == [*FOUND, (12, None, None, None, None), (13, None, None, None, None)]
+    async with running(sql.replace("LEFT JOIN", "JOIN").replace("u.id ;", "u.id AND u.name <> 'ben';")) as it:
+        await it.send((10, 1, 1), (11, 2, 1), (12, 7, 1))
+        assert await it.rows(2) == [FOUND[0], FOUND[2]]
+
+
+async def test_rows_of_a_postgresql_table_are_found_by_key(postgres_url):
+    url = sa.make_url(postgres_url)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute("CREATE TABLE users (id int, name text, since timestamp, balance numeric(10, 2), ok bool)")
+        with connection.cursor() as cursor:
+            values = [(*row[:4], None if row[4] is None else bool(row[4])) for row in ROWS]
+            cursor.executemany("INSERT INTO users VALUES (%s, %s, %s, %s, %s)", values)
+    place = f"jdbc:postgresql://{url.host}:{url.port}/{url.database}"
+    options = {"connector": "jdbc", "url": place, "table-name": "public.users", "username": url.username or ""}
+    if url.password:
+        options["password"] = str(url.password)
+    async with running(app(options)) as it:
+        await it.send((10, 1, 1), (11, 2, 1))
+        assert await it.rows(3) == FOUND
+
+
+async def test_rows_of_an_http_endpoint_are_found_and_kept_as_the_cache_says(endpoint):
+    options = {"connector": "http", "url": endpoint.url, "lookup.cache": "PARTIAL",
+               "lookup.partial-cache.max-rows": "2", "lookup.partial-cache.expire-after-write": "1 h"}  # fmt: skip
+    async with running(app(options)) as it:
+        await it.send((10, 1, 1), (11, 2, 1), (10, 1, 1))
+        assert await it.rows(4) == [*FOUND, FOUND[0]]
+        await it.send((10, 1, 1), (12, 7, 1))
+        await it.rows(6)
+        assert endpoint.asked == ["1", "2", "7"]
+        await it.send((11, 2, 1))  # 7 had taken its place
+        await it.rows(8)
+        assert endpoint.asked == ["1", "2", "7", "2"]
+
+
+async def test_filters_on_the_source_spare_lookups(endpoint):
+    options = {"connector": "http", "url": endpoint.url}
+    async with running(app(options, kind="", more="WHERE o.amount > 5")) as it:
+        await it.send((9, 7, 1), (10, 1, 6))
+        assert await it.rows(1) == FOUND[:1]
+        assert endpoint.asked == ["1"]
+
+
+async def test_a_lookup_that_fails_is_tried_again_and_then_the_app_waits_with_the_reason(endpoint):
+    options = {"connector": "http", "url": endpoint.url, "lookup.max-retries": "2"}
+    async with running(app(options)) as it:
+        endpoint.broken = 2
+        await it.send((10, 1, 1))
+        assert await it.rows(1) == FOUND[:1]
+        endpoint.broken = 10_000
+        await it.send((11, 2, 1))
+        for _ in range(1000):
+            if it.runner.state is AppState.WAITING:
+                break
+            await asyncio.sleep(0.01)
+        assert it.runner.state is AppState.WAITING
+        assert "lookup in 'users': GET http" in it.runner.detail and "answers 500" in it.runner.detail
+        endpoint.broken = 0
+        assert await it.rows(3) == FOUND
+
+
+async def test_a_lookup_that_fails_rejects_its_events_alone_if_the_table_says_so(endpoint):
+    options = {"connector": "http", "url": endpoint.url.replace("/users/", "/nowhere/"), "lookup.max-retries": "0",
+               "lookup.on-failure": "reject", "request.timeout": "5 s"}  # fmt: skip
+    closed = app({**options, "url": "http://127.0.0.1:1/users/{id}"})
+    async with running(closed) as it:
+        await it.send((10, 1, 1), (13, None, 1))
+        assert await it.rows(1) == [(13, None, None, None, None)]
+        [event] = await it.log.rejected(RejectedFilter(app="app"))
+        assert (event.code, json.loads(event.raw)["id"]) == ("lookup_failed", 10)
+
+
+def test_a_cache_forgets_by_time_and_by_number_and_keeps_what_is_missing_if_it_may():
+    def cache(**more: str) -> LookupCache:
+        options = {"url": "http://h/{id}", "lookup.cache": "PARTIAL", "lookup.partial-cache.max-rows": "2", **more}
+        found = read_lookup_options("http", options)
+        assert isinstance(found, LookupOptions)
+        return LookupCache(found)
+
+    by_write = cache(**{"lookup.partial-cache.expire-after-write": "10 s"})
+    by_write.put((1,), (b"{}",), 0.0)
+    assert by_write.get((1,), 9.0) == (b"{}",)
+    assert by_write.get((1,), 10.0) is None
+    by_use = cache(**{"lookup.partial-cache.expire-after-access": "10 s"})
+    by_use.put((1,), (), 0.0)
+    assert (by_use.get((1,), 9.0), by_use.get((1,), 18.0), by_use.get((1,), 28.0)) == ((), (), None)
+    for n in (1, 2):
+        by_use.put((n,), (), 30.0)
+    by_use.get((1,), 31.0)
+    by_use.put((3,), (), 32.0)
+    assert [by_use.get((n,), 33.0) for n in (1, 2, 3)] == [(), None, ()]
+    without = cache(**{"lookup.partial-cache.cache-missing-key": "false"})
+    without.put((1,), (), 0.0)
+    assert len(without) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "old", "new"),
+    [
+        ("bad_option", "/users/{id}", "/users/"),
+        ("unknown_column", "/users/{id}", "/users/{key}"),
+        ("unknown_option", "'lookup.max-retries'", "'lookup.retries'"),
+        ("bad_option", "'lookup.max-retries' = '3'", "'lookup.cache' = 'PARTIAL'"),
+        ("no_join_key", "u.id", "u.balance"),
+        ("unsupported", "LEFT JOIN", "FULL JOIN"),
+        ("no_processing_time", "AS OF o.proc_time", "AS OF o.amount"),
+        ("not_a_stream", "FROM orders AS o", "FROM users AS o"),
+        ("unsupported", "SELECT o.id", "SELECT o.proc_time"),
+    ],
+)
+def test_a_lookup_join_that_cannot_be_is_refused_with_its_place(code, old, new):
+    sql = app({"connector": "http", "url": "http://127.0.0.1:1/users/{id}", "lookup.max-retries": "3"})
+    assert check_app("app", sql) == []
+    assert old in sql
+    with pytest.raises(SqlErrors) as refused:
+        plan_app("app", sql.replace(old, new))
+    assert code in [error.code for error in refused.value.errors]
