@@ -99,6 +99,21 @@ CREATE TABLE shown WITH ('connector' = 'penstock') AS SELECT region, n > 50 AS m
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end,
   CUBE (region, n > 50);
 CREATE TABLE pairs WITH ('connector' = 'penstock') AS SELECT DISTINCT symbol, region FROM trades;
+CREATE TABLE visited WITH ('connector' = 'penstock') AS SELECT id, window_start, window_end
+FROM TABLE(SESSION(TABLE trades PARTITION BY symbol, DESCRIPTOR(ts), INTERVAL '3' SECOND)) WHERE symbol IS NOT NULL;
+CREATE TABLE lately WITH ('connector' = 'penstock')
+AS SELECT id, COUNT(*) OVER w AS c, SUM(n) OVER w AS n, MAX(price) OVER w AS best
+FROM trades WINDOW w AS (PARTITION BY symbol ORDER BY ts RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW);
+CREATE TABLE until_then WITH ('connector' = 'penstock')
+AS SELECT id, SUM(n) OVER (ORDER BY ts) AS n FROM trades;
+CREATE TABLE best_trades WITH ('connector' = 'penstock') AS SELECT id, window_start, place FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, region ORDER BY price DESC, id) AS place
+  FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE))) WHERE place <= 2;
+CREATE TABLE best_regions WITH ('connector' = 'penstock') AS SELECT s, region, n, place FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY s, e ORDER BY n DESC, region) AS place
+  FROM (SELECT region, window_start AS s, window_end AS e, SUM(n) AS n
+    FROM TABLE(HOP(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE))
+    GROUP BY region, window_start, window_end)) WHERE place <= 2;
 CREATE TABLE either WITH ('connector' = 'penstock')
 AS SELECT symbol, total FROM minutes UNION ALL SELECT symbol, price FROM trades WHERE region = 'north' AND n < 10;
 """

@@ -80,3 +80,12 @@ def test_sessions_move_to_the_task_that_has_their_key() -> None:
     by_key, _, alone = (explain_text(_plan(window, tasks=2)) for window in SESSIONS)
     assert "Repartition by device" in by_key
     assert "Repartition to the first partition" in alone
+
+
+def test_rows_of_sessions_say_up_to_which_start_they_are_complete() -> None:
+    plan = _plan(next(iter(SESSIONS)))
+    engine = build_engine(plan)
+    open_since, reached = 100 * SECOND, 103 * SECOND
+    rows: list[Row] = [(0, "a", 1, open_since), (0, "b", 1, reached + LAG), (1, "b", 1, reached + LAG)]
+    (output,) = engine.step(blocks_of(plan, rows)).outputs
+    assert output.watermark_ms == open_since - 1

@@ -147,7 +147,7 @@ class _StatementBuilder:
         self._place = place
         self.stateful: list[Stateful] = []
         self.lookups: list[LookupJoinOperator] = []
-        self._sessions: list[SessionAggregate] = []  # those whose results are the target's rows
+        self._sessions: list[SessionAggregate | SessionRowsOperator] = []  # those that the target's rows come out of
         self._end_is_key = False
 
     def sink(self, statement: Statement, *, writers: int) -> Sink | RepartitionSink:
@@ -209,7 +209,7 @@ class _StatementBuilder:
                     branches.append(self._build(branch, stages, path=f"{path}.{n}", at_sink=at_sink))
                 return UnionOperator(branches, updating=updating(node))
             case WindowAssign():
-                return _chained(self._assign(node, path), above)
+                return _chained(self._assign(node, path, at_sink=at_sink), above)
             case Aggregate():
                 return self._aggregate(node, above, path=path, at_sink=at_sink)
             case PartialAggregate():
@@ -228,9 +228,9 @@ class _StatementBuilder:
             case IntervalJoin() | TemporalJoin() | WindowJoin():
                 return self._join(node, above, path=path)
             case OverAggregate():
-                return self._over(node, above, path=path)
+                return self._over(node, above, path=path, at_sink=at_sink)
             case WindowTopN():
-                return self._best_rows(node, above, path=path)
+                return self._best_rows(node, above, path=path, at_sink=at_sink)
             case TopN():
                 return self._first_rows(node, above, path=path)
             case LookupJoin():
@@ -239,15 +239,15 @@ class _StatementBuilder:
                 return self._regular_join(node, above, path=path)
         raise TypeError(f"no operator for {type(node).__name__}")
 
-    def _over(self, node: OverAggregate, above: tuple[Planned, ...], *, path: str) -> Operator:
-        source = self._build(node.input, (over_stage(node),), path=f"{path}.0")
+    def _over(self, node: OverAggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
+        source = self._build(node.input, (over_stage(node),), path=f"{path}.0", at_sink=at_sink)
         operator = OverOperator(source, over_shape(node), f"{self._place}.{path}")
         self.stateful.append(operator)
         return _chained(operator, above)
 
-    def _best_rows(self, node: WindowTopN, above: tuple[Planned, ...], *, path: str) -> Operator:
+    def _best_rows(self, node: WindowTopN, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:
         source = self._build(node.input, (rename_stage(node.input.fields, [f.name for f in node.input.fields]),),
-                             path=f"{path}.0")  # fmt: skip
+                             path=f"{path}.0", at_sink=at_sink)  # fmt: skip
         operator = WindowTopNOperator(source, window_ranking(node), f"{self._place}.{path}")
         self.stateful.append(operator)
         return _chained(operator, above)
@@ -290,20 +290,22 @@ class _StatementBuilder:
         scan = ScanOperator(node.relation)
         return _chained(scan, above, input_errors=errors)
 
-    def _assign(self, node: WindowAssign, path: str) -> Operator:
+    def _assign(self, node: WindowAssign, path: str, *, at_sink: bool = False) -> Operator:
         types = {field.name: polars_type(field.type) for field in node.fields}
         dtypes = [types.get(name, polars_type(TIMESTAMP)) for name in WINDOW_COLUMNS]
         source = self._build(node.input, (), path=f"{path}.0")
         if node.kind is WindowKind.SESSION:
-            return self._session_rows(node, source, dtypes, path=path)
+            return self._session_rows(node, source, dtypes, path=path, at_sink=at_sink)
         return WindowAssignOperator(source, windows_of(node), time_column=node.time_column, dtypes=dtypes)
 
-    def _session_rows(self, node: WindowAssign, source: Operator, dtypes: Sequence[pl.DataType], *, path: str
-                      ) -> Operator:  # fmt: skip
+    def _session_rows(self, node: WindowAssign, source: Operator, dtypes: Sequence[pl.DataType], *, path: str,
+                      at_sink: bool) -> Operator:  # fmt: skip
         operator = SessionRowsOperator(source, gap_ms=node.size_ms, time_column=node.time_column,
                                        partition=node.partition, dtypes=dtypes,
                                        operator=f"{self._place}.{path}")  # fmt: skip
         self.stateful.append(operator)
+        if at_sink:
+            self._sessions.append(operator)
         return operator
 
     def _aggregate(self, node: Aggregate, above: tuple[Planned, ...], *, path: str, at_sink: bool) -> Operator:

@@ -26,6 +26,7 @@ from penstock_processor.logical.plan_match import MATCH_TIME, MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.operators.session_aggregate import SessionAggregate
+from penstock_processor.operators.session_rows import SessionRowsOperator
 from penstock_processor.operators.step import MAX_WATERMARK
 from penstock_processor.operators.windows import Windows
 
@@ -54,7 +55,9 @@ def keeps_event_time(statement: Statement, source: SourcePlan) -> bool:
     return any(field.rowtime and column.name == source.watermark.column for field, column in fields)
 
 
-def completeness(plan: Node, sessions: Sequence[SessionAggregate]) -> Callable[[int], int | None]:
+def completeness(
+    plan: Node, sessions: Sequence[SessionAggregate | SessionRowsOperator]
+) -> Callable[[int], int | None]:
     """Watermark -> event time up to which the target is complete, by each of its window columns; None: unknown.
 
     A windowed result whose window_start lies below the first open window cannot come any more. Which sessions are

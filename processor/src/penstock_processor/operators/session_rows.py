@@ -62,6 +62,10 @@ class SessionRowsOperator:
             step.deltas.append(StateDelta(self.id, DeltaKind.DELETE, pack([ended])))
         return Flow(done, flow.before, flow.after)
 
+    def complete_to(self, watermark_ms: int) -> int:
+        """How far the rows are complete by the start of their sessions."""
+        return self._sessions.complete_to(watermark_ms)
+
     def restore(self, deltas: Sequence[StateDelta]) -> None:
         """See `Stateful`."""
         for delta in deltas:
