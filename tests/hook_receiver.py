@@ -14,7 +14,7 @@ __all__ = ["Receiver", "receiver"]
 
 
 class Receiver:
-    """An endpoint that answers by `answer`: a status, or None to stall until the client gives up."""
+    """An endpoint that answers by `answer`: a status, or None to stall."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[dict[str, str], bytes]] = []
@@ -22,6 +22,7 @@ class Receiver:
         self.answer: Callable[[Any], int | None] = lambda _: 200
         self.retry_after = ""
         self.url = ""
+        self.released = asyncio.Event()  # a stalled request is answered when it is set
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -30,7 +31,7 @@ class Receiver:
         found = [msgspec.json.decode(line) for line in body.splitlines()] if lines else msgspec.json.decode(body)
         status = self.answer(found)
         if status is None:
-            await asyncio.sleep(5)
+            await self.released.wait()
             return web.Response(status=504)
         if 200 <= status < 300:
             self.taken += found if isinstance(found, list) else [found]
@@ -57,4 +58,5 @@ async def receiver() -> AsyncIterator[Receiver]:
     try:
         yield found
     finally:
+        found.released.set()
         await runner.cleanup()

@@ -69,6 +69,19 @@ async def test_an_endpoint_that_stalls_is_given_up_in_time_and_asked_again(endpo
     assert len(endpoint.requests) == 2
 
 
+async def test_a_stop_does_not_wait_for_an_endpoint_that_stalls_and_the_rows_come_after_it(endpoint: Receiver):
+    log = CutLog()
+    endpoint.answer = lambda _: None
+    async with processor(app(endpoint), log) as rig:
+        await rig.send(lots(0, 2))
+        await until(lambda: endpoint.requests)
+    assert not endpoint.released.is_set()  # it stopped all the same
+    endpoint.answer = lambda _: 200
+    async with processor(app(endpoint), log) as rig:
+        await rig.caught_up("alerts")
+    assert endpoint.ids == [0, 1]
+
+
 async def test_one_bad_row_among_many_is_rejected_and_its_neighbours_arrive_in_order(endpoint: Receiver):
     endpoint.answer = lambda rows: 400 if any(row["id"] == 37 for row in rows) else 200
     async with processor(app(endpoint)) as rig:

@@ -86,7 +86,10 @@ class JdbcOutlet:
         return f"table {self._options.table_name} at {self._options.url.partition('?')[0]}"
 
     def _open(self) -> Reached | None:
-        self._engine = engine = _engine(self._options)
+        try:
+            self._engine = engine = _engine(self._options)
+        except ImportError as error:
+            raise OutletUnavailable(f"{self._place} needs the extra 'postgres' ({error}); install it") from error
         with engine.begin() as connection:
             known = {column["name"]: column for column in sa.inspect(connection).get_columns(
                 self._table.name, schema=self._table.schema)}  # fmt: skip

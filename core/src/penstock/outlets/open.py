@@ -65,8 +65,12 @@ def make_outlet(spec: StreamSpec, options: OutletOptions, *, partition: int, tas
 
             return JdbcOutlet(spec, options, task=task)
         case KafkaOutletOptions() | UpsertKafkaOutletOptions():
-            from penstock.outlets.kafka import KafkaOutlet
-
+            try:
+                from penstock.outlets.kafka import KafkaOutlet
+            except ImportError as error:
+                raise OutletUnavailable(
+                    f"'connector' = 'kafka' needs the extra 'kafka' ({error}); install it"
+                ) from error
             return KafkaOutlet(spec, options, task=task)
         case _:
             raise AssertionError(f"no adapter for {type(options).__name__}")
