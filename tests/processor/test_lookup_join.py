@@ -27,6 +27,7 @@ from penstock_processor.compile.build import build_engine
 from penstock_processor.logical.plan_app import check_app, plan_app
 from penstock_processor.runtime.app_runner import AppRunner, AppState
 from penstock_processor.runtime.lookup_cache import LookupCache
+from penstock_processor.runtime.rejections import ReplayItem, replay_id
 from penstock_processor.settings import LookupSettings, ProcessorSettings
 
 ORDERS = """CREATE TABLE orders (id INT, user_id INT, amount INT, proc_time AS PROCTIME())
@@ -198,15 +199,34 @@ async def test_a_lookup_that_fails_is_tried_again_and_then_the_app_waits_with_th
         assert await it.rows(3) == FOUND
 
 
-async def test_a_lookup_that_fails_rejects_its_events_alone_if_the_table_says_so(endpoint):
-    options = {"connector": "http", "url": endpoint.url.replace("/users/", "/nowhere/"), "lookup.max-retries": "0",
-               "lookup.on-failure": "reject", "request.timeout": "5 s"}  # fmt: skip
-    closed = app({**options, "url": "http://127.0.0.1:1/users/{id}"})
-    async with running(closed) as it:
+async def test_a_lookup_that_fails_rejects_its_events_alone_if_the_table_says_so_and_they_can_be_replayed(endpoint):
+    options = {"connector": "http", "url": endpoint.url, "lookup.max-retries": "0", "lookup.on-failure": "reject"}
+    async with running(app(options)) as it:
+        endpoint.broken = 1
         await it.send((10, 1, 1), (13, None, 1))
         assert await it.rows(1) == [(13, None, None, None, None)]
         [event] = await it.log.rejected(RejectedFilter(app="app"))
         assert (event.code, json.loads(event.raw)["id"]) == ("lookup_failed", 10)
+        assert await it.runner.replay([ReplayItem(event, event.raw, replay_id(event.id))]) == []
+        assert await it.rows(2) == [(13, None, None, None, None), FOUND[0]]
+
+
+async def test_nobody_at_the_other_end_and_a_row_that_does_not_fit_are_failures_with_a_place(tmp_path, endpoint):
+    nobody = {"connector": "http", "url": "http://127.0.0.1:1/users/{id}", "lookup.max-retries": "0"}
+    missing = {"connector": "jdbc", "url": f"jdbc:sqlite:{tmp_path}/none.db", "table-name": "users",
+               "lookup.max-retries": "0"}  # fmt: skip
+    wrong = {"connector": "http", "url": endpoint.url, "lookup.max-retries": "0"}
+    for options, said in ((nobody, "GET http://127.0.0.1:1/users/{id}"), (missing, "table users at sqlite"),
+                          (wrong, "does not fit the columns of 'users'")):  # fmt: skip
+        sql = app(options)
+        async with running(sql.replace("since TIMESTAMP(3)", "since INT") if options is wrong else sql) as it:
+            await it.send((10, 1, 1))
+            for _ in range(1000):
+                if it.runner.state is AppState.WAITING:
+                    break
+                await asyncio.sleep(0.01)
+            assert said in it.runner.detail
+    assert not (tmp_path / "none.db").exists()
 
 
 def test_a_cache_forgets_by_time_and_by_number_and_keeps_what_is_missing_if_it_may():
