@@ -114,6 +114,16 @@ CREATE TABLE best_regions WITH ('connector' = 'penstock') AS SELECT s, region, n
   FROM (SELECT region, window_start AS s, window_end AS e, SUM(n) AS n
     FROM TABLE(HOP(TABLE trades, DESCRIPTOR(ts), INTERVAL '20' SECOND, INTERVAL '1' MINUTE))
     GROUP BY region, window_start, window_end)) WHERE place <= 2;
+CREATE TABLE dearest (symbol STRING, place BIGINT, id STRING, PRIMARY KEY (symbol, place) NOT ENFORCED)
+WITH ('connector' = 'penstock');
+INSERT INTO dearest SELECT symbol, place, id FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY symbol ORDER BY price DESC, id) AS place FROM trades) WHERE place <= 2
+  AND symbol IS NOT NULL;
+CREATE TABLE neighbours WITH ('connector' = 'penstock') AS SELECT t.id, u.id AS other_id
+FROM trades AS t JOIN trades AS u ON t.symbol = u.symbol AND t.n = u.n + 1 WHERE t.region = 'north';
+CREATE TABLE alone (symbol STRING, n BIGINT, PRIMARY KEY (symbol) NOT ENFORCED) WITH ('connector' = 'penstock');
+INSERT INTO alone SELECT t.symbol, COUNT(*) FROM trades AS t LEFT JOIN trades AS u
+  ON t.symbol = u.symbol AND u.price IS NULL WHERE t.symbol IS NOT NULL AND u.id IS NULL GROUP BY t.symbol;
 CREATE TABLE either WITH ('connector' = 'penstock')
 AS SELECT symbol, total FROM minutes UNION ALL SELECT symbol, price FROM trades WHERE region = 'north' AND n < 10;
 """

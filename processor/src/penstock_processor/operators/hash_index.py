@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 __all__ = ["PAIRS_MAX", "HashIndex", "Hashes", "Ints"]
 
-#: Candidates that one turn of a lookup gives: bounds the memory of a key with very many rows.
+#: Candidates from which on a turn of a lookup ends: bounds the memory of a key with very many rows.
 PAIRS_MAX = 500_000
 
 Hashes = npt.NDArray[np.uint64]
@@ -47,6 +47,8 @@ class HashIndex:
         """(number of the probe, position) of equal hashes, in bounded portions, in no order."""
         order = np.argsort(hashes, kind="stable")
         wanted = hashes[order]
+        found: list[tuple[Ints, Ints]] = []
+        size = 0
         for run in self._runs:
             first = np.searchsorted(run.hashes, wanted, side="left")
             hit = np.flatnonzero(run.hashes[np.minimum(first, len(run.hashes) - 1)] == wanted)
@@ -55,11 +57,23 @@ class HashIndex:
             first = first[hit]
             counts = np.searchsorted(run.hashes, wanted[hit], side="right") - first
             for mine, there in _spread(first, counts):
-                yield order[hit[mine]], run.positions[there]
+                found.append((order[hit[mine]], run.positions[there]))
+                size += len(mine)
+                if size >= PAIRS_MAX:
+                    yield _together(found)
+                    found, size = [], 0
+        if found:
+            yield _together(found)
 
     def clear(self) -> None:
         """Forget everything."""
         self._runs = []
+
+
+def _together(found: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    if len(found) == 1:
+        return found[0]
+    return np.concatenate([probe for probe, _ in found]), np.concatenate([there for _, there in found])
 
 
 def _sorted(hashes: Hashes, positions: Ints) -> _Run:
