@@ -103,7 +103,8 @@ CREATE TABLE visited WITH ('connector' = 'penstock') AS SELECT id, window_start,
 FROM TABLE(SESSION(TABLE trades PARTITION BY symbol, DESCRIPTOR(ts), INTERVAL '3' SECOND)) WHERE symbol IS NOT NULL;
 CREATE TABLE lately WITH ('connector' = 'penstock')
 AS SELECT id, COUNT(*) OVER w AS c, SUM(n) OVER w AS n, MAX(price) OVER w AS best
-FROM trades WINDOW w AS (PARTITION BY symbol ORDER BY ts RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW);
+FROM trades
+WINDOW w AS (PARTITION BY symbol ORDER BY ts RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW);
 CREATE TABLE until_then WITH ('connector' = 'penstock')
 AS SELECT id, SUM(n) OVER (ORDER BY ts) AS n FROM trades;
 CREATE TABLE best_trades WITH ('connector' = 'penstock') AS SELECT id, window_start, place FROM (
