@@ -9,7 +9,7 @@ import polars as pl
 from penstock.codecs.frames import polars_type
 from penstock.expressions.compile import compile_expression
 from penstock.expressions.nodes import ColumnRef, Expr
-from penstock.model.types import DataType
+from penstock.model.types import DataType, Kind
 from penstock_processor.compile.stages import Planned, project_stage
 from penstock_processor.logical.plan import Named
 from penstock_processor.logical.plan_match import MatchRecognize, PatternVariable, Skip
@@ -51,7 +51,7 @@ def match_shape(node: MatchRecognize) -> Shape:
         partition=node.partition,
         partition_types=tuple(types[name] for name in node.partition),
         time=node.time_column,
-        time_type=types[node.time_column],
+        zoned=types[node.time_column].kind is Kind.TIMESTAMP_LTZ,
         order=tuple((term.column, term.descending, term.nulls_last) for term in node.order),
         kept=tuple(exprs),
         kept_types=(*(types[name] for name in kept), *(each.arg.type for each in node.aggregates)),

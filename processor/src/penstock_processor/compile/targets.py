@@ -22,7 +22,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
-from penstock_processor.logical.plan_match import MATCH_TIME, MatchRecognize
+from penstock_processor.logical.plan_match import MATCH_INSTANT, MATCH_TIME, MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.operators.session_aggregate import SessionAggregate
@@ -117,7 +117,8 @@ def _patterns(node: Node) -> list[MatchRecognize]:
 
 def _span_ms(node: MatchRecognize) -> int | None:
     """How far before the time of a match times lie that it tells of; None: without bounds."""
-    if all(each.expr == ColumnRef(each.expr.type, name=MATCH_TIME) for each in node.measures if _is_time(each)):
+    times = [each.expr for each in node.measures if _is_time(each)]
+    if all(isinstance(expr, ColumnRef) and expr.name in (MATCH_TIME, MATCH_INSTANT) for expr in times):
         return 0
     return node.within_ms
 

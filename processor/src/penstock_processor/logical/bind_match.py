@@ -16,7 +16,14 @@ from penstock_processor.logical.changes import refuse_updating
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.logical.match_expressions import MatchExpressions
 from penstock_processor.logical.plan import Field, Named, Node
-from penstock_processor.logical.plan_match import MATCH_TIME, MatchOrder, MatchRecognize, PatternVariable, Skip
+from penstock_processor.logical.plan_match import (
+    MATCH_INSTANT,
+    MATCH_TIME,
+    MatchOrder,
+    MatchRecognize,
+    PatternVariable,
+    Skip,
+)
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.logical.settings import STATE_TTL
 from penstock_processor.sql.findings import closest, refusal
@@ -73,7 +80,7 @@ def _waits(pattern: tuple[PatternVariable, ...]) -> bool:
 
 
 def _is_time(expr: Expr) -> bool:
-    return isinstance(expr, ColumnRef) and expr.name == MATCH_TIME
+    return isinstance(expr, ColumnRef) and expr.name in (MATCH_TIME, MATCH_INSTANT)
 
 
 def _named_column(node: exp.Expr, data: Node, *, what: str) -> Field:

@@ -10,9 +10,9 @@ from sqlglot import exp
 from penstock.errors import SqlErrors
 from penstock.expressions.coercion import Mismatch
 from penstock.expressions.dialect import span_of
-from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
+from penstock.expressions.nodes import Cast, ColumnRef, Expr, Literal, Span
 from penstock.expressions.reserved import reserved_name
-from penstock.model.types import BIGINT, DataType, Kind, decimal
+from penstock.model.types import BIGINT, TIMESTAMP, DataType, Kind, decimal
 from penstock_processor.logical.expressions import (
     bind_condition,
     bind_constant,
@@ -21,7 +21,7 @@ from penstock_processor.logical.expressions import (
     refuse_special,
     rows_only,
 )
-from penstock_processor.logical.plan_match import MATCH_TIME, MatchAggregate, Reach
+from penstock_processor.logical.plan_match import MATCH_INSTANT, MATCH_TIME, MatchAggregate, Reach
 from penstock_processor.logical.rewrite import columns_read
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import closest, refusal
@@ -72,15 +72,25 @@ class MatchExpressions:
         if name in _REFUSED:
             raise _unsupported(node, name, _REFUSED[name])
         if name == "MATCH_ROWTIME":
-            if node.expressions:
-                raise _unsupported(node, "MATCH_ROWTIME with an argument", "Write MATCH_ROWTIME().")
-            wanted = self._time if defining is not None else replace(self._time, name=MATCH_TIME)
-            return replace(wanted, span=span_of(node))
+            return self._match_time(node, defining)
         if name in ("FIRST", "LAST"):
             return self._navigation(node, defining, first=name == "FIRST")
         if is_aggregate(node) and name not in _AGGREGATES:
             raise _unsupported(node, f"{name} in MATCH_RECOGNIZE", f"Aggregates here are {', '.join(_AGGREGATES)}.")
         return self._aggregate(node, name) if name in _AGGREGATES else None
+
+    def _match_time(self, node: exp.Anonymous, defining: str | None) -> Expr:
+        """Without an argument a TIMESTAMP; with the event time's column, of its type."""
+        at, given = span_of(node), node.expressions
+        if given and (len(given) > 1 or not isinstance(given[0], exp.Column) or given[0].name != self._time.name):
+            raise _syntax(node, "MATCH_ROWTIME takes the event time or nothing.", "Write MATCH_ROWTIME().")
+        zoned = self._time.type.kind is Kind.TIMESTAMP_LTZ
+        if defining is not None:
+            row = replace(self._time, span=at)
+            return Cast(TIMESTAMP, arg=row, span=at) if zoned and not given else row
+        if zoned and given:
+            return ColumnRef(self._time.type, name=MATCH_INSTANT, span=at)
+        return ColumnRef(TIMESTAMP, name=MATCH_TIME, span=at)
 
     def _navigation(self, node: exp.Anonymous, defining: str | None, *, first: bool) -> Expr:
         """FIRST and LAST of an expression are those of its columns."""

@@ -9,11 +9,12 @@ from penstock.expressions.nodes import NOWHERE, ColumnRef, Expr, Span, walk
 from penstock.model.types import DataType
 from penstock_processor.logical.plan import Named, Node
 
-__all__ = ["MATCH_TIME", "MatchAggregate", "MatchOrder", "MatchRecognize", "PatternVariable", "Reach", "Skip",
-           "columns_of"]  # fmt: skip
+__all__ = ["MATCH_INSTANT", "MATCH_TIME", "MatchAggregate", "MatchOrder", "MatchRecognize", "PatternVariable",
+           "Reach", "Skip", "columns_of"]  # fmt: skip
 
-#: In measures: the event time of the match (MATCH_ROWTIME).
+#: In measures: the event time of the match (MATCH_ROWTIME) as TIMESTAMP, and as TIMESTAMP_LTZ if its rows have such.
 MATCH_TIME = "$match_time"
+MATCH_INSTANT = "$match_instant"
 
 
 class Skip(StrEnum):

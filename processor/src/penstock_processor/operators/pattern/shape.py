@@ -101,15 +101,15 @@ class Shape:
     """A pattern operator's columns and rules.
 
     `kept`: columns of rows that are kept, made of the input's (the time is not among them). `now`: columns that
-    conditions read of the row in question alone. `time`: the time's column. `order`: of rows of one moment: column,
-    descending, NULLs last. `reaches`, `aggregates`: those of measures. `skip_to`: number of the variable to go on
-    from.
+    conditions read of the row in question alone. `time`: the time's column; `zoned`: it is TIMESTAMP_LTZ. `order`: of
+    rows of one moment: column, descending, NULLs last. `reaches`, `aggregates`: those of measures. `skip_to`: number
+    of the variable to go on from.
     """
 
     partition: tuple[str, ...]
     partition_types: tuple[DataType, ...]
     time: str
-    time_type: DataType
+    zoned: bool
     order: tuple[tuple[str, bool, bool], ...]
     kept: tuple[pl.Expr, ...]
     kept_types: tuple[DataType, ...]

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 
 import polars as pl
 
+from penstock.model.types import TIMESTAMP, TIMESTAMP_LTZ
 from penstock_processor.operators.pattern.aggregates import EMPTY, result_of
 from penstock_processor.operators.pattern.begun import Begun, KeyMatches, block_of
 from penstock_processor.operators.pattern.keys import Keys
@@ -14,9 +15,9 @@ from penstock_processor.operators.pattern.shape import Shape
 from penstock_processor.operators.pattern.values import series_of
 from penstock_processor.operators.step import AT, NOWHERE, Step
 
-__all__ = ["TIME", "Told"]
+__all__ = ["Told"]
 
-TIME = "$match_time"
+TIME, INSTANT = "$match_time", "$match_instant"
 _DETAIL = ("AFTER MATCH SKIP goes to a variable that has no row in this match, or to its first row; the match is not "
            "told, and the next one may begin at the row behind its first one")  # fmt: skip
 
@@ -49,7 +50,9 @@ class Told:
         columns = keys.columns(self._names)
         columns += [series_of(r.name, v, r.type) for r, v in zip(shape.reaches, self._reached, strict=True)]
         columns += [series_of(a.name, v, a.type) for a, v in zip(shape.aggregates, self._added, strict=True)]
-        columns.append(series_of(TIME, self._times, shape.time_type))
+        columns.append(series_of(TIME, self._times, TIMESTAMP))
+        if shape.zoned:
+            columns.append(series_of(INSTANT, self._times, TIMESTAMP_LTZ))
         columns.append(pl.Series(AT, [NOWHERE], dtype=pl.Int64).new_from_index(0, len(self._names)))
         return pl.DataFrame(columns).sort(TIME, maintain_order=True)
 
