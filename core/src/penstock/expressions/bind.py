@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.casts import check_cast
-from penstock.expressions.coercion import NULL, Mismatch, common_type, data_type_of
+from penstock.expressions.coercion import NULL, Mismatch, common_type, data_type_of, length_of
 from penstock.expressions.column_scope import ColumnScope, Scope
 from penstock.expressions.dialect import first_operand, parse_expression, span_of
 from penstock.expressions.functions import ALIASES, closest_function, function_named
@@ -298,7 +298,9 @@ class _Binder:
         check_cast(arg.type, target)
         if isinstance(arg, Literal) and arg.value is None:
             return Literal(target, value=None, span=span)
-        return Cast(target, arg=arg, lenient=isinstance(node, exp.TryCast), span=span)
+        length, padded = length_of(node.args["to"])
+        lenient = isinstance(node, exp.TryCast)
+        return Cast(target, arg=arg, lenient=lenient, length=length, padded=padded, span=span)
 
     def _case(self, node: exp.Case, span: Span) -> Expr:
         subject = self.bind(node.this) if node.this is not None else None

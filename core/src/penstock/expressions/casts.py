@@ -7,19 +7,20 @@ The session time zone is UTC.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
 
 from penstock.codecs.frames import polars_type
 from penstock.expressions import decimals
-from penstock.expressions.coercion import Mismatch, as_decimal, common_type
+from penstock.expressions.casts_nested import check_nested_cast, nested_cast
+from penstock.expressions.coercion import Mismatch, as_decimal
 from penstock.expressions.rounding import double_to_decimal
 from penstock.expressions.table import Compiled, failing
 from penstock.model.types import DataType, Kind
 
-__all__ = ["cast_value", "check_cast"]
+__all__ = ["cast_value", "check_cast", "fitted"]
 
 CAST_FAILED = "cast_failed"
 _INTEGERS = (Kind.TINYINT, Kind.SMALLINT, Kind.INT, Kind.BIGINT)
@@ -46,10 +47,10 @@ _TARGETS: dict[Kind, set[Kind]] = {
 
 def check_cast(source: DataType, target: DataType) -> None:
     """Mismatch if there is no CAST from `source` to `target`."""
-    if source.is_nested and target.is_nested:
-        _check_nested_cast(source, target)
+    if source.is_nested:
+        check_nested_cast(source, target)
         return
-    if source.kind is target.kind or target.kind in _TARGETS.get(source.kind, ()):
+    if source.kind is target.kind or target.kind in _TARGETS[source.kind]:
         return
     remedy = "Cast to STRING first if that is meant."
     if source.is_numeric and target.is_timestamp:
@@ -64,7 +65,7 @@ def cast_value(value: pl.Expr, source: DataType, target: DataType) -> Compiled:
     if source == target:
         return Compiled(value)
     if source.is_nested:
-        return Compiled(_renamed(value, source, target))
+        return Compiled(nested_cast(value, source, target, _leaves))
     if source.kind is Kind.NULL:
         return Compiled(value.cast(polars_type(target)))
     if source.kind is Kind.STRING:
@@ -76,44 +77,23 @@ def cast_value(value: pl.Expr, source: DataType, target: DataType) -> Compiled:
     return _from_time(value, source, target)
 
 
-def _check_nested_cast(source: DataType, target: DataType) -> None:
-    """Part by part: what cannot fail for a single value. Fields of rows go by their place."""
-    fits = source.kind is target.kind and len(source.parts) == len(target.parts)
-    for (_, one), (_, other) in zip(source.parts, target.parts, strict=False):
-        fits = fits and (common_type((one, other)) == other or (one.is_nested and one.kind is other.kind))
-        if fits and one.is_nested:
-            _check_nested_cast(one, other)
-    if not fits:
-        raise Mismatch(f"cannot convert {source} to {target}.", "Write the array, map or row anew from its parts.")
-
-
-def _renamed(value: pl.Expr, source: DataType, target: DataType) -> pl.Expr:
-    """Polars casts structs by the names of fields; in SQL the place counts."""
+def fitted(value: pl.Expr, kind: Kind, length: int, *, padded: bool) -> pl.Expr:
+    """What CHAR(n), VARCHAR(n), BINARY(n) and VARBINARY(n) keep: the first n; CHAR and BINARY are `padded` to n."""
+    if kind is Kind.STRING:
+        cut = value.str.slice(0, length)
+        return cut.str.pad_end(length, " ") if padded else cut
 
     def batch(values: pl.Series) -> pl.Series:
-        return pl.Series(values.name, [_placed(v, source, target) for v in values.to_list()], dtype=wanted)
+        kept = [None if v is None else v[:length].ljust(length if padded else 0, b"\0") for v in values.to_list()]
+        return pl.Series(values.name, kept, dtype=pl.Binary)
 
-    wanted = polars_type(target)
-    if _same_names(source, target):
-        return value.cast(wanted)
-    return value.map_batches(batch, return_dtype=wanted, is_elementwise=True)
+    return value.map_batches(batch, return_dtype=pl.Binary, is_elementwise=True)
 
 
-def _same_names(source: DataType, target: DataType) -> bool:
-    names = [name for name, _ in source.parts] == [name for name, _ in target.parts]
-    return names and all(_same_names(a, b) for (_, a), (_, b) in zip(source.parts, target.parts, strict=True))
-
-
-def _placed(value: Any, source: DataType, target: DataType) -> Any:
-    if value is None or not source.is_nested:
-        return value
-    if source.kind is Kind.ROW:
-        pairs = zip(source.parts, target.parts, strict=True)
-        return {new: _placed(value[old], one, other) for (old, one), (new, other) in pairs}
-    if source.kind is Kind.ARRAY:
-        return [_placed(each, source.element, target.element) for each in value]
-    (_, one), (_, other) = source.parts[1], target.parts[1]
-    return [{"key": pair["key"], "value": _placed(pair["value"], one, other)} for pair in value]
+def _leaves(values: Sequence[Any], source: DataType, target: DataType) -> list[Any]:
+    """Parts of nested values in another type, by a cast that cannot fail."""
+    frame = pl.DataFrame([pl.Series("v", values, dtype=polars_type(source))])
+    return frame.select(cast_value(pl.col("v"), source, target).value.alias("v"))["v"].to_list()
 
 
 def _from_number(value: pl.Expr, source: DataType, target: DataType) -> Compiled:

@@ -33,7 +33,7 @@ from penstock.model.types import (
 )
 
 __all__ = ["INTERVAL", "NULL", "Mismatch", "addition_type", "as_decimal", "common_type", "data_type_of",
-           "division_type", "modulo_type", "multiplication_type", "round_type"]  # fmt: skip
+           "division_type", "length_of", "modulo_type", "multiplication_type", "round_type"]  # fmt: skip
 
 INTERVAL = DataType(Kind.INTERVAL)
 NULL = DataType(Kind.NULL)
@@ -154,7 +154,7 @@ def data_type_of(node: exp.Expr) -> DataType:
     """The type that a parsed type name means; Mismatch for types beyond this version.
 
     TIMESTAMP and TIMESTAMP_LTZ hold milliseconds: no precision and (0) to (3) are read as (3). Lengths of CHAR,
-    VARCHAR, BINARY and VARBINARY are read and not enforced.
+    VARCHAR, BINARY and VARBINARY: see `length_of`.
     """
     if not isinstance(node, exp.DataType) or not isinstance(node.this, exp.DType):
         raise Mismatch("A type is expected here.", _TYPES)
@@ -172,6 +172,20 @@ def data_type_of(node: exp.Expr) -> DataType:
     if found.is_timestamp and parameters and parameters[0] > 3:
         raise Mismatch(f"{found.kind.value}({parameters[0]}) is finer than milliseconds.", f"Write {found}.")
     return found
+
+
+def length_of(node: exp.DataType) -> tuple[int | None, bool]:
+    """The length that CAST gives a text or bytes (None: any), and whether shorter ones are filled up.
+
+    Columns do not enforce theirs, as in Flink unless it is told to.
+    """
+    padded = node.this in (exp.DType.CHAR, exp.DType.BINARY)
+    if not padded and node.this not in (exp.DType.VARCHAR, exp.DType.VARBINARY):
+        return None, False
+    lengths = [int(part.name) for part in node.expressions if part.name.isdigit()]
+    if lengths and not 1 <= lengths[0] < 2**31:
+        raise Mismatch(f"A length of {lengths[0]} is none.", "Write VARCHAR(10), for example.")
+    return (lengths[0] if lengths else 1 if padded else None), padded
 
 
 _TYPES = ("Use BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, BYTES, DATE, TIME, "

@@ -10,7 +10,7 @@ from decimal import Decimal
 import polars as pl
 
 from penstock.codecs.frames import polars_type
-from penstock.expressions.casts import cast_value
+from penstock.expressions.casts import cast_value, fitted
 from penstock.expressions.cycle_clock import NOW, now
 from penstock.expressions.functions import function_named
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
@@ -59,6 +59,8 @@ def _literal(expr: Literal) -> pl.Expr:
 def _cast(expr: Cast) -> Compiled:
     arg = compile_expression(expr.arg)
     made = cast_value(arg.value, expr.arg.type, expr.type)
+    if expr.length is not None:
+        made = Compiled(fitted(made.value, expr.type.kind, expr.length, padded=expr.padded), made.error)
     if made.error is None:
         return Compiled(made.value, arg.error)
     if expr.lenient:

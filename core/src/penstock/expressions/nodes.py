@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from penstock.model.types import DataType
+from penstock.model.types import DataType, Kind
 
 __all__ = ["Call", "Case", "Cast", "ColumnRef", "Expr", "Literal", "Span", "walk"]
 
@@ -58,10 +58,24 @@ class Call(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Cast(Expr):
-    """CAST (an error rejects the row) or TRY_CAST (an error is NULL)."""
+    """CAST (an error rejects the row) or TRY_CAST (an error is NULL).
+
+    `length`: of CHAR, VARCHAR, BINARY and VARBINARY; the first and the third are `padded` to it.
+    """
 
     arg: Expr = None  # type: ignore[assignment]  # dataclass inheritance asks for a default; always given
     lenient: bool = False
+    length: int | None = None
+    padded: bool = False
+
+    @property
+    def target(self) -> str:
+        """The type as it was written."""
+        if self.length is None:
+            return str(self.type)
+        text = self.type.kind is Kind.STRING
+        name = ("CHAR" if text else "BINARY") if self.padded else ("VARCHAR" if text else "VARBINARY")
+        return f"{name}({self.length})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ Values in the examples are shown as in JSON: `DECIMAL` as a string, times in ISO
 | paths into JSON | constants without filters and functions | expressions |
 | `RETURNING` in `JSON_QUERY` | only `STRING` | also `ARRAY<STRING>` |
 | `JSON_QUOTE` of an emoji | two escapes, as JSON has it | a broken escape |
-| lengths of `CHAR(n)`, `VARCHAR(n)` | read, not enforced | enforced |
+| lengths of `CHAR(n)`, `VARCHAR(n)`, `BINARY(n)` columns | read, not enforced | only if asked to |
 | patterns of `LIKE`, `REGEXP` and dates, character sets | constants | expressions |
 | sine, logarithm and their like | equal to within the last digit | |
 

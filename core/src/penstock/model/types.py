@@ -10,7 +10,7 @@ __all__ = ["BIGINT", "BOOLEAN", "BYTES", "DATE", "DOUBLE", "FLOAT", "INT", "SMAL
 
 
 class Kind(StrEnum):
-    """Type families. CHAR, VARCHAR and STRING are one family: the length is not enforced in this version."""
+    """Type families. CHAR, VARCHAR and STRING are one: a length is what CAST cuts to, no part of the type."""
 
     BOOLEAN = "BOOLEAN"
     TINYINT = "TINYINT"

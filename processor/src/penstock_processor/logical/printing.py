@@ -51,7 +51,7 @@ def expr_text(expr: Expr, *, typed: bool = False) -> str:
         case Literal():
             return _literal(expr)
         case Cast():
-            return f"{'TRY_CAST' if expr.lenient else 'CAST'}({expr_text(expr.arg, typed=typed)} AS {expr.type})"
+            return f"{'TRY_CAST' if expr.lenient else 'CAST'}({expr_text(expr.arg, typed=typed)} AS {expr.target})"
         case Case():
             parts = [f"WHEN {expr_text(w, typed=typed)} THEN {expr_text(t, typed=typed)}" for w, t in expr.branches]
             if expr.otherwise is not None:
