@@ -248,6 +248,8 @@ def test_a_text_that_is_kept_reads_back_equal() -> None:
         [rule(f"r{n}", f"x > {n}") for n in range(3)], now_ms=random.Random(1).randint(1, 9)
     )
     assert RuleSet.read(rules.text) == rules
+    with pytest.raises(PenstockError, match="another version"):
+        RuleSet.read(rules.text.replace('"enabled"', '"sometimes"'))
     changed = rules.put([rule("r1", "x > 7"), rule("r2", "x > 2")], now_ms=99)
     assert {n: (k.version, k.changed_at_ms == 99) for n, k in changed.by_name().items()} == {
         "r0": (1, False), "r1": (2, True), "r2": (1, False),

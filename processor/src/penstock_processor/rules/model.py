@@ -62,8 +62,13 @@ class RuleSet(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> RuleSet:
-        """From the text in the catalog."""
-        return _DECODER.decode(text)
+        """From the text in the catalog; `conflict` if a later version wrote it, with fields that this one lacks."""
+        try:
+            return _DECODER.decode(text)
+        except msgspec.ValidationError as error:
+            raise PenstockError(
+                "conflict", f"the rules in the log were put by another version of Penstock ({error}); run that one"
+            ) from None
 
     @property
     def text(self) -> str:
