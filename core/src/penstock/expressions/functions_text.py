@@ -80,6 +80,17 @@ def _split_index(text: str, separator: str, index: int) -> str | None:
     return parts[index] if index < len(parts) else None
 
 
+def _split(call: Call, args: Sequence[Compiled]) -> Compiled:
+    """SPLIT_INDEX; where separator and index are constants, as they mostly are, Polars splits."""
+    separator, index = call.args[1:]
+    by, at = _constant(separator), _constant(index)
+    if not isinstance(by, str) or not by or not isinstance(at, int) or at < 0:
+        return plain(by_row(_split_index, pl.String()))(call, args)
+    text = args[0].value
+    part = text.str.split(by).list.get(at, null_on_oob=True)
+    return Compiled(pl.when(text != "").then(part), args[0].error)
+
+
 def _overlay(text: str, new: str, start: int, length: int | None = None) -> str:
     count = len(new) if length is None else length
     if start <= 0 or start > len(text):
@@ -284,7 +295,7 @@ FUNCTIONS = (
              (("INSTR('abc', 'b')", "2"), ("INSTR('éb', 'b')", "2"))),
     Function("SPLIT_INDEX", "SPLIT_INDEX(text, separator, index)",
              "The part at an index, from 0, between separators; NULL "
-             "if there are fewer.", takes(STRING, TEXT, TEXT, INTEGER), plain(by_row(_split_index, pl.String())),
+             "if there are fewer.", takes(STRING, TEXT, TEXT, INTEGER), _split,
              (("SPLIT_INDEX('a/b/c', '/', 1)", '"b"'), ("SPLIT_INDEX('a/b', '/', 5)", "null"),
              ("SPLIT_INDEX('a//b', '/', 1)", '""'))),
     Function("OVERLAY", "OVERLAY(text PLACING new FROM start [FOR length])", "A part replaced by another text.",
