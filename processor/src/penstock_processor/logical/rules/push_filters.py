@@ -21,7 +21,7 @@ from penstock_processor.logical.plan import (
     WindowAssign,
     WindowKind,
 )
-from penstock_processor.logical.plan_keyed import RegularJoin
+from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.rewrite import all_of, columns_read, conjuncts, is_plain, replace_columns
@@ -52,6 +52,8 @@ def push_filters(node: Node) -> Node:
             return _below_join(node, inner)
         case RegularJoin():
             return _into_sides(node)
+        case Filter(input=TopN() as inner):
+            return _below_top(node, inner)
         case Filter(input=Aggregate() as inner):
             return _below_aggregate(node, inner)
         case Filter(input=GroupAggregate() as inner):
@@ -111,6 +113,15 @@ def _below_window(node: Filter, inner: WindowAssign) -> Node:
     """Terms that do not read the window; of sessions only those over their partition, for other rows make them."""
     own = inner.partition if inner.kind is WindowKind.SESSION else {field.name for field in inner.input.fields}
     down, stay = _split(node.predicate, lambda term: columns_read(term) <= set(own) and bool(columns_read(term)))
+    if not down:
+        return node
+    return _filtered(replace(inner, input=_filtered(inner.input, down)), stay)
+
+
+def _below_top(node: Filter, inner: TopN) -> Node:
+    """Terms over the partition alone decide on whole groups, so on their rows as well."""
+    own = set(inner.partition)
+    down, stay = _split(node.predicate, lambda term: bool(columns_read(term)) and columns_read(term) <= own)
     if not down:
         return node
     return _filtered(replace(inner, input=_filtered(inner.input, down)), stay)
