@@ -89,7 +89,7 @@ def _needing(node: Node, names: set[str]) -> Node:
         case RegularJoin():
             return _narrowed_join(node, names)
         case MatchRecognize():
-            return replace(node, input=_needing(node.input, columns_of(node) & {f.name for f in node.input.fields}))
+            return _narrowed_match(node, names)
         case OverAggregate():
             return _narrowed_over(node, names)
         case WindowTopN():
@@ -134,6 +134,21 @@ def _narrowed_union(node: Union, names: set[str]) -> Node:
 
 def _columns(node: Node, fields: tuple[Field, ...]) -> Project:
     return Project(fields, node, tuple(Named(f.name, ColumnRef(f.type, name=f.name)) for f in fields))
+
+
+def _narrowed_match(node: MatchRecognize, names: set[str]) -> Node:
+    """The measures that are read, and what they and the conditions reach for."""
+    measures = tuple(m for m in node.measures if m.name in names) or node.measures[:1]
+    shown = {*node.partition, *(m.name for m in measures)}
+    read = columns_read(*(m.expr for m in measures), *(v.condition for v in node.pattern))
+    kept = replace(
+        node,
+        fields=tuple(f for f in node.fields if f.name in shown),
+        measures=measures,
+        reaches=tuple(reach for reach in node.reaches if reach.name in read),
+        aggregates=tuple(each for each in node.aggregates if each.name in read),
+    )
+    return replace(kept, input=_needing(node.input, columns_of(kept) & {f.name for f in node.input.fields}))
 
 
 def _narrowed_join(node: BoundedJoin | RegularJoin, names: set[str]) -> Node:
