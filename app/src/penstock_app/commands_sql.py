@@ -25,10 +25,11 @@ def register(program: typer.Typer) -> None:
 def check(app: App, *, json: AsJson = False) -> None:
     """Check an app: every error with line, column and what to write instead."""
     from penstock_app.appfiles import find_app
+    from penstock_processor.function_files import FunctionFiles
     from penstock_processor.logical.plan_app import check_app
 
     file = find_app(app)
-    errors = check_app(file.name, file.read())
+    errors = check_app(file.name, file.read(), functions=FunctionFiles([file.path.parent]))
     if json:
         _print(msgspec.json.encode({"errors": [error.as_json() for error in errors]}).decode())
     else:
@@ -42,11 +43,12 @@ def check(app: App, *, json: AsJson = False) -> None:
 def explain(app: App, *, json: AsJson = False) -> None:
     """Print what an app does: sources, statements, operators."""
     from penstock_app.appfiles import find_app
+    from penstock_processor.function_files import FunctionFiles
     from penstock_processor.logical.explain import explain_json, explain_text
     from penstock_processor.logical.plan_app import plan_app
 
     file = find_app(app)
-    plan = plan_app(file.name, file.read())
+    plan = plan_app(file.name, file.read(), functions=FunctionFiles([file.path.parent]))
     _print(msgspec.json.encode(explain_json(plan)).decode() if json else explain_text(plan))
 
 

@@ -151,6 +151,10 @@ def _serve(
     files = [find_app(path) for path in apps]
     if len({file.name for file in files}) < len(files):
         raise PenstockError("name_taken", "two of the app files have the same name; an app is named after its file")
+    beside = list(dict.fromkeys(file.path.resolve().parent for file in files))
+    known = settings.processor.functions_folders
+    processor = settings.processor.model_copy(update={"functions_folders": (*known, *beside)})
+    settings = settings.model_copy(update={"processor": processor})
     folders = [file.path.parent for file in files] if sample else []
     launch = Launch(settings, SystemClock(), files, watch, folders, roles)
 

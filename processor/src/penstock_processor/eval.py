@@ -20,6 +20,7 @@ from penstock_processor.evaluation.ahead import ahead
 from penstock_processor.evaluation.merge import Feed, merged
 from penstock_processor.evaluation.rows import Piece, pieces_of
 from penstock_processor.evaluation.sinks import Sinks, open_sinks
+from penstock_processor.function_files import FunctionFiles
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
 from penstock_processor.operators.interface import Engine, SourceBlock, StepResult
@@ -70,7 +71,7 @@ def run_eval(
         sql = app_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PenstockError("bad_request", f"{app_path}: {error}") from None
-    plan = plan_app(app_path.stem, sql)
+    plan = plan_app(app_path.stem, sql, functions=FunctionFiles([app_path.parent]))
     sources = _places(inputs, [n for n, s in plan.sources.items() if s.spec.relation is Relation.SOURCE], "--input")
     targets = {s.target: plan.sources[s.target].spec for s in plan.statements}
     wanted = _places(outputs, list(targets), "--output")

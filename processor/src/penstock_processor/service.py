@@ -18,6 +18,7 @@ from penstock.model.stream import Relation
 from penstock.ports.log import AppRecord, Catalog
 from penstock.role import Check, Ports
 from penstock_processor import http
+from penstock_processor.function_files import FunctionFiles
 from penstock_processor.logical.kafka_options import check_brokers
 from penstock_processor.logical.outlet_options import check_topics
 from penstock_processor.logical.plan import AppPlan
@@ -69,6 +70,7 @@ class ProcessorRole:
         self.replay_admission = replay_admission
         self.replaying: set[str] = set()  # rejected events that some request is replaying now
         self._build_engine = build_engine
+        self._functions = FunctionFiles(settings.functions_folders)
         member = member or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self.replica = Replica(settings, ports, build_engine=build_engine, planned=self._plan_of, member=member)
         self.rules = RuleBook(settings.rules, ports, self.replica)
@@ -176,7 +178,7 @@ class ProcessorRole:
         """Tasks of the version in force; `conflict` if the new one would divide its state otherwise."""
         running = self.runner(old.name)
         try:
-            before = running.plan if running else await asyncio.to_thread(plan_app, old.name, old.sql)
+            before = running.plan if running else await asyncio.to_thread(self._planned, old.name, old.sql)
         except PenstockError:
             return []  # the version in force cannot run, so nothing of it does
         if before.parallelism != plan.parallelism:
@@ -194,7 +196,7 @@ class ProcessorRole:
         return self._planned(record.name, record.sql)
 
     def _planned(self, name: str, sql: str) -> AppPlan:
-        plan = plan_app(name, sql)
+        plan = plan_app(name, sql, functions=self._functions)
         brokers = self.ports.log.capabilities.brokers
         check_brokers(sql, specs_of(plan), brokers)
         check_topics(sql, specs_of(plan), brokers)

@@ -93,6 +93,10 @@ class ProcessorSettings(BaseModel, frozen=True):
     member_ttl_s: float = Field(
         default=2.0, gt=0, description="Silence after which a replica's tasks are given to the others."
     )
+    functions_folders: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders with Python files of functions that apps declare; `penstock up` adds those of its apps.",
+    )
     app_max_bytes: int = Field(default=1024 * 1024, ge=1024, description="Largest app text.")
     apps_max: int = Field(default=100, ge=1, description="Apps that one processor runs.")
     replay_max_events: int = Field(default=100, ge=1, description="Rejected events in one replay request.")

@@ -18,6 +18,7 @@ from penstock_app.cases.report import CaseResult, Failure
 from penstock_app.cases.run import Cut, run_case
 from penstock_app.cases.settings import CaseSettings
 from penstock_app.cases.shape import Wrongs
+from penstock_processor.function_files import FunctionFiles
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
 
@@ -105,7 +106,7 @@ class Session:
             except PenstockError as error:
                 raise WrongFile([_no_app(case, error)]) from None
             try:
-                self._apps[case.app] = app, plan_app(app.name, sql)
+                self._apps[case.app] = app, plan_app(app.name, sql, functions=FunctionFiles([app.path.parent]))
             except SqlErrors as errors:
                 self._apps[case.app] = app, errors
         return self._apps[case.app]

@@ -19,10 +19,11 @@ from penstock.expressions.literals import coerced, interval, months, number, tim
 from penstock.expressions.nodes import Call, Case, Cast, Expr, Literal, Span
 from penstock.expressions.reserved import reserved_name
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
+from penstock.expressions.table import Function, OwnCall, Typing
 from penstock.model.stream import Column
 from penstock.model.types import BOOLEAN, BYTES, STRING, DataType, Kind
 
-__all__ = ["AGGREGATES", "ColumnScope", "Hook", "Scope", "bind", "bind_text"]
+__all__ = ["AGGREGATES", "OWN", "ColumnScope", "Hook", "Scope", "bind", "bind_text"]
 
 AGGREGATES = frozenset({
     "COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP",
@@ -32,6 +33,9 @@ AGGREGATES = frozenset({
 
 _NOW = frozenset({"CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME", "LOCALTIMESTAMP", "NOW",
                   "CURRENT_ROW_TIMESTAMP", "PROCTIME", "RAND", "RAND_INTEGER", "UUID"})  # fmt: skip
+
+#: In the `meta` of a call's node: its entry, where the app declares the function itself.
+OWN = "own_function"
 
 Hook = Callable[[exp.Expr], Expr | None]
 
@@ -164,14 +168,24 @@ class _Binder:
     def typed_call(self, name: str, args: Sequence[Expr], at: exp.Expr) -> Call:
         """A call of the table over bound operands: checked, converted, typed."""
         entry = function_named(name)
+        typing = self._checked(entry, name, args, at)
+        converted = tuple(_converted(a, t) for a, t in zip(args, typing.arguments, strict=True))
+        return Call(typing.result, function=entry.name, args=converted, span=self._span(at))
+
+    def _own(self, entry: Function, node: exp.Anonymous) -> OwnCall:
+        """A call of a function that the app brings along."""
+        args = [self.bind(n) for n in node.expressions]
+        typing = self._checked(entry, entry.name, args, node)
+        converted = tuple(_converted(a, t) for a, t in zip(args, typing.arguments, strict=True))
+        return OwnCall(typing.result, function=entry.name, args=converted, span=self._span(node), entry=entry)
+
+    def _checked(self, entry: Function, name: str, args: Sequence[Expr], at: exp.Expr) -> Typing:
         try:
-            typing = entry.check(args)
+            return entry.check(args)
         except Mismatch as mismatch:
             starts = mismatch.message[:1]
             message = mismatch.message if starts.isupper() or starts == "'" else f"{name} {mismatch.message}"
             raise self._error(at, mismatch.code, message, mismatch.remedy) from None
-        converted = tuple(_converted(a, t) for a, t in zip(args, typing.arguments, strict=True))
-        return Call(typing.result, function=entry.name, args=converted, span=self._span(at))
 
     def _column(self, node: exp.Column, span: Span) -> Expr:
         identifier = node.this
@@ -324,6 +338,9 @@ class _Binder:
                     otherwise=None if otherwise is None else coerced(otherwise, found), span=span)  # fmt: skip
 
     def _function(self, node: exp.Anonymous) -> Expr:
+        own = node.meta.get(OWN)
+        if isinstance(own, Function):
+            return self._own(own, node)
         name = str(node.this).upper() if isinstance(node.this, str) else node.this.name
         if name in _NOW:
             raise self._no_clock(node, name)

@@ -10,7 +10,7 @@ from threading import RLock
 
 import polars as pl
 
-__all__ = ["by_row", "missing"]
+__all__ = ["by_row", "missing", "once"]
 
 
 def by_row(build: Callable[..., object], result: pl.DataType, *, nulls: bool = False) -> Callable[..., pl.Expr]:
@@ -39,9 +39,9 @@ def by_row(build: Callable[..., object], result: pl.DataType, *, nulls: bool = F
 
     def apply(*values: pl.Expr) -> pl.Expr:
         if len(values) == 1:
-            return values[0].map_batches(_once(column), return_dtype=result, is_elementwise=True)
+            return values[0].map_batches(once(column), return_dtype=result, is_elementwise=True)
         packed = pl.struct(value.alias(str(i)) for i, value in enumerate(values))
-        return packed.map_batches(_once(rows), return_dtype=result, is_elementwise=True)
+        return packed.map_batches(once(rows), return_dtype=result, is_elementwise=True)
 
     return apply
 
@@ -51,7 +51,7 @@ def missing(value: pl.Expr, arguments: list[pl.Expr]) -> pl.Expr:
     return value.is_null() & pl.all_horizontal([a.is_not_null() for a in arguments])
 
 
-def _once(made: Callable[[pl.Series], pl.Series]) -> Callable[[pl.Series], pl.Series]:
+def once(made: Callable[[pl.Series], pl.Series]) -> Callable[[pl.Series], pl.Series]:
     """`made`, which remembers its last batch: Polars asks again for each mention in value and error of a function."""
     last: list[tuple[pl.Series, pl.Series]] = []
     turn = RLock()  # value and error are asked for by several threads; one of them may come back here while it waits

@@ -14,7 +14,7 @@ from penstock.expressions.casts import cast_value, fitted
 from penstock.expressions.cycle_clock import NOW, now
 from penstock.expressions.functions import function_named
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
-from penstock.expressions.table import Compiled
+from penstock.expressions.table import Compiled, OwnCall
 from penstock.model.types import Kind
 
 __all__ = ["Compiled", "compile_expression"]
@@ -36,6 +36,8 @@ def compile_expression(expr: Expr) -> Compiled:
             return _cast(expr)
         case Case():
             return _case(expr)
+        case OwnCall():
+            return expr.entry.build(expr, [compile_expression(a) for a in expr.args])
         case Call(function=function) if function == NOW:
             return Compiled(now())
         case Call():

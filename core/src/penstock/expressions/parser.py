@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from sqlglot import Token, TokenType, exp
 from sqlglot.parser import IsPredicatePrecedence, Parser
 
+from penstock.expressions.parser_function import parse_create
 from penstock.expressions.parser_json import JSON_PARSERS, is_json_kind
 from penstock.expressions.parser_match import parse_match
 
@@ -72,7 +73,7 @@ class FlinkParser(Parser):
     }
     SCHEMA_UNNAMED_CONSTRAINTS: ClassVar[set[str]] = {"PRIMARY KEY", "WATERMARK"}
     STATEMENT_PARSERS: ClassVar[dict[TokenType, Callable[..., Any]]] = {
-        TokenType.CREATE: lambda self: self._parse_create(),
+        TokenType.CREATE: parse_create,
         TokenType.INSERT: lambda self: self._parse_insert(),
         TokenType.SET: lambda self: self._flink_set(),
     }

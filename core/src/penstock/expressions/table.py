@@ -11,7 +11,7 @@ from penstock.expressions.coercion import INTERVAL, Mismatch
 from penstock.expressions.nodes import Call, Expr, Literal
 from penstock.model.types import BIGINT, BOOLEAN, DOUBLE, INT, STRING, DataType, Kind
 
-__all__ = ["Compiled", "Function", "Parameter", "Typing", "failing", "merge_errors", "plain", "takes"]
+__all__ = ["Compiled", "Function", "OwnCall", "Parameter", "Typing", "failing", "merge_errors", "plain", "takes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,13 @@ class Function:
     check: Check  # raises Mismatch
     build: Build
     examples: tuple[tuple[str, str], ...]  # (SQL, the value as JSON text, or `error: code`)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCall(Call):
+    """A call of a function that the app brings along: its entry is in no table."""
+
+    entry: Function = None  # type: ignore[assignment]  # dataclass inheritance asks for a default; always given
 
 
 def merge_errors(errors: Iterable[pl.Expr | None]) -> pl.Expr | None:

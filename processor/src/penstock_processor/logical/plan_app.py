@@ -14,6 +14,7 @@ from penstock_processor.logical.catalog import Catalog, Unusable
 from penstock_processor.logical.check import check_app as check_plan
 from penstock_processor.logical.check import check_updates, early, late
 from penstock_processor.logical.identity import identity_of
+from penstock_processor.logical.own_functions import NO_FUNCTIONS, FunctionSource, attach_functions
 from penstock_processor.logical.plan import AppPlan, Node, SourcePlan, Statement
 from penstock_processor.logical.rules.apply import apply_rules
 from penstock_processor.logical.settings import idle_timeout_ms, parallelism, read_settings, state_ttl_ms
@@ -26,10 +27,13 @@ from penstock_processor.sql.statements import CreateTable, CreateView, Insert, S
 __all__ = ["check_app", "plan_app"]
 
 
-def plan_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> AppPlan:
+def plan_app(
+    name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS, functions: FunctionSource = NO_FUNCTIONS
+) -> AppPlan:
     """The plan of app `name`. Raises SqlErrors with every finding, in text order."""
     script = parse_script(sql, limits)
     findings = Findings()
+    attach_functions(script, functions, findings)
     settings = read_settings(script, findings)
     catalog = Catalog(
         script,
@@ -58,10 +62,12 @@ def plan_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> AppP
     return plan
 
 
-def check_app(name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS) -> list[SqlError]:
+def check_app(
+    name: str, sql: str, *, limits: SqlLimits = DEFAULT_LIMITS, functions: FunctionSource = NO_FUNCTIONS
+) -> list[SqlError]:
     """What is wrong with the app, in text order; empty if it can run."""
     try:
-        plan_app(name, sql, limits=limits)
+        plan_app(name, sql, limits=limits, functions=functions)
     except SqlErrors as refused:
         return list(refused.errors)
     return []

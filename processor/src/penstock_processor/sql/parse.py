@@ -14,6 +14,7 @@ from penstock_processor.sql.findings import Findings, refusal
 from penstock_processor.sql.limits import DEFAULT_LIMITS, SqlLimits
 from penstock_processor.sql.statements import (
     ColumnDef,
+    CreateFunction,
     CreateTable,
     CreateView,
     Insert,
@@ -64,7 +65,7 @@ _UNSUPPORTED = {
 def parse_script(sql: str, limits: SqlLimits = DEFAULT_LIMITS) -> Script:
     """Statements in text order. Raises SqlErrors with every finding of this stage."""
     findings = Findings()
-    statements: list[CreateTable | CreateView | Insert | Setting] = []
+    statements: list[CreateTable | CreateView | CreateFunction | Insert | Setting] = []
     trees = parse_statements(sql)
     if len(trees) > limits.statements_max:
         raise refusal(
@@ -128,7 +129,7 @@ def _check_depth(tree: exp.Expr, *, depth_max: int) -> None:
     )
 
 
-def _statement(tree: exp.Expr) -> CreateTable | CreateView | Insert | Setting:
+def _statement(tree: exp.Expr) -> CreateTable | CreateView | CreateFunction | Insert | Setting:
     match tree:
         case exp.Set():
             key, value = tree.expressions[0].this.this, tree.expressions[0].this.expression
@@ -139,6 +140,10 @@ def _statement(tree: exp.Expr) -> CreateTable | CreateView | Insert | Setting:
             return _view(tree)
         case exp.Create() if tree.kind == "TABLE":
             return _table(tree)
+        case exp.Create() if tree.kind == "FUNCTION":
+            name = identifier(tree.this, otherwise=span_of(tree), what="the function")
+            place = tree.expression
+            return CreateFunction(name, Word(place.name, span_of(place)), span_of(tree))
         case exp.Select() | exp.SetOperation():
             raise refusal(
                 span_of(tree),

@@ -10,6 +10,7 @@ from penstock.expressions.nodes import Span
 
 __all__ = [
     "ColumnDef",
+    "CreateFunction",
     "CreateTable",
     "CreateView",
     "Insert",
@@ -83,6 +84,15 @@ class CreateView:
 
 
 @dataclass(frozen=True, slots=True)
+class CreateFunction:
+    """CREATE FUNCTION name AS 'file.function' LANGUAGE PYTHON."""
+
+    name: Word
+    reference: Word
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class Insert:
     """INSERT INTO target [(columns)] SELECT."""
 
@@ -104,4 +114,4 @@ class Setting:
 class Script:
     """All statements in text order; statement sets are flattened."""
 
-    statements: tuple[CreateTable | CreateView | Insert | Setting, ...]
+    statements: tuple[CreateTable | CreateView | CreateFunction | Insert | Setting, ...]

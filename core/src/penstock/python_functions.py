@@ -1,0 +1,119 @@
+"""Functions of an app's own, in Python: how their files declare them, and what they are to expressions.
+
+    from penstock.python_functions import scalar
+
+    @scalar(arguments=["DOUBLE", "STRING"], returns="DOUBLE")
+    def celsius(degrees: pl.Series, unit: pl.Series) -> pl.Series:
+        return pl.select(pl.when(unit == "F").then((degrees - 32) / 1.8).otherwise(degrees)).to_series()
+
+A function gets Polars Series, one for each argument and as long as each other, NULL as null, and returns one as long
+as they are. It is called for whole batches, and must give the same for the same arguments. Where it raises, it is
+called again for parts of the batch, so that only those rows are rejected (`function_failed`) that it cannot take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from penstock.codecs.frames import polars_type
+from penstock.errors import SqlErrors
+from penstock.expressions.by_row import once
+from penstock.expressions.coercion import Mismatch, common_type, data_type_of
+from penstock.expressions.dialect import parse_expression
+from penstock.expressions.nodes import Call, Expr
+from penstock.expressions.table import Compiled, Function, Typing, merge_errors
+from penstock.model.types import DataType
+
+__all__ = ["FAILED", "ScalarFunction", "entry_of", "scalar"]
+
+FAILED = "function_failed"
+_VALUE, _ERROR = "value", "error"
+_Body = Callable[..., pl.Series]
+
+
+@dataclass(frozen=True)
+class ScalarFunction:
+    """A function of rows with its types; called, it is the function itself."""
+
+    body: _Body
+    arguments: tuple[DataType, ...]
+    returns: DataType
+
+    def __call__(self, *values: pl.Series) -> pl.Series:
+        return self.body(*values)
+
+
+def scalar(*, arguments: Sequence[str], returns: str) -> Callable[[_Body], ScalarFunction]:
+    """Declare a function of rows. Types as in CREATE TABLE. ValueError for a text that is no type, or no argument."""
+    if not arguments:
+        raise ValueError("a function takes at least one argument, which says how many rows there are")
+    kinds, result = tuple(map(_type, arguments)), _type(returns)
+
+    def declare(body: _Body) -> ScalarFunction:
+        return ScalarFunction(body, kinds, result)
+
+    return declare
+
+
+def entry_of(name: str, function: ScalarFunction) -> Function:
+    """The function as an entry of the function table, under its name in SQL."""
+    wanted = ", ".join(map(str, function.arguments))
+
+    def check(args: Sequence[Expr]) -> Typing:
+        if len(args) != len(function.arguments):
+            raise Mismatch(f"takes {len(function.arguments)} arguments, not {len(args)}.", f"Write {name}({wanted}).")
+        for arg, kind in zip(args, function.arguments, strict=True):
+            if common_type((arg.type, kind)) != kind:
+                raise Mismatch(f"takes {kind} here, not {arg.type}.", f"Write CAST(... AS {kind}).")
+        return Typing(function.arguments, function.returns)
+
+    def build(_: Call, args: Sequence[Compiled]) -> Compiled:
+        packed = pl.struct(arg.value.alias(str(n)) for n, arg in enumerate(args))
+        result = pl.Struct({_VALUE: polars_type(function.returns), _ERROR: pl.String()})
+        found = packed.map_batches(once(_guarded(function)), return_dtype=result, is_elementwise=True)
+        error = merge_errors([*(arg.error for arg in args), found.struct.field(_ERROR)])
+        return Compiled(found.struct.field(_VALUE), error)
+
+    return Function(name, f"{name}({wanted})", "A function of the app's own.", check, build, ())
+
+
+def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
+    """The function over packed arguments: values beside the error code of each row."""
+    dtype = polars_type(function.returns)
+
+    def once_for(packed: pl.Series) -> pl.Series:
+        found = function(*(packed.struct.field(name) for name in packed.struct.fields))
+        if not isinstance(found, pl.Series) or len(found) != len(packed):
+            raise TypeError("a function returns a Series as long as its arguments")
+        return found.cast(dtype)
+
+    def attempt(packed: pl.Series) -> pl.Series:
+        try:
+            values = once_for(packed)
+        except Exception:  # whatever the app's own code raises is a matter of its rows
+            return each(packed)
+        return _result(values, [None] * len(packed))
+
+    def each(packed: pl.Series) -> pl.Series:
+        if len(packed) == 1:
+            return _result(pl.Series([None], dtype=dtype), [FAILED])
+        half = len(packed) // 2
+        return pl.concat([attempt(packed[:half]), attempt(packed[half:])])
+
+    return attempt
+
+
+def _result(values: pl.Series, errors: list[str | None]) -> pl.Series:
+    return pl.DataFrame([values.alias(_VALUE), pl.Series(_ERROR, errors, dtype=pl.String)]).to_struct("")
+
+
+def _type(text: str) -> DataType:
+    try:
+        return data_type_of(parse_expression(f"CAST(NULL AS {text})").args["to"])
+    except Mismatch as mismatch:
+        raise ValueError(f"'{text}' is no type: {mismatch.remedy}") from None
+    except SqlErrors:
+        raise ValueError(f"'{text}' is no type; write one of CREATE TABLE, such as DECIMAL(10, 2)") from None

@@ -1,0 +1,92 @@
+"""CREATE FUNCTION: calls of an app's own functions are given their entries before anything is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from sqlglot import exp
+
+from penstock.errors import PenstockError
+from penstock.expressions.bind import AGGREGATES, OWN
+from penstock.expressions.functions import ALIASES, FUNCTIONS
+from penstock.expressions.table import Function
+from penstock.python_functions import ScalarFunction, entry_of
+from penstock_processor.sql.findings import Findings
+from penstock_processor.sql.statements import CreateFunction, CreateTable, CreateView, Insert, Script
+
+__all__ = ["NO_FUNCTIONS", "FunctionSource", "attach_functions"]
+
+
+class FunctionSource(Protocol):
+    """Where the code of functions comes from."""
+
+    def load(self, reference: str) -> ScalarFunction:
+        """The function of `file.function`. PenstockError `bad_request` says what is wrong with it, and the remedy."""
+        ...
+
+
+class _NoFunctions:
+    def load(self, reference: str) -> ScalarFunction:
+        raise PenstockError(
+            "bad_request", f"no folder for '{reference}' is known; name it in the setting processor.functions_folders"
+        )
+
+
+#: For places that have no code of apps.
+NO_FUNCTIONS: FunctionSource = _NoFunctions()
+
+
+def attach_functions(script: Script, source: FunctionSource, findings: Findings) -> None:
+    """Every call of a declared function in the statements' trees knows its entry from here on (`meta`)."""
+    entries: dict[str, Function] = {}
+    for statement in script.statements:
+        if isinstance(statement, CreateFunction):
+            entry = _declared(statement, source, entries, findings)
+            if entry is not None:
+                entries[entry.name] = entry
+    if not entries:
+        return
+    for statement in script.statements:
+        for tree in _trees(statement):
+            for call in tree.find_all(exp.Anonymous):
+                own = entries.get(call.name.upper())
+                if own is not None:
+                    call.meta[OWN] = own
+
+
+def _declared(
+    statement: CreateFunction, source: FunctionSource, known: dict[str, Function], findings: Findings
+) -> Function | None:
+    name = statement.name.text.upper()
+    if name in known or name in FUNCTIONS or name in ALIASES or name in AGGREGATES:
+        findings.add(
+            statement.name.span,
+            "name_taken",
+            message=f"There is a function {name} already.",
+            remedy="Choose another name.",
+        )
+        return None
+    try:
+        return entry_of(name, source.load(statement.reference.text))
+    except PenstockError as error:
+        message, _, remedy = error.detail.partition("; ")
+        findings.add(
+            statement.reference.span,
+            "unusable_function",
+            message=f"{message[:1].upper()}{message[1:]}.",
+            remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
+        )
+        return None
+
+
+def _trees(statement: object) -> Iterator[exp.Expr]:
+    match statement:
+        case CreateTable():
+            yield from (column.computed for column in statement.columns if column.computed is not None)
+            if statement.watermark is not None:
+                yield statement.watermark.expr
+            if statement.query is not None:
+                yield statement.query
+        case CreateView() | Insert():
+            yield statement.query

@@ -1,0 +1,160 @@
+"""Functions of an app's own, in Python: declared in SQL, checked like any, vectorised; their errors are of rows."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.errors import SqlErrors
+from penstock.expressions.nodes import Call
+from penstock.expressions.table import Compiled
+from penstock.model.types import BIGINT
+from penstock.python_functions import entry_of, scalar
+from penstock_processor.eval import run_eval
+from penstock_processor.function_files import FunctionFiles
+from penstock_processor.logical.plan_app import check_app, plan_app
+
+UNITS = '''"""Units of readings."""
+import polars as pl
+from penstock.python_functions import scalar
+
+calls = []
+
+@scalar(arguments=["DOUBLE", "STRING"], returns="DOUBLE")
+def celsius(degrees: pl.Series, unit: pl.Series) -> pl.Series:
+    calls.append(len(degrees))
+    if not set(unit.drop_nulls()) <= {"F", "C"}:
+        raise ValueError("what unit is this?")
+    return pl.select(pl.when(unit == "F").then((degrees - 32) / 1.8).otherwise(degrees)).to_series()
+
+@scalar(arguments=["INT"], returns="STRING")
+def short(n: pl.Series) -> pl.Series:
+    return pl.Series(["x"])
+
+without_types = len
+'''
+APP = """CREATE FUNCTION celsius AS 'units.celsius' LANGUAGE PYTHON;
+CREATE TABLE readings (
+  id INT, degrees DOUBLE, unit STRING, ts AS Celsius(degrees, unit)
+) WITH ('connector' = 'penstock', 'dedupe' = 'none');
+CREATE TABLE warm WITH ('connector' = 'penstock') AS
+SELECT id, CELSIUS(degrees, unit) AS c FROM readings WHERE celsius(degrees, unit) > 20;
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "units.py").write_text(UNITS)
+    return tmp_path
+
+
+def run(folder: Path, sql: str, table: str, target: str) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a target over `table`.ndjson, and how many were rejected."""
+    (folder / "app.sql").write_text(sql)
+    out, err = io.BytesIO(), io.StringIO()
+    inputs, outputs = [f"{table}={folder / table}.ndjson"], [f"{target}=-"]
+    run_eval(folder / "app.sql", inputs, outputs, final=False, strict=False, stats=True, stdout=out, stderr=err)
+    return [json.loads(line) for line in out.getvalue().splitlines()], json.loads(err.getvalue())["rejected"]
+
+
+def findings(folder: Path, sql: str) -> list[tuple[int, int, str]]:
+    return [(e.line, e.column, e.code) for e in check_app("app", sql, functions=FunctionFiles([folder]))]
+
+
+def test_a_function_is_called_for_batches_and_the_rows_it_cannot_take_are_rejected_alone(folder: Path) -> None:
+    rows = [(n, 50.0 + n, "K" if n == 7 else "F" if n % 2 else "C") for n in range(40)]
+    lines = [json.dumps({"id": n, "degrees": degrees, "unit": unit}) for n, degrees, unit in rows]
+    lines.append('{"id": 99, "degrees": null, "unit": "C"}')
+    (folder / "readings.ndjson").write_text("\n".join(lines))
+    found, rejected = run(folder, APP, "readings", "warm")
+    expected = {n: (d - 32) / 1.8 if unit == "F" else d for n, d, unit in rows if unit != "K"}
+    assert {row["id"]: row["c"] for row in found} == pytest.approx({n: c for n, c in expected.items() if c > 20})
+    assert rejected == 1
+
+
+def test_a_correct_use_is_an_app_and_a_changed_file_is_read_again(folder: Path) -> None:
+    source = FunctionFiles([folder])
+    assert check_app("app", APP, functions=source) == []
+    (folder / "units.py").write_text(UNITS.replace('"DOUBLE", "STRING"', '"DOUBLE"'))
+    [error, *_] = check_app("app", APP, functions=source)
+    assert (error.line, error.code) == (3, "type_mismatch")
+    assert "takes 1 arguments, not 2" in error.message
+
+
+@pytest.mark.parametrize(
+    ("declared", "place", "said"),
+    [
+        ("celsius AS 'units.kelvin'", (1, 28), "has no 'kelvin'"),
+        ("celsius AS 'nowhere.celsius'", (1, 28), "no nowhere.py"),
+        ("celsius AS 'units'", (1, 28), "no place of a function"),
+        ("celsius AS 'units.without_types'", (1, 28), "has no types"),
+        ("celsius AS 'broken.f'", (1, 28), "does not load: NameError"),
+        ("upper AS 'units.celsius'", (1, 17), "There is a function UPPER already"),
+    ],
+)
+def test_what_is_wrong_with_a_function_is_said_where_it_is_declared(
+    folder: Path, declared: str, place: tuple[int, int], said: str
+) -> None:
+    (folder / "broken.py").write_text("f = undefined_name\n")
+    sql = f"CREATE FUNCTION {declared} LANGUAGE PYTHON;\nCREATE TABLE t (a INT) WITH ('connector' = 'penstock');\n"
+    with pytest.raises(SqlErrors) as refused:
+        plan_app("app", sql, functions=FunctionFiles([folder]))
+    [error] = refused.value.errors
+    assert (error.line, error.column) == place
+    assert said in error.message
+    assert error.remedy
+
+
+def test_wrong_arguments_have_their_place(folder: Path) -> None:
+    assert findings(folder, APP.replace("CELSIUS(degrees, unit)", "CELSIUS(unit, unit)")) == [
+        (6, 12, "type_mismatch")
+    ]
+    other = APP.replace("CREATE FUNCTION celsius", "CREATE FUNCTION other")
+    assert findings(folder, other) == [(3, 46, "unknown_function")]
+
+
+def test_without_folders_the_error_names_the_setting() -> None:
+    [error, *_] = check_app("app", APP)
+    assert "processor.functions_folders" in error.remedy
+
+
+@pytest.mark.parametrize("call", ["short(id)", "short(CAST(NULL AS INT))"])
+def test_a_result_of_another_length_fails_the_batch_and_rows_are_tried_alone(folder: Path, call: str) -> None:
+    (folder / "readings.ndjson").write_text('{"id": 1}\n{"id": 2}\n{"id": 3}\n')
+    sql = f"""CREATE FUNCTION short AS 'units.short' LANGUAGE PYTHON;
+CREATE TABLE readings (id INT) WITH ('connector' = 'penstock', 'dedupe' = 'none');
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT id, {call} AS s FROM readings;"""
+    found, _ = run(folder, sql, "readings", "o")
+    assert [(row["id"], row["s"]) for row in found] == [(1, "x"), (2, "x"), (3, "x")]
+
+
+def test_a_type_that_is_none_is_refused_where_the_function_is_defined() -> None:
+    with pytest.raises(ValueError, match="'NUMBER' is no type"):
+        scalar(arguments=["NUMBER"], returns="INT")
+    with pytest.raises(ValueError, match="at least one argument"):
+        scalar(arguments=[], returns="INT")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-5, 5), st.booleans()), min_size=1, max_size=40))
+def test_rows_that_fail_do_not_touch_the_others(rows: list[tuple[int, bool]]) -> None:
+    @scalar(arguments=["BIGINT", "BOOLEAN"], returns="BIGINT")
+    def doubled(n: pl.Series, fails: pl.Series) -> pl.Series:
+        if fails.any():
+            raise RuntimeError
+        return n * 2
+
+    entry = entry_of("DOUBLED", doubled)
+    frame = pl.DataFrame({"n": [n for n, _ in rows], "f": [f for _, f in rows]})
+    call = Call(BIGINT, function=entry.name)
+    made = entry.build(call, [Compiled(pl.col("n")), Compiled(pl.col("f"))])
+    assert made.error is not None
+    found = frame.select(made.value.alias("v"), made.error.alias("e")).rows()
+    assert found == [(None, "function_failed") if fails else (n * 2, None) for n, fails in rows]
