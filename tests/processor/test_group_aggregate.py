@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import statistics
 
+import polars as pl
 import pytest
 from engine_rig import DeltaLog
 from processor.keyed_rig import WAYS, app, blocks, end_of
@@ -13,7 +14,9 @@ from penstock.errors import SqlErrors
 from penstock.model.batch import Op
 from penstock_processor.compile.build import build_engine
 from penstock_processor.logical.plan_app import plan_app
+from penstock_processor.operators.changes import MOVED_CHANGE, settled
 from penstock_processor.operators.interface import SourceBlock
+from penstock_processor.operators.step import AT
 
 HOUR = 3_600_000
 COUNTS = "SELECT COALESCE(k, -1), COUNT(*) FROM l GROUP BY COALESCE(k, -1)"
@@ -210,6 +213,31 @@ def test_a_value_that_a_row_has_not_is_rejected_once():
     assert [problem.code for problem in result.problems] == ["division_by_zero"]
     found, result = changes(engine, plan, [(1, 5, 0)])
     assert [found, result.problems] == [[(1, 2, "+U")], []]
+
+
+def test_changes_of_several_cycles_are_settled_as_those_of_one():
+    told = [
+        "+I a",
+        "-U a",
+        "+U b",
+        "+I c",
+        "-U b",
+        "+U d",
+        "-U e",
+        "+U e",
+        "-D f",
+        "+I g",
+        "+I g",
+        "-U h",
+        "+U h",
+        "-D h",
+    ]
+    ops, rows = zip(*(each.split() for each in told), strict=True)
+    kinds = [op.text for op in Op]
+    frame = pl.DataFrame({"v": rows, AT: range(len(rows)), MOVED_CHANGE: [kinds.index(op) for op in ops]})
+    found = settled(frame.cast({MOVED_CHANGE: pl.Int8}))
+    shown = [f"{kinds[op]} {row}" for row, _, op in found.rows()]
+    assert shown == ["-U e", "-D f", "-D h", "+I c", "+U d", "+U e", "+I g", "+I g"]
 
 
 @pytest.mark.parametrize(

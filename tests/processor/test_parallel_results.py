@@ -98,6 +98,14 @@ GROUP BY symbol HAVING COUNT(*) > 2;
 CREATE TABLE shown WITH ('connector' = 'penstock') AS SELECT region, n > 50 AS much, window_start, COUNT(*) AS n
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end,
   CUBE (region, n > 50);
+CREATE TABLE sizes (n BIGINT, symbols BIGINT, total BIGINT, most BIGINT, PRIMARY KEY (n) NOT ENFORCED)
+WITH ('connector' = 'penstock');
+INSERT INTO sizes SELECT n, COUNT(*), SUM(total), MAX(total)
+FROM (SELECT symbol, region, COUNT(*) / 10 AS n, SUM(n) AS total FROM trades GROUP BY symbol, region) GROUP BY n;
+CREATE TABLE sevenths (g BIGINT, least BIGINT, most BIGINT, symbols BIGINT, PRIMARY KEY (g) NOT ENFORCED)
+WITH ('connector' = 'penstock');
+INSERT INTO sevenths SELECT MOD(n, 7), MIN(n), MAX(n), COUNT(*)
+FROM (SELECT symbol, COUNT(*) AS n FROM trades GROUP BY symbol HAVING MAX(n) < 99) GROUP BY MOD(n, 7);
 CREATE TABLE pairs WITH ('connector' = 'penstock') AS SELECT DISTINCT symbol, region FROM trades;
 CREATE TABLE visited WITH ('connector' = 'penstock') AS SELECT id, window_start, window_end
 FROM TABLE(SESSION(TABLE trades PARTITION BY symbol, DESCRIPTOR(ts), INTERVAL '3' SECOND)) WHERE symbol IS NOT NULL;

@@ -288,7 +288,7 @@ class _StatementBuilder:
             if each.name in read and compile_expression(each.expr).error is not None
         )
         scan = ScanOperator(node.relation)
-        return _chained(scan, above, input_errors=errors)
+        return _chained(scan, above, hidden=hidden_of(node), input_errors=errors)
 
     def _assign(self, node: WindowAssign, path: str, *, at_sink: bool = False) -> Operator:
         types = {field.name: polars_type(field.type) for field in node.fields}

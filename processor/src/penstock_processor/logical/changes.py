@@ -10,7 +10,17 @@ from collections.abc import Set
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
-from penstock_processor.logical.plan import SET, Aggregate, Filter, GroupAggregate, JoinKind, Named, Node, Project
+from penstock_processor.logical.plan import (
+    SET,
+    Aggregate,
+    Filter,
+    GroupAggregate,
+    JoinKind,
+    Named,
+    Node,
+    Project,
+    Scan,
+)
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.logical.rewrite import columns_read, conjuncts, inputs_of
 from penstock_processor.logical.settings import STATE_TTL
@@ -25,6 +35,8 @@ _WIDTH = {Kind.TINYINT: 1, Kind.SMALLINT: 2, Kind.INT: 4, Kind.BIGINT: 8}
 def updating(node: Node) -> bool:
     """Whether rows of `node` can be taken back. Its flow has the hidden column CHANGE then, and only then."""
     match node:
+        case Scan():
+            return node.changes
         case GroupAggregate(calls=()):
             return updating(node.input)  # a row of which nothing can change
         case GroupAggregate() | TopN():

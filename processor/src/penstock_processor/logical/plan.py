@@ -79,6 +79,7 @@ class Scan(Node):
     version_key: tuple[str, ...] = ()
     proctime: str = ""
     source: bool = False
+    changes: bool = False  # of a repartition stream: its rows can be taken back
 
 
 @dataclass(frozen=True, slots=True)

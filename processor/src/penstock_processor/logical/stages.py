@@ -348,14 +348,6 @@ class _Cutter:
 
     def _moved(self, statement: Statement, node: Node, stage: int, top: Repartition) -> Scan:
         """A repartition stream: its writer in `stage`, and the scan that stands for it in a later one."""
-        if updating(node):
-            raise refusal(
-                statement.span,
-                "parallel_updates",
-                message=f"Rows of '{statement.target}' that change would have to move from task to task.",
-                remedy="Let the primary key and every GROUP BY hold the columns that the rows are spread by, or "
-                "remove SET 'parallelism.default'.",
-            )
         number = self._parts[statement.name] = self._parts.get(statement.name, 0) + 1
         mark = hashlib.sha256(f"{statement.identity}|{number}".encode()).hexdigest()[:8]
         # No table's name has a hyphen, and Kafka takes no name with much else.
@@ -364,7 +356,7 @@ class _Cutter:
         self._streams[name] = SourcePlan(spec)
         part = replace(statement, name=f"{statement.name}~{number}", target=name, plan=top, of=statement.name)
         self._fragments.append((stage, part))
-        return Scan(node.fields, name)
+        return Scan(node.fields, name, changes=updating(node))
 
     def _internal(self, name: str, partitions: int, kind: Literal["repartition", "watermarks"]) -> StreamSpec:
         return StreamSpec(

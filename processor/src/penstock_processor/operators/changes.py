@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from penstock.model.batch import Op
-from penstock_processor.operators.step import CHANGE
+from penstock_processor.operators.step import AT, CHANGE
 
-__all__ = ["brings", "net_changes", "with_change"]
+__all__ = ["MOVED_CHANGE", "brings", "net_changes", "settled", "with_change"]
 
-_FIRST, _LAST = "$first", "$last"
+MOVED_CHANGE = "$change"  # CHANGE in a repartition stream, whose batches have operations of their own
+
+_FIRST, _LAST, _SIGN = "$first", "$last", "$sign"
 
 
 def brings(frame: pl.DataFrame) -> pl.Series:
@@ -25,6 +28,31 @@ def with_change(frame: pl.DataFrame) -> pl.DataFrame:
     if CHANGE in frame.columns:
         return frame
     return frame.with_columns(pl.lit(int(Op.INSERT), dtype=pl.Int8).alias(CHANGE))
+
+
+def settled(frame: pl.DataFrame) -> pl.DataFrame:
+    """Changes of several cycles of another task (MOVED_CHANGE) as those of one.
+
+    What was brought and taken back is nothing; a row that was taken back and brought again stays in use. What is
+    taken back comes first.
+    """
+    frame = frame.rename({MOVED_CHANGE: CHANGE})
+    sign = pl.when(pl.col(CHANGE).is_in([int(Op.INSERT), int(Op.UPDATE_AFTER)])).then(1).otherwise(-1)
+    row = [name for name in frame.columns if name not in (AT, CHANGE)]
+    marked = frame.with_columns(sign.alias(_SIGN))
+    both = pl.col(_SIGN).sum()
+    per_row = marked.group_by(row, maintain_order=True).agg(
+        pl.col(AT).last(), pl.col(CHANGE).last(), both.alias(_SIGN), pl.col(_SIGN).first().alias(_FIRST)
+    )
+    stays = (pl.col(_SIGN) == 0) & (pl.col(_FIRST) < 0)
+    times = pl.when(stays).then(1).otherwise(pl.col(_SIGN).abs()).alias(_LAST)
+    found = []
+    for way, back, forth in ((-1, Op.UPDATE_BEFORE, Op.DELETE), (1, Op.UPDATE_AFTER, Op.INSERT)):
+        rows = per_row.filter((pl.col(_SIGN) * way > 0) | stays).with_columns(times)
+        told = pl.when(pl.col(CHANGE).is_in([int(back), int(forth)])).then(CHANGE).otherwise(int(back))
+        rows = rows.with_columns(told.cast(pl.Int8).alias(CHANGE))
+        found.append(rows[np.repeat(np.arange(rows.height), rows[_LAST].to_numpy())])
+    return pl.concat(found).select(frame.columns)
 
 
 def net_changes(frame: pl.DataFrame, key: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:

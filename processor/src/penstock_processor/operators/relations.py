@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from penstock_processor.operators.changes import MOVED_CHANGE, settled
 from penstock_processor.operators.interface import SourceBlock
 from penstock_processor.operators.step import AT, MAX_WATERMARK, Flow, Step, with_at
 from penstock_processor.operators.watermarks import Watermarks
@@ -64,6 +65,8 @@ class Relation:
                 frames.append(with_at(block.frame, step.admit(name, partition, block.frame)))
                 channels.append(str(block.partition))
         scanned = self._scan(frames, channels, step)
+        if scanned is not None and MOVED_CHANGE in scanned.columns:
+            scanned = settled(scanned)
         if self.clock is None or not step.advancing:
             return self._flow(scanned)
         before = self.clock.combined

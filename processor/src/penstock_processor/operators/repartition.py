@@ -10,9 +10,10 @@ from penstock.model.batch import OP_COLUMN
 from penstock.model.stream import StreamSpec
 from penstock_processor.operators.accumulators import Accumulator
 from penstock_processor.operators.chain import LAZY_FROM_ROWS
+from penstock_processor.operators.changes import MOVED_CHANGE, brings
 from penstock_processor.operators.interface import Output
 from penstock_processor.operators.lateness import LAST_WINDOW, on_time
-from penstock_processor.operators.step import AT, SLICE, Flow, Operator, Step
+from penstock_processor.operators.step import AT, CHANGE, SLICE, Flow, Operator, Step
 from penstock_processor.operators.windows import Windows
 
 __all__ = ["READER_COLUMN", "PartialAggregateOperator", "RepartitionSink", "Spread"]
@@ -87,9 +88,15 @@ class RepartitionSink:
         for name, code, detail in self._required:
             values = frame[name]
             if values.null_count():
-                step.reject(frame.filter(values.is_null()), code, detail)
+                missing = frame.filter(values.is_null())
+                step.reject(missing if CHANGE not in frame.columns else missing.filter(brings(missing)), code, detail)
                 frame = frame.filter(values.is_not_null())
         if self._dropped:
             frame = frame.drop_nulls(self._dropped)
-        frame = frame.drop(AT, strict=False) if self._columns is None else frame.select(self._columns)
+        if self._columns is None:
+            frame = frame.drop(AT, strict=False)
+        elif CHANGE in frame.columns:
+            frame = frame.select(*self._columns, pl.col(CHANGE).alias(MOVED_CHANGE))
+        else:
+            frame = frame.select(self._columns)
         return frame.with_columns(self._spread(frame).alias(READER_COLUMN), pl.lit(0, dtype=pl.Int8).alias(OP_COLUMN))
