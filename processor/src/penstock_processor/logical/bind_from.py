@@ -17,6 +17,7 @@ from penstock_processor.logical.bind_subquery import Membership, condition_of_ex
 from penstock_processor.logical.bind_temporal import Versions, bind_temporal_join, versions_of
 from penstock_processor.logical.bind_unnest import bind_unnests, has_unnest
 from penstock_processor.logical.bind_window import bind_window
+from penstock_processor.logical.bounded_joins import WindowJoin
 from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
 from penstock_processor.logical.join_chain import Link, Seats, flagged, merged, shared_out, with_merged
 from penstock_processor.logical.plan import Field, JoinKind, Node
@@ -99,7 +100,7 @@ def _kept(found: From, member: Membership, queries: Queries, *, limits: SqlLimit
     else:
         other = queries.subquery(query)
     node = keep_members(found.node, found.seen, member, other, exists=exists, ttl_ms=queries.state_ttl_ms)
-    return From(node, flagged(found.seen, set()), found.where)
+    return From(node, found.seen if isinstance(node, WindowJoin) else flagged(found.seen, set()), found.where)
 
 
 @dataclass(frozen=True, slots=True)

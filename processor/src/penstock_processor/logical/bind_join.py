@@ -24,7 +24,7 @@ from penstock_processor.sql.findings import refusal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Side", "Terms", "bind_join", "is_bounded", "seen_behind", "seen_of_join", "terms_of"]
+__all__ = ["Side", "Terms", "bind_join", "in_windows", "is_bounded", "seen_behind", "seen_of_join", "terms_of"]
 
 _FLIPPED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "=": "="}
 _NEEDED = "Write ON a.key = b.key AND a.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts + INTERVAL '1' HOUR"
@@ -87,6 +87,7 @@ def bind_join(
     if found.ends:
         left_end, right_end = back[0][found.ends[0][0]].name, back[1][found.ends[0][1]].name
         residual = all_of(found.residual)
+        fields = fields[: len(seen[0].fields)] if kind.left_alone else fields
         return WindowJoin(fields, *sides, left_keys, right_keys, left_end, right_end, residual, kind)
     _check(found, left=left, right=right, times=times, at=at)
     left_time, right_time = (next(f.name for f in s.fields if f.rowtime) for s in seen)
@@ -104,6 +105,13 @@ def bind_join(
         residual=all_of(found.residual),
         kind=kind,
     )
+
+
+def in_windows(left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr]) -> bool:
+    """Whether the condition bounds the join by windows."""
+    found = terms_of(condition, seen)
+    _find_windows(found, left=left, right=right, seen=seen)
+    return bool(found.ends)
 
 
 def is_bounded(left: Side, right: Side, *, seen: tuple[Seen, Seen], condition: Iterable[Expr]) -> bool:

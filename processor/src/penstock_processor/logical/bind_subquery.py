@@ -1,7 +1,7 @@
 """IN (SELECT ...) and EXISTS (SELECT ...) in WHERE: rows that have a match in another query, or have none, once.
 
 Flink: "IN" and "EXISTS" under "Set Operations". They stand alone or in an AND. EXISTS may compare with columns of the
-query around it. Both queries are kept, as by a regular join.
+query around it. Both queries are kept, as by a regular join; in equal windows, rows wait until the window ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Call, ColumnRef, Expr, Literal, Span
 from penstock.model.types import BOOLEAN
-from penstock_processor.logical.bind_join import Side, seen_of_join
+from penstock_processor.logical.bind_join import Side, bind_join, in_windows, seen_of_join
 from penstock_processor.logical.bind_regular_join import bind_regular_join
 from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
 from penstock_processor.logical.join_chain import merged
@@ -72,6 +72,9 @@ def keep_members(
             )
         value = bind_value(member.value, RowScope(seen), hook=rows_only("IN"))
         conditions = [_same(value, ColumnRef(other.fields[0].type, name=right.frame[0]), member)]
+    sides = Side("", node), Side("", other)
+    if in_windows(*sides, seen=(left, right), condition=conditions):
+        return bind_join(*sides, seen=(left, right), condition=conditions, kind=member.kind, at=member.at)
     return bind_regular_join(
         node, other, seen=(left, right), condition=conditions, kind=member.kind, ttl_ms=ttl_ms, at=member.at
     )

@@ -60,7 +60,8 @@ class LookupJoinOperator:
             return Flow(None, flow.before, flow.after)
         found = self._found
         if found is None and rows.select(self._left_keys).drop_nulls().height:
-            raise PenstockError("lookup_failed", f"nothing looks '{self._table}' up here; deploy the app instead")
+            detail = f"nothing looks '{self._table}' up in a run over files; deploy the app, or run its cases"
+            raise PenstockError("lookup_failed", detail)
         rows = rows.with_row_index(_ROW)
         if found is not None and found.failed is not None:
             rows = self._rejected(rows, found, step)

@@ -97,7 +97,7 @@ class _Place:
             lost += failed
             why = reason or why
         lines_of = [line for lines in known.values() for line in lines]
-        rows = self._decoder.decode(b"\n".join(lines_of)).frame
+        rows = (await asyncio.to_thread(self._decoder.decode, b"\n".join(lines_of))).frame
         failed_keys = pl.DataFrame(lost, schema=keys.schema, orient="row") if lost else None
         return Found(rows, failed_keys, why)
 
