@@ -220,6 +220,8 @@ def test_the_target_has_the_rule_its_severity_and_the_columns() -> None:
         ({"predicate": "x >"}, "predicate", (1, 3), "syntax"),
         ({"predicate": ""}, "predicate", (1, 1), "empty"),
         ({"predicate": "COUNT(*) > 1"}, "predicate", (1, 1), "misplaced_aggregate"),
+        ({"predicate": "x > 1 AND PROCTIME() IS NULL"}, "predicate", (1, 11), "unsupported"),
+        ({"predicate": "ts < CURRENT_TIMESTAMP"}, "predicate", (1, 6), "unsupported"),
         ({"predicate": "x > 1" + " " * 5000}, "predicate", (1, 1), "text_too_long"),
         ({"columns": "device,\n  xx"}, "columns", (2, 3), "unknown_column"),
         ({"columns": "device, x + 1"}, "columns", (1, 9), "unnamed_column"),

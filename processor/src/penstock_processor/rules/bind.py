@@ -15,7 +15,7 @@ from penstock.expressions.reserved import RESERVED
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import STRING, Kind
-from penstock_processor.logical.expressions import bind_condition, bind_value, rows_only
+from penstock_processor.logical.expressions import PROCTIME, bind_condition, bind_value, rows_only
 from penstock_processor.logical.plan import Field, Filter, Named, Project, Scan
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.logical.select_list import Output, outputs_of
@@ -88,16 +88,24 @@ class _RowValues:
         self._scope = scope
 
     def value(self, node: exp.Expr) -> Expr:
-        return bind_value(node, self._scope, hook=rows_only("a rule"))
+        return bind_value(node, self._scope, hook=_row_alone)
 
     def column(self, column: Expr) -> Expr:
         return column
 
 
+def _row_alone(node: exp.Expr) -> Expr | None:
+    """What may stand in a rule: functions of the row."""
+    if isinstance(node, exp.Anonymous) and node.name.upper() == PROCTIME:
+        raise refusal(span_of(node), "unsupported", message="PROCTIME() is no value.",
+                      remedy="Use the event's own time or columns.")  # fmt: skip
+    return rows_only("a rule")(node)
+
+
 def _predicate(text: str, scope: RowScope, limits: ExpressionSettings) -> Expr:
     _check_length(text, limits)
     tree = parse_expression(text, limits)
-    return bind_condition(tree, scope, what="A rule", hook=rows_only("a rule"))
+    return bind_condition(tree, scope, what="A rule", hook=_row_alone)
 
 
 def _outputs(text: str, scope: RowScope, limits: ExpressionSettings) -> tuple[Named, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import structlog
+from msgspec import structs
 
 from penstock.errors import Fenced, PenstockError
 from penstock.model.stream import StreamSpec
@@ -17,6 +18,7 @@ from penstock.role import Ports
 from penstock_processor.operators.interface import RuleHits
 from penstock_processor.replica import Replica
 from penstock_processor.rules.bind import bind_rule, spelled_out
+from penstock_processor.rules.engine import RulesEngine
 from penstock_processor.rules.model import KeptRule, Rule, RuleSet, is_rules_app, rules_app
 from penstock_processor.rules.plan import RulesPlan, plan_rules, source_of, target_specs
 from penstock_processor.rules.settings import RulesSettings
@@ -154,9 +156,15 @@ class RuleBook:
             before = sets.get(rules_app(source), RuleSet(source))
             after = before.put(new, now_ms=self._ports.clock.now_ms())
             if after != before:
+                await asyncio.to_thread(self._check_runs, source, new, catalog)
                 plans.append((await asyncio.to_thread(self._planned, after, catalog), before))
         for plan, before in plans:
             await self._install(plan, before, catalog)
+
+    def _check_runs(self, source: str, rules: Sequence[Rule], catalog: Catalog) -> None:
+        """What cannot be compiled is refused here, while the rules in force run on."""
+        tried = [structs.replace(rule, enabled=True) for rule in rules]
+        RulesEngine(plan_rules(RuleSet(source).put(tried, now_ms=0), catalog, self.bind), durable=False)
 
     def _planned(self, rules: RuleSet, catalog: Catalog) -> RulesPlan:
         plan = plan_rules(rules, catalog, self.bind)
