@@ -10,6 +10,8 @@ import pytest
 from hook_receiver import Receiver, receiver
 from processor.delivery_rig import SOURCE, CutLog, processor, until
 
+from penstock.errors import PenstockError
+from penstock_processor.replays import ReplayEvent, replay_events
 from penstock_processor.runtime.delivery import DeliveryState
 
 
@@ -190,3 +192,35 @@ async def test_an_endpoint_that_is_away_leaves_the_app_running_and_the_process_r
         assert all(check.ok for check in rig.role.ready())
         assert (await rig.role.lag_events("shop")) == {"lots": 0}
         assert await rig.rejected() == []
+
+
+async def test_a_refused_row_is_delivered_once_it_is_corrected_and_listed_again_while_it_is_not(endpoint: Receiver):
+    endpoint.answer = lambda found: 422 if any(row["price"] == 1.0 for row in found) else 200
+    async with processor(app(endpoint)) as rig:
+        await rig.send(lots(0, 3))
+        await rig.caught_up("alerts")
+        (event,) = await rig.rejected()
+        (result,) = await replay_events(rig.role, [ReplayEvent(event.id)], authorization="")
+        assert [error["code"] for error in result.errors] == ["delivery_refused"]
+        (again,) = await rig.rejected()
+        assert (again.id, again.position) == (f"{event.id}#r1", (0, 1))
+        (wrong,) = await replay_events(rig.role, [ReplayEvent(again.id, '{"id": "x"}')], authorization="")
+        assert "wrong_type" in wrong.why
+        corrected = ReplayEvent(f"{event.id}#r2", '{"id": 1, "market": "m1", "price": 1.5}')
+        (result,) = await replay_events(rig.role, [corrected], authorization="")
+        assert result.replayed
+        assert await rig.rejected() == []
+        assert await rig.position("alerts") == 3
+    assert endpoint.ids == [0, 2, 1]
+    assert endpoint.requests[-1][0]["Penstock-Position"] == "1.0.3-3"
+
+
+async def test_no_row_is_replayed_while_the_endpoint_is_away(endpoint: Receiver):
+    endpoint.answer = lambda found: 422 if found[0]["id"] == 0 else 503
+    async with processor(app(endpoint, **{"sink.buffer-flush.max-rows": "1"})) as rig:
+        await rig.send(lots(0, 2))
+        await until(lambda: rig.delivery.rejected and rig.delivery.state is DeliveryState.WAITING)
+        (event,) = await rig.rejected()
+        with pytest.raises(PenstockError, match="not_ready"):
+            await replay_events(rig.role, [ReplayEvent(event.id)], authorization="")
+        assert [found.id for found in await rig.rejected()] == [event.id]

@@ -13,6 +13,7 @@ from penstock.codecs.json_values import write_timestamp
 from penstock.errors import PenstockError
 from penstock.model.batch import RejectedEvent
 from penstock.ports.log import RejectedFilter
+from penstock_processor.runtime.delivery_replays import DELIVERY_CODES
 from penstock_processor.runtime.rejections import ReplayItem, replay_id
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ async def replay_events(
     """Replay rejected events: those of admission through ingest, the others to the statement that rejected them.
 
     Nothing is replayed if one of them may not be: `not_found`, or `conflict` for late and already replayed ones.
-    The events of one app are replayed in one transaction. `authorization` is the caller's header, for ingest.
+    The events of one app are replayed in one transaction; rows that systems of others refused are delivered one by
+    one. `authorization` is the caller's header, for ingest.
     """
     if not 1 <= len(wanted) <= role.settings.replay_max_events:
         raise PenstockError("bad_request", f"replay 1 to {role.settings.replay_max_events} events at once")
@@ -155,8 +157,6 @@ async def _found(role: ProcessorRole, wanted: Sequence[ReplayEvent]) -> list[tup
 def _why_not(event: RejectedEvent) -> str | None:
     if event.replayed_at_ms is not None:
         return f"it was replayed at {write_timestamp(event.replayed_at_ms, zoned=True)}"
-    if event.code in ("delivery_refused", "delivery_failed"):
-        return "it was to be delivered to a system of others; replay or correct the event that it was made of"
     if event.code == "late":
         return "it came after its window had closed, and would again; correct the result another way"
     if event.statement is not None and event.position is None:
@@ -168,7 +168,9 @@ async def _to_statements(role: ProcessorRole, app: str, items: Sequence[ReplayIt
     runner = role.runner(app)
     if runner is None:
         raise PenstockError("conflict", f"app '{app}' does not run here; deploy it before its events are replayed")
-    for item in items:
+    to_others = [item for item in items if item.event.code in DELIVERY_CODES]
+    to_statements = [item for item in items if item.event.code not in DELIVERY_CODES]
+    for item in to_statements:
         event = item.event
         known = {statement.name for statement in runner.plan.statements} | {""}
         if event.statement not in known or event.stream not in runner.plan.sources:
@@ -177,7 +179,8 @@ async def _to_statements(role: ProcessorRole, app: str, items: Sequence[ReplayIt
                 f"event '{event.id}' cannot be replayed: statement '{event.statement}' left app '{app}'",
                 extra={"id": event.id},
             )
-    failed = await runner.replay(items)
+    failed = await runner.deliveries.replay(to_others)
+    failed += await runner.replay(to_statements) if to_statements else []
     results = {}
     for item in items:
         errors: list[dict[str, object]] = [

@@ -1,7 +1,8 @@
 """Rows to files in a folder: NDJSON, CSV or Parquet. EXACTLY_ONCE.
 
-A batch is a file, named by its place in the stream: `<table>-<epoch>-<partition>-<first>-<next>.<format>`. It is
-written aside under a name with a dot in front, synced, renamed and the folder synced: who sees a file sees all of it.
+A batch is a file, named by its place in the stream: `<table>-<epoch>-<partition>-<first>-<next>.<format>` (with
+`-r<offset>` behind it for a row that is delivered anew). It is written aside under a name with a dot in front,
+synced, renamed and the folder synced: who sees a file sees all of it.
 What was reached is the last file's `next`; so files may be taken away, but for the newest of each partition.
 """
 
@@ -35,7 +36,7 @@ class FileOutlet:
     def __init__(self, spec: StreamSpec, options: FileOutletOptions, *, partition: int) -> None:
         self._spec, self._format = spec, options.format
         self._folder = Path(options.path)
-        self._named = re.compile(rf"{re.escape(spec.name)}-(\d+)-{partition}-(\d+)-(\d+)\.[a-z]+")
+        self._named = re.compile(rf"{re.escape(spec.name)}-(\d+)-{partition}-(\d+)-(\d+)(?:-r\d+)?\.[a-z]+")
 
     @property
     def guarantee(self) -> Guarantee:
@@ -77,8 +78,9 @@ class FileOutlet:
         return reached
 
     def _write(self, batch: OutBatch) -> None:
+        again = f"-r{batch.offsets[0]}" if batch.first == batch.next else ""
         name = (
-            f"{batch.stream}-{batch.epoch}-{batch.partition}-{batch.first:012d}-{batch.next:012d}"
+            f"{batch.stream}-{batch.epoch}-{batch.partition}-{batch.first:012d}-{batch.next:012d}{again}"
             f".{_ENDINGS[self._format]}"
         )
         aside = self._folder / (_ASIDE + name)

@@ -51,7 +51,8 @@ class Reached:
 
 @dataclass(frozen=True, slots=True)
 class OutBatch:
-    """Rows of one partition, in order: whoever is at `first` has all of them at `next`.
+    """Rows of one partition, in order: whoever is at `first` has all of them at `next`. `first` equal to `next`: rows
+    that were refused before and are delivered anew, outside the order; the position stays where it is.
 
     `frame`: the declared columns and `$op` (`penstock.model.batch.OP_COLUMN`); tables with `'emit' = 'early'` also
     have `$pending`. A row with DELETE has values in the key columns only. `offsets`: each row's own, ascending; gaps

@@ -5,6 +5,7 @@ make one and how to look at the other side.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -114,6 +115,21 @@ class OutletContract:
         assert sorted(set(ids)) == list(range(8))
         if self.guarantee is Guarantee.EXACTLY_ONCE:
             assert ids == list(range(8))
+
+    async def test_rows_that_are_delivered_anew_move_no_position(self) -> None:
+        outlet = self.make(STREAM)
+        await outlet.open()
+        await outlet.deliver(rows(0, 3))
+        for n in (50, 51):
+            row = rows(n, 1)
+            await outlet.deliver(replace(row, first=3, next=3, offsets=[n - 49]))
+        await outlet.deliver(rows(3, 2))
+        await outlet.close()
+        assert sorted(row["id"] for row in await self.seen(STREAM)) == [0, 1, 2, 3, 4, 50, 51]
+        again = self.make(STREAM)
+        reached = await again.open()
+        await again.close()
+        assert reached is None or reached.next == 5
 
     async def test_the_changes_of_a_table_leave_what_they_say(self) -> None:
         if not self.takes_tables:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from penstock.errors import PenstockError
+from penstock.model.batch import RejectedEvent
 from penstock.model.stream import StreamSpec
 from penstock.outlets.open import has_outlet
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.runtime.delivery import Delivery
+from penstock_processor.runtime.rejections import ReplayItem
 
 __all__ = ["Deliveries", "MakeDelivery"]
 
@@ -41,6 +44,30 @@ class Deliveries:
     def here(self) -> list[Delivery]:
         """Those that run on this replica, by table and partition."""
         return [running.delivery for _, running in sorted(self._running.items())]
+
+    async def replay(self, items: Sequence[ReplayItem]) -> list[RejectedEvent]:
+        """Deliver rejected rows anew where their partitions are delivered; those that failed again.
+
+        `conflict` if a table is not delivered any more, `not_ready` if a partition is not delivered here or now.
+        """
+        by_place: dict[tuple[str, int], list[ReplayItem]] = {}
+        for item in items:
+            place = item.event.stream, item.event.position[0] if item.event.position else 0
+            by_place.setdefault(place, []).append(item)
+        for stream, number in by_place:
+            if stream not in {spec.name for spec in self._specs}:
+                raise PenstockError("conflict", f"'{stream}' is no longer delivered to a system of others")
+            if (stream, number) not in self._running:
+                raise PenstockError(
+                    "not_ready",
+                    f"partition {number} of '{stream}' is delivered by another replica; repeat the request until it "
+                    "reaches that one",
+                    retry_after_s=0.5,
+                )
+        failed: list[RejectedEvent] = []
+        for place, own in by_place.items():
+            failed += await self._running[place].delivery.replay(own)
+        return failed
 
     async def run_only(self, partitions: Collection[int], make: MakeDelivery) -> None:
         """Run the deliveries of these partitions of the app and no others."""

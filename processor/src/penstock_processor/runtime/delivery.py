@@ -8,6 +8,7 @@ of what it refused. As the position is that of a durable consumer, the log keeps
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import structlog
 
 from penstock.errors import Fenced, PenstockError
+from penstock.model.batch import RejectedEvent
 from penstock.model.stream import StreamSpec
 from penstock.model.task import delivery_name
 from penstock.outlets.open import make_outlet, outlet_options
@@ -31,7 +33,9 @@ from penstock_processor.metrics import (
     DELIVERY_RETRIES,
     DELIVERY_SECONDS,
 )
+from penstock_processor.runtime.delivery_replays import DeliveryReplay, again, row_of
 from penstock_processor.runtime.outgoing import lost_before, merged, refusals
+from penstock_processor.runtime.rejections import ReplayItem
 from penstock_processor.settings import ProcessorSettings
 
 __all__ = ["Delivery", "DeliveryState"]
@@ -75,6 +79,8 @@ class Delivery:
         self._epoch = 0
         self._tick = 0
         self._waiting_since_s: float | None = None
+        self._replays: deque[DeliveryReplay] = deque()
+        self._asked = asyncio.Event()  # something was put into `_replays`
         self._cuts: set[int] = set()  # offsets at which batches are divided, as they were refused as a whole
 
     async def run(self) -> None:
@@ -87,6 +93,7 @@ class Delivery:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+            self._refuse_replays()
         if self.state is not DeliveryState.FENCED:
             self._enter(DeliveryState.STOPPED, "stopped")
 
@@ -101,6 +108,53 @@ class Delivery:
             "guarantee": self.guarantee, "state": self.state, "detail": self.detail, "delivered": self.delivered,
             "rejected": self.rejected, "waiting": self.waiting,
         }  # fmt: skip
+
+    async def replay(self, items: Sequence[ReplayItem]) -> list[RejectedEvent]:
+        """Deliver rejected rows anew, one by one; those that failed again. `not_ready` while nothing is delivered."""
+        if self.state is not DeliveryState.RUNNING:
+            raise self._away()
+        if len(self._replays) >= self._settings.replay_queue:
+            raise PenstockError("too_many_requests", "too many replays wait for this delivery", retry_after_s=1.0)
+        request = DeliveryReplay(tuple(items), asyncio.get_running_loop().create_future())
+        self._replays.append(request)
+        self._asked.set()
+        return await request.done
+
+    def _away(self, why: str = "") -> PenstockError:
+        detail = f"rows of '{self.stream}' are not delivered now ({why or self.detail}); try again later"
+        return PenstockError("not_ready", detail, retry_after_s=self._settings.retry_min_s)
+
+    async def _replay(self, request: DeliveryReplay, outlet: Outlet) -> None:
+        failed: list[RejectedEvent] = []
+        try:
+            for item in request.items:
+                failed += await self._replay_one(item, outlet)
+        except BaseException as error:
+            if not request.done.done():
+                request.done.set_exception(self._away(str(error)))
+            raise
+        if not request.done.done():
+            request.done.set_result(failed)
+
+    async def _replay_one(self, item: ReplayItem, outlet: Outlet) -> list[RejectedEvent]:
+        row = await asyncio.to_thread(row_of, item, self._spec, epoch=self._epoch, at=self._next)
+        why: str | None = None
+        if isinstance(row, str):
+            why = row
+        else:
+            try:
+                why = next((refused.detail for refused in await outlet.deliver(row)), None)
+            except BatchRefused as error:
+                why = error.detail
+        rejected = again(item, why, now_ms=self._clock.now_ms(), detail_max_chars=self._settings.detail_max_chars)
+        await self._log.commit(Transaction(self.task, self._term, rejected=rejected, replayed=[item.event.id]))
+        return rejected
+
+    def _refuse_replays(self) -> None:
+        while self._replays:
+            request = self._replays.popleft()
+            if not request.done.done():
+                request.done.set_exception(self._away())
 
     async def _grace(self) -> None:
         await self._clock.sleep(self._settings.delivery.stop_grace_s)
@@ -166,7 +220,10 @@ class Delivery:
             await self._commit(self._next, (), begins=not begun)
 
     async def _turn(self, outlet: Outlet, options: OutletOptions) -> None:
-        """One batch, or a wait for news."""
+        """One replay, one batch, or a wait for news."""
+        if self._replays:
+            await self._replay(self._replays.popleft(), outlet)
+            return
         head = await self._log.head(self.stream, self.partition)
         if head.epoch != self._epoch:
             raise Fenced(f"'{self.stream}' was recreated")
@@ -264,20 +321,21 @@ class Delivery:
         self._cuts = {cut for cut in self._cuts if cut > after}
 
     async def _news(self, timeout_s: float) -> None:
-        limit_s = min(timeout_s, self._settings.wait_s)
-        if self.waiting:  # until they are due, by the clock; more of them may make them due earlier
-            news = asyncio.ensure_future(self._log.wait([self.stream], self._tick, self._settings.wait_s))
-            due = asyncio.ensure_future(self._clock.sleep(limit_s))
-            try:
-                await asyncio.wait({news, due}, return_when=asyncio.FIRST_COMPLETED)
-                if news.done():
-                    self._tick = news.result()
-            finally:
-                for one in (news, due):
-                    one.cancel()
-                await asyncio.gather(news, due, return_exceptions=True)
-        else:
-            self._tick = await self._log.wait([self.stream], self._tick, limit_s)
+        """Until the stream has news, what waits is due, or somebody asks for a replay."""
+        news = asyncio.ensure_future(self._log.wait([self.stream], self._tick, self._settings.wait_s))
+        asked = asyncio.ensure_future(self._asked.wait())
+        ends: set[asyncio.Future[Any]] = {news, asked}
+        if self.waiting:  # due by the clock; more of them may make them due earlier
+            ends.add(asyncio.ensure_future(self._clock.sleep(min(timeout_s, self._settings.wait_s))))
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if news.done():
+                self._tick = news.result()
+        finally:
+            for one in ends:
+                one.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+        self._asked.clear()
 
     async def _wait(self, detail: str, *, code: str, least_s: float) -> None:
         self._failures += 1
@@ -287,6 +345,7 @@ class Delivery:
         if self.state is not DeliveryState.WAITING:
             _log.warning("delivery_waits", task=self.task, code=code, detail=detail)
         self._enter(DeliveryState.WAITING, f"{detail} (next try in {wait_s:g} s)")
+        self._refuse_replays()
         DELIVERY_RETRIES.labels(*self._labels).inc()
         await self._unless_stopped(self._clock.sleep(wait_s))
 
