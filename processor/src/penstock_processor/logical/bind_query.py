@@ -14,7 +14,7 @@ from penstock.expressions.nodes import ColumnRef, Expr, Span
 from penstock_processor.logical.bind_aggregate import Grouping
 from penstock_processor.logical.bind_from import From, bind_from
 from penstock_processor.logical.bind_over import OverCalls, name_windows
-from penstock_processor.logical.bind_rank import RankedRows, limited
+from penstock_processor.logical.bind_rank import RankedGroups, RankedRows, limited
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.changes import required_ttl
 from penstock_processor.logical.expressions import bind_value, is_aggregate, rows_only
@@ -179,7 +179,8 @@ class QueryBinder:
             window = _rows_filtered(window, source.where, at=span_of(tree))
         sets = sets_of(keys, most=self._limits.grouping_sets_max, at=at)
         grouping = Grouping(window, rows, sets, at=at)
-        outputs = outputs_of(tree, rows, grouping)
+        ranked = RankedGroups(grouping)
+        outputs = outputs_of(tree, rows, ranked)
         condition = None if having is None else grouping.condition(having.this)
         node: Aggregate | GroupAggregate
         if window is None:
@@ -188,7 +189,7 @@ class QueryBinder:
             node = grouping.node()
         times = {f.name for f in node.fields if f.rowtime}
         return project(
-            _filtered(node, condition),
+            ranked.over(_filtered(node, condition)),
             outputs,
             is_rowtime=times.__contains__,
             columns_max=self._limits.columns_max,

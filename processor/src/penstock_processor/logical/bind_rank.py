@@ -7,6 +7,7 @@ finds it from the WHERE above it. A ranking by the start and end of a window is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sqlglot import exp
@@ -22,11 +23,12 @@ from penstock_processor.logical.plan_keyed import RANK, Ranked, SortKey, TopN
 from penstock_processor.logical.plan_over import WindowTopN
 from penstock_processor.logical.rewrite import all_of, conjuncts, inputs_of
 from penstock_processor.logical.scope import RowScope
+from penstock_processor.logical.select_list import Values
 from penstock_processor.logical.window_bounds import end_among, is_time
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.parse import only
 
-__all__ = ["RankedRows", "limited", "refuse_unlimited"]
+__all__ = ["RankedGroups", "RankedRows", "limited", "refuse_unlimited"]
 
 _FLIPPED = {">=": "<=", ">": "<", "<=": ">=", "<": ">", "=": "="}
 _SORTABLE = frozenset(
@@ -40,7 +42,7 @@ class RankedRows:
 
     def __init__(self, scope: RowScope, *, otherwise: Hook) -> None:
         self._scope = scope
-        self._found: exp.Window | None = None
+        self._numbering = _Numbering(lambda node: bind_value(node, scope, hook=rows_only("OVER")))
         self._otherwise = otherwise
 
     def value(self, node: exp.Expr) -> Expr:
@@ -53,20 +55,33 @@ class RankedRows:
 
     def over(self, node: Node) -> Node:
         """The rows that the list is computed on: `node`, with the rank beside them if the list has one."""
-        return node if self._found is None else _ranked(self._found, node, self._scope)
+        return self._numbering.over(node)
 
     def _hook(self, node: exp.Expr) -> Expr | None:
         if isinstance(node, exp.Window) and _is_ranking(node):
-            if self._found is not None and self._found != node:
-                raise refusal(
-                    span_of(node),
-                    "unsupported",
-                    message="More than one ranking in one SELECT is not in this version.",
-                    remedy="Number the rows in one query and rank its result in another.",
-                )
-            self._found = node
-            return ColumnRef(BIGINT, name=RANK, span=span_of(node))
+            return self._numbering.found(node)
         return self._otherwise(node)
+
+
+class RankedGroups:
+    """A SELECT list over groups, in which one ROW_NUMBER() OVER (...) may be a column and ranks the groups."""
+
+    def __init__(self, groups: Values) -> None:
+        self._groups = groups
+        self._numbering = _Numbering(groups.value)
+
+    def value(self, node: exp.Expr) -> Expr:
+        """An expression of the list. Raises SqlErrors."""
+        ranking = isinstance(node, exp.Window) and _is_ranking(node)
+        return self._numbering.found(node) if ranking else self._groups.value(node)
+
+    def column(self, column: ColumnRef) -> Expr:
+        """A column that a star stands for."""
+        return self._groups.column(column)
+
+    def over(self, node: Node) -> Node:
+        """The groups, with the rank beside them if the list has one."""
+        return self._numbering.over(node)
 
 
 def limited(node: Node, where: Expr | None, *, ttl_ms: int | None) -> tuple[Node, Expr | None]:
@@ -109,59 +124,95 @@ def _is_ranking(node: exp.Window) -> bool:
     return isinstance(node.this, exp.Anonymous) and node.this.name.upper() in ("ROW_NUMBER", "RANK", "DENSE_RANK")
 
 
-def _ranked(call: exp.Window, node: Node, scope: RowScope) -> Ranked:
-    at, function = span_of(call), call.this.name.upper()
-    if function != "ROW_NUMBER":
-        raise refusal(
-            at,
-            "unsupported",
-            message=f"{function} of a stream is not in this version.",
-            remedy="Use ROW_NUMBER(); equal rows then rank as they came.",
-        )
-    only(call, ("this", "partition_by", "order", "over"), where="ROW_NUMBER() OVER (...)")
-    if call.this.expressions:
-        raise refusal(at, "argument_count", message="ROW_NUMBER takes no argument.", remedy="Write ROW_NUMBER().")
-    order = call.args.get("order")
-    if order is None:
-        raise refusal(
-            at,
-            "syntax",
-            message="ROW_NUMBER() OVER (...) has no ORDER BY, so no row is the first.",
-            remedy="Add ORDER BY, for example: OVER (PARTITION BY k ORDER BY ts DESC).",
-        )
-    columns = _Columns(node, scope)
-    partition = tuple(dict.fromkeys(columns.name(each) for each in call.args.get("partition_by") or ()))
-    keys: dict[str, SortKey] = {}
-    for each in order.expressions:
-        name = columns.name(each.this, sorting=True)
-        descending = bool(each.args.get("desc"))
-        keys.setdefault(name, SortKey(name, descending, nulls_last=not each.args.get("nulls_first")))
-    below = columns.node()
-    return Ranked((*below.fields, Field(RANK, BIGINT)), below, partition, tuple(keys.values()), at)
+class _Numbering:
+    """The one ranking of a SELECT list. `bind`: expressions in it."""
 
+    def __init__(self, bind: Callable[[exp.Expr], Expr]) -> None:
+        self._bind = bind
+        self._call: exp.Expr | None = None
+        self._partition: list[Expr] = []
+        self._order: list[tuple[Expr, bool, bool]] = []  # descending, NULLs last
 
-class _Columns:
-    """The columns that rows are partitioned and ordered by; expressions are computed beside the rows."""
+    def found(self, call: exp.Expr) -> ColumnRef:
+        """The rank's column. Raises SqlErrors."""
+        at = span_of(call)
+        if self._call is None:
+            self._read(call)
+        elif self._call != call:
+            raise refusal(
+                at,
+                "unsupported",
+                message="More than one ranking in one SELECT is not in this version.",
+                remedy="Number the rows in one query and rank its result in another.",
+            )
+        self._call = call
+        return ColumnRef(BIGINT, name=RANK, span=at)
 
-    def __init__(self, node: Node, scope: RowScope) -> None:
-        self._node = node
-        self._scope = scope
-        self._made: dict[str, Expr] = {}
+    def over(self, node: Node) -> Node:
+        """`node` with the rank, if there is one."""
+        if self._call is None:
+            return node
+        columns = _Columns(node)
+        partition = tuple(dict.fromkeys(columns.name(expr) for expr in self._partition))
+        keys: dict[str, SortKey] = {}
+        for expr, descending, nulls_last in self._order:
+            name = columns.name(expr)
+            keys.setdefault(name, SortKey(name, descending, nulls_last))
+        below = columns.node()
+        ranked = (*below.fields, Field(RANK, BIGINT))
+        return Ranked(ranked, below, partition, tuple(keys.values()), span_of(self._call))
 
-    def name(self, node: exp.Expr, *, sorting: bool = False) -> str:
-        """The column of an expression."""
-        found = bind_value(node, self._scope, hook=rows_only("OVER"))
-        if sorting and not (found.type.is_numeric or found.type.kind in _SORTABLE):
+    def _read(self, call: exp.Expr) -> None:
+        at, function = span_of(call), call.this.name.upper()
+        if function != "ROW_NUMBER":
+            raise refusal(
+                at,
+                "unsupported",
+                message=f"{function} of a stream is not in this version.",
+                remedy="Use ROW_NUMBER(); equal rows then rank as they came.",
+            )
+        only(call, ("this", "partition_by", "order", "over"), where="ROW_NUMBER() OVER (...)")
+        if call.this.expressions:
+            raise refusal(at, "argument_count", message="ROW_NUMBER takes no argument.", remedy="Write ROW_NUMBER().")
+        order = call.args.get("order")
+        if order is None:
+            raise refusal(
+                at,
+                "syntax",
+                message="ROW_NUMBER() OVER (...) has no ORDER BY, so no row is the first.",
+                remedy="Add ORDER BY, for example: OVER (PARTITION BY k ORDER BY ts DESC).",
+            )
+        self._partition = [self._bind(each) for each in call.args.get("partition_by") or ()]
+        for each in order.expressions:
+            self._order.append(
+                (self._sortable(each.this), bool(each.args.get("desc")), not each.args.get("nulls_first"))
+            )
+
+    def _sortable(self, node: exp.Expr) -> Expr:
+        found = self._bind(node)
+        if not (found.type.is_numeric or found.type.kind in _SORTABLE):
             raise refusal(
                 span_of(node),
                 "type_mismatch",
                 message=f"Rows cannot be ordered by {found.type}.",
                 remedy="Order by numbers, texts or times.",
             )
-        if isinstance(found, ColumnRef):
-            return found.name
-        known = next((name for name, expr in self._made.items() if expr == found), None)
-        return known or self._make(found)
+        return found
+
+
+class _Columns:
+    """The columns that rows are partitioned and ordered by; expressions are computed beside the rows."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._made: dict[str, Expr] = {}
+
+    def name(self, expr: Expr) -> str:
+        """The column of an expression."""
+        if isinstance(expr, ColumnRef):
+            return expr.name
+        known = next((name for name, made in self._made.items() if made == expr), None)
+        return known or self._make(expr)
 
     def _make(self, expr: Expr) -> str:
         name = f"$by{len(self._made)}"
