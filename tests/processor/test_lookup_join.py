@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
@@ -69,7 +70,7 @@ class Running:
             batches = await self.log.read("o", 0, 0, 1 << 30, 1 << 20)
             rows = [row for b in batches for row in decode_frame(b.payload).drop("$op").rows()]
             if len(rows) >= count:
-                return [tuple(str(v) if n == 3 and v is not None else v for n, v in enumerate(row)) for row in rows]
+                return [tuple(str(v) if isinstance(v, Decimal) else v for v in row) for row in rows]
             await asyncio.sleep(0.01)
         raise AssertionError(f"there are {len(rows)} rows, not {count}: {self.runner.detail}")
 
@@ -171,6 +172,20 @@ async def test_rows_of_an_http_endpoint_are_found_and_kept_as_the_cache_says(end
         await it.send((11, 2, 1))  # 7 had taken its place
         await it.rows(8)
         assert endpoint.asked == ["1", "2", "7", "2"]
+
+
+async def test_lookups_go_one_after_the_other_where_one_needs_what_another_found(sqlite_file, endpoint):
+    chained = f"""{ORDERS}
+      {USERS.format(f"'connector' = 'jdbc', 'url' = 'jdbc:sqlite:{sqlite_file}', 'table-name' = 'users'")}
+      CREATE TABLE plans (id INT, name STRING) WITH ('connector' = 'http', 'url' = '{endpoint.url}');
+      CREATE TABLE o WITH ('connector' = 'penstock') AS
+      SELECT o.id, u.name, p.name AS plan FROM orders AS o
+      LEFT JOIN users FOR SYSTEM_TIME AS OF o.proc_time AS u ON o.user_id = u.id AND u.ok
+      LEFT JOIN plans FOR SYSTEM_TIME AS OF o.proc_time AS p ON u.id + 1 = p.id;"""
+    async with running(chained) as it:
+        await it.send((10, 1, 1), (11, 2, 1))
+        assert await it.rows(3) == [(10, "ada", "ben"), (10, "ada", "bob"), (11, None, None)]
+        assert endpoint.asked == ["2"]
 
 
 async def test_filters_on_the_source_spare_lookups(endpoint):

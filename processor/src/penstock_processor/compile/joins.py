@@ -11,7 +11,7 @@ from penstock.codecs.frames import polars_type
 from penstock_processor.compile.stages import Planned, filter_stage, project_stage, rename_stage
 from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
 from penstock_processor.logical.plan import IntervalJoin, JoinKind, Named, Node
-from penstock_processor.logical.plan_lookup import LookupJoin
+from penstock_processor.logical.plan_lookup import LookupJoin, lookups_below
 from penstock_processor.operators.chain import Chain, FilterStage, ProjectStage
 from penstock_processor.operators.join import IntervalJoinOperator, JoinSide
 from penstock_processor.operators.lookup_join import LookupJoinOperator
@@ -85,6 +85,7 @@ def lookup_operator(node: LookupJoin, source: Operator, above: Sequence[Planned]
         tail=_chain(_with_output(node, above)),
         padding=Padding(node.kind.pads_left_rows, of_right=False, left=left, right=right),
         operator=operator,
+        depth=lookups_below(node.left),
     )
 
 

@@ -85,7 +85,7 @@ def bind_lookup_join(left: Side, table: LookupTable, *, seen: tuple[Seen, Seen],
         raise refusal(
             at,
             "unsupported",
-            message="Rows are looked up for those of a source only, with filters and projections, in this version.",
+            message="Rows are looked up only for those of a source, with filters, projections and other lookups.",
             remedy="Join the source itself, in a view, and group or join the result.",
         )
     found = terms_of(condition, seen)
@@ -125,6 +125,8 @@ def _is_proctime(node: Node, name: str) -> bool:
             return name == node.proctime
         case Filter():
             return _is_proctime(node.input, name)
+        case LookupJoin() if name in node.left_names:
+            return _is_proctime(node.left, node.left.fields[node.left_names.index(name)].name)
         case Project():
             expr = next((each.expr for each in node.exprs if each.name == name), None)
             if isinstance(expr, ColumnRef):
@@ -153,8 +155,8 @@ def refuse_proctime(node: Node, *, at: Span) -> None:
 
 
 def _is_source(node: Node) -> bool:
-    while isinstance(node, Filter | Project):
-        node = node.input
+    while isinstance(node, Filter | Project | LookupJoin):
+        node = node.left if isinstance(node, LookupJoin) else node.input
     return isinstance(node, Scan) and node.source
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from penstock.expressions.nodes import Expr
 from penstock.model.stream import Column
-from penstock_processor.logical.plan import JoinKind, Node
+from penstock_processor.logical.plan import Filter, JoinKind, Node, Project
 
-__all__ = ["LookupJoin", "LookupTable"]
+__all__ = ["LookupJoin", "LookupTable", "lookups_below"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class LookupTable:
 class LookupJoin(Node):
     """Rows of `left` with rows of `table` that have equal keys at the moment: INNER or LEFT.
 
-    Flink: "Lookup Join". `left` is a source with filters and projections, so that keys are known before a cycle.
+    Flink: "Lookup Join". `left` is a source with filters, projections, other lookups: keys are known before a step.
     Output columns: the fields of `left` as `left_names`, all columns of the table as `right_names`.
     """
 
@@ -40,3 +40,14 @@ class LookupJoin(Node):
     key_columns: tuple[str, ...]  # columns of the table
     residual: Expr | None
     kind: JoinKind = JoinKind.INNER
+
+
+def lookups_below(node: Node) -> int:
+    """How many lookup joins a left side has, itself included."""
+    match node:
+        case LookupJoin():
+            return 1 + lookups_below(node.left)
+        case Filter() | Project():
+            return lookups_below(node.input)
+        case _:
+            return 0

@@ -69,10 +69,13 @@ class AppEngine:
             step.flows[name] = relation.read(given[name], step)
         return self._run(step, ending=False)
 
-    def wanted(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> list[Wanted]:
+    @property
+    def lookup_depth(self) -> int:
         """See `LooksUp`."""
-        if not self._lookups:
-            return []
+        return max((operator.depth + 1 for operator in self._lookups), default=0)
+
+    def wanted(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0, depth: int = 0) -> list[Wanted]:
+        """See `LooksUp`."""
         self._clock.now_ms = now_ms
         step = Step(advancing=False, durable=False)
         given: dict[str, list[SourceBlock]] = defaultdict(list)
@@ -80,7 +83,7 @@ class AppEngine:
             given[block.relation].append(block)
         for name, relation in self._sources.items():
             step.flows[name] = relation.read(given[name], step)
-        found = [operator.wanted(step) for operator in self._lookups]
+        found = [operator.wanted(step) for operator in self._lookups if operator.depth == depth]
         return [each for each in found if each is not None]
 
     def provide(self, found: Mapping[str, Found]) -> None:

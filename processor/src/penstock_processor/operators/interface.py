@@ -156,8 +156,15 @@ class Engine(Protocol):
 class LooksUp(Protocol):
     """An engine with lookup joins: `wanted` is asked before each step, and the step goes by what was `provided`."""
 
-    def wanted(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> list[Wanted]:
-        """Keys of the rows in these blocks. Changes nothing. `now_ms`: that of the step."""
+    @property
+    def lookup_depth(self) -> int:
+        """How many times `wanted` must be asked: a lookup may go by what another one has found."""
+        ...
+
+    def wanted(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0, depth: int = 0) -> list[Wanted]:
+        """Keys of the rows in these blocks for lookups above `depth` others, for which everything is provided.
+        Changes nothing. `now_ms`: that of the step.
+        """
         ...
 
     def provide(self, found: Mapping[str, Found]) -> None:

@@ -25,12 +25,14 @@ _HIDDEN = (AT, _ROW)
 
 class LookupJoinOperator:
     """See the module. `source`: stateless, over a source; it has the columns of the left side under the join's names
-    and one `key_name` per key. `columns`: of the table. `condition`: what must be true beside the keys.
+    and one `key_name` per key. `columns`: of the table. `condition`: what must be true beside the keys. `depth`: how
+    many other lookups lie below.
     """
 
     def __init__(self, source: Operator, *, table: str, columns: Sequence[str], key_columns: Sequence[str],
-                 condition: Chain | None, tail: Chain, padding: Padding, operator: str) -> None:  # fmt: skip
-        self.id = operator
+                 condition: Chain | None, tail: Chain, padding: Padding, operator: str,
+                 depth: int) -> None:  # fmt: skip
+        self.id, self.depth = operator, depth
         self._source = source
         self._table, self._columns, self._key_columns = table, list(columns), list(key_columns)
         self._left_keys = [key_name("l", n) for n in range(len(key_columns))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.errors import Fenced
@@ -17,7 +17,7 @@ from penstock.observe.traces import Span, Traces, within
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_processor.logical.plan import AppPlan
-from penstock_processor.operators.interface import Engine
+from penstock_processor.operators.interface import Engine, Found, SourceBlock
 from penstock_processor.runtime.app_worker import AppWorker, CycleResult
 from penstock_processor.runtime.cycle_spans import begin_cycle, with_trace
 from penstock_processor.runtime.lookups import Lookups
@@ -124,7 +124,7 @@ class AppTerm:
         with within(span, end=False):
             started_s = self._clock.monotonic_s()
             given = await asyncio.to_thread(worker.prepare, inputs, now_ms=self._clock.now_ms())
-            found = await self._lookups.find(given.wanted) if given.wanted else None
+            found = await self._look_up(worker, given.blocks, now_ms=given.now_ms)
             result = await asyncio.to_thread(worker.finish, given, found)
             seconds = self._clock.monotonic_s() - started_s
             self._rest_until_s = started_s + seconds + self._rest_s(sum(result.counts.rows_in.values()), seconds)
@@ -132,6 +132,14 @@ class AppTerm:
         if not result.empty:
             self._commit_from_s = self._clock.monotonic_s() + self._log.capabilities.commit_interval_s
             self._commit = asyncio.create_task(self._write(with_trace(result, span), seconds, span))
+
+    async def _look_up(self, worker: AppWorker, blocks: Sequence[SourceBlock], *, now_ms: int) -> dict[str, Found]:
+        """What the lookup joins need for these rows, one after the other where one goes by what another found."""
+        found: dict[str, Found] = {}
+        for depth in range(worker.lookup_depth):
+            wanted = await asyncio.to_thread(worker.wanted, blocks, found, now_ms=now_ms, depth=depth)
+            found |= await self._lookups.find(wanted)
+        return found
 
     def _rest_s(self, rows: int, seconds: float) -> float:
         """How long to rest after a cycle of `rows` events that took `seconds`."""
@@ -149,8 +157,8 @@ class AppTerm:
             await self._settle()
             started_s = self._clock.monotonic_s()
             now_ms = self._clock.now_ms()
-            wanted = await asyncio.to_thread(worker.wanted_by, request.items, now_ms=now_ms)
-            found = await self._lookups.find(wanted) if wanted else None
+            blocks = worker.blocks_of(request.items) if worker.lookup_depth else []
+            found = await self._look_up(worker, blocks, now_ms=now_ms)
             result = await asyncio.to_thread(worker.replay, request.items, now_ms=now_ms, found=found)
             await self._write(result, self._clock.monotonic_s() - started_s)
         except BaseException as error:  # the caller waits for an answer, also when this task is cancelled

@@ -60,7 +60,7 @@ class CycleResult:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A cycle between its halves: decoded, not processed yet. `wanted`: keys to look up in between."""
+    """A cycle between its halves: decoded, not processed yet."""
 
     inputs: Sequence[PartitionInput]
     now_ms: int
@@ -68,7 +68,6 @@ class Prepared:
     sources: dict[tuple[str, int], tuple[Lines, Decoded]]
     rejected: list[RejectedEvent]
     rows_in: dict[str, int]
-    wanted: list[Wanted]
 
 
 class AppWorker:
@@ -103,7 +102,7 @@ class AppWorker:
         return self.finish(self.prepare(inputs, now_ms=now_ms))
 
     def prepare(self, inputs: Sequence[PartitionInput], *, now_ms: int) -> Prepared:
-        """The first half of a cycle: decoded inputs, and the keys that must be looked up for them."""
+        """The first half of a cycle: decoded inputs."""
         blocks: list[SourceBlock] = []
         sources: dict[tuple[str, int], tuple[Lines, Decoded]] = {}
         rejected: list[RejectedEvent] = []
@@ -130,11 +129,10 @@ class AppWorker:
             )
             rows_in[taken.relation] = rows_in.get(taken.relation, 0) + decoded.frame.height
             rejected += self._rejections.undecodable(taken, lines, bad=decoded.bad, now_ms=now_ms)
-        wanted = self._engine.wanted(blocks, now_ms=now_ms) if isinstance(self._engine, LooksUp) else []
-        return Prepared(inputs, now_ms, blocks, sources, rejected, rows_in, wanted)
+        return Prepared(inputs, now_ms, blocks, sources, rejected, rows_in)
 
     def finish(self, given: Prepared, found: Mapping[str, Found] | None = None) -> CycleResult:
-        """The second half: the step. `found`: what was looked up for `given.wanted`."""
+        """The second half: the step. `found`: what was looked up for these blocks (see `wanted`)."""
         inputs, now_ms, rows_in = given.inputs, given.now_ms, given.rows_in
         if isinstance(self._engine, LooksUp):
             self._engine.provide(found or {})
@@ -151,15 +149,24 @@ class AppWorker:
         )
         return CycleResult(transaction, _counts(rows_in, self._shown(step.outputs), rejected, step.hits))
 
-    def wanted_by(self, items: Sequence[ReplayItem], *, now_ms: int) -> list[Wanted]:
-        """The keys that must be looked up for corrected events."""
-        if not isinstance(self._engine, LooksUp):
-            return []
-        blocks = [
+    @property
+    def lookup_depth(self) -> int:
+        """How many times `wanted` must be asked before a step; 0: nothing is looked up."""
+        return self._engine.lookup_depth if isinstance(self._engine, LooksUp) else 0
+
+    def wanted(self, blocks: Sequence[SourceBlock], found: Mapping[str, Found], *, now_ms: int, depth: int
+               ) -> list[Wanted]:  # fmt: skip
+        """The keys that must be looked up next; `found`: what was by now."""
+        assert isinstance(self._engine, LooksUp)
+        self._engine.provide(found)
+        return self._engine.wanted(blocks, now_ms=now_ms, depth=depth)
+
+    def blocks_of(self, items: Sequence[ReplayItem]) -> list[SourceBlock]:
+        """Corrected events as blocks."""
+        return [
             SourceBlock(item.event.stream, 0, self._decoder(item.event.stream).decode(item.raw).frame)
             for item in items
         ]
-        return self._engine.wanted(blocks, now_ms=now_ms)
 
     def replay(self, items: Sequence[ReplayItem], *, now_ms: int, found: Mapping[str, Found] | None = None
                ) -> CycleResult:  # fmt: skip
