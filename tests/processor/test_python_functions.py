@@ -23,7 +23,7 @@ from penstock_processor.logical.plan_app import check_app, plan_app
 
 UNITS = '''"""Units of readings."""
 import polars as pl
-from penstock.python_functions import scalar
+from penstock.python_functions import scalar, table
 
 calls = []
 
@@ -37,6 +37,10 @@ def celsius(degrees: pl.Series, unit: pl.Series) -> pl.Series:
 @scalar(arguments=["INT"], returns="STRING")
 def short(n: pl.Series) -> pl.Series:
     return pl.Series(["x"])
+
+@table(arguments=["STRING"], returns="ROW<word STRING, place INT>")
+def words(text: pl.Series) -> pl.Series:
+    return pl.Series([[{"word": w, "place": n} for n, w in enumerate((t or "").split())] for t in text.to_list()])
 
 without_types = len
 '''
@@ -133,6 +137,32 @@ CREATE TABLE readings (id INT) WITH ('connector' = 'penstock', 'dedupe' = 'none'
 CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT id, {call} AS s FROM readings;"""
     found, _ = run(folder, sql, "readings", "o")
     assert [(row["id"], row["s"]) for row in found] == [(1, "x"), (2, "x"), (3, "x")]
+
+
+@pytest.mark.parametrize(
+    ("join", "empty"),
+    [
+        ("reports CROSS JOIN LATERAL TABLE(words(note)) AS w(word, place)", []),
+        ("reports, LATERAL TABLE(words(note)) AS w(word, place)", []),
+        ("reports CROSS JOIN UNNEST(words(note)) AS w(word, place)", []),
+        (
+            "reports LEFT JOIN LATERAL TABLE(words(note)) AS w(word, place) ON TRUE",
+            [(2, None, None), (3, None, None)],
+        ),
+    ],
+)
+def test_a_table_function_gives_any_number_of_rows_for_each_row(
+    folder: Path, join: str, empty: list[tuple[int, None, None]]
+) -> None:
+    rows = [{"id": 1, "note": "two words"}, {"id": 2, "note": ""}, {"id": 3, "note": None}, {"id": 4, "note": "x"}]
+    (folder / "reports.ndjson").write_text("\n".join(map(json.dumps, rows)))
+    sql = f"""CREATE FUNCTION words AS 'units.words' LANGUAGE PYTHON;
+CREATE TABLE reports (id INT, note STRING) WITH ('connector' = 'penstock', 'dedupe' = 'none');
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT id, word, place FROM {join};"""
+    found, rejected = run(folder, sql, "reports", "o")
+    expected = [(1, "two", 0), (1, "words", 1), *empty, (4, "x", 0)]
+    assert [(row["id"], row["word"], row["place"]) for row in found] == expected
+    assert rejected == 0
 
 
 def test_a_type_that_is_none_is_refused_where_the_function_is_defined() -> None:

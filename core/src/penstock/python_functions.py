@@ -27,7 +27,7 @@ from penstock.expressions.nodes import Call, Expr
 from penstock.expressions.table import Compiled, Function, Typing, merge_errors
 from penstock.model.types import DataType
 
-__all__ = ["FAILED", "ScalarFunction", "entry_of", "scalar"]
+__all__ = ["FAILED", "ScalarFunction", "entry_of", "scalar", "table"]
 
 FAILED = "function_failed"
 _VALUE, _ERROR = "value", "error"
@@ -56,6 +56,14 @@ def scalar(*, arguments: Sequence[str], returns: str) -> Callable[[_Body], Scala
         return ScalarFunction(body, kinds, result)
 
     return declare
+
+
+def table(*, arguments: Sequence[str], returns: str) -> Callable[[_Body], ScalarFunction]:
+    """Declare a function of any number of rows for each row: a Series of lists, `returns` is the type of an element.
+
+    Elements are rows (`ROW<word STRING, place INT>`, dicts in Python) or single values.
+    """
+    return scalar(arguments=arguments, returns=f"ARRAY<{returns}>")
 
 
 def entry_of(name: str, function: ScalarFunction) -> Function:

@@ -11,6 +11,7 @@ from sqlglot.parser import IsPredicatePrecedence, Parser
 from penstock.expressions.parser_function import parse_create
 from penstock.expressions.parser_json import JSON_PARSERS, is_json_kind
 from penstock.expressions.parser_match import parse_match
+from penstock.expressions.tokens import is_table_function
 
 __all__ = ["STATEMENT_REMEDY", "FlinkParser"]
 
@@ -324,18 +325,21 @@ class FlinkParser(Parser):
             return self._flink_table_function()
         if self._curr and self._curr.token_type is TokenType.VAR and self._curr.text.upper() == "UNNEST" \
                 and self._next and self._next.token_type is TokenType.L_PAREN:  # fmt: skip
-            return self._flink_unnest()
+            return self._flink_unnest(2)
+        if self._curr and self._next and is_table_function((self._curr, self._next)):
+            return self._flink_unnest(3)
         table = super()._parse_table(*args, **kwargs)
         if table is not None and self._curr and self._curr.token_type is TokenType.MATCH_RECOGNIZE:
             return parse_match(self, table)
         return table
 
-    def _flink_unnest(self) -> exp.Expr:
+    def _flink_unnest(self, words: int) -> exp.Expr:
+        """UNNEST(collection), or LATERAL TABLE(call) of a function that gives an array. `words` to skip."""
         token = self._curr
-        self._advance(2)
+        self._advance(words)
         collection = self._parse_disjunction()
         if collection is None or not self._match(TokenType.R_PAREN):
-            self._refuse("UNNEST takes one array or map", "Write UNNEST(t.items) AS u(item).", token)
+            self._refuse(f"{token.text.upper()} takes one array or map", "Write UNNEST(t.items) AS u(item).", token)
         numbered = self._match_text_seq("WITH", "ORDINALITY")
         unnest = exp.Unnest(expressions=[collection], offset=bool(numbered) or None).update_positions(token)
         if alias := self._parse_table_alias(alias_tokens=self.TABLE_ALIAS_TOKENS):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import ClassVar
 
 from sqlglot import Token, Tokenizer, TokenType
@@ -17,7 +18,7 @@ from sqlglot.errors import TokenError
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 
-__all__ = ["FlinkTokenizer", "Places", "scan"]
+__all__ = ["FlinkTokenizer", "Places", "is_table_function", "scan"]
 
 _SYMBOLS = ("||", ">=", "<=", "<>", "=>")
 _WORDS = """
@@ -40,7 +41,7 @@ _REFUSED_WORDS = {
     "PIVOT": "Write one aggregate with FILTER (WHERE ...) per column.",
     "UNPIVOT": "Write one SELECT per column and combine them with UNION ALL.",
     "TABLESAMPLE": "Filter with a condition instead.",
-    "LATERAL": "Table functions in FROM are limited to windows: TUMBLE, HOP, CUMULATE, SESSION.",
+    "LATERAL": "Write CROSS JOIN LATERAL TABLE(function(t.column)) AS f(column).",
     "RECURSIVE": "Recursive queries do not exist in Flink SQL.",
     "ILIKE": "Write LOWER(x) LIKE 'pattern'.",
     "RLIKE": "Write REGEXP(x, 'pattern').",
@@ -181,10 +182,16 @@ def _not_sql(text: str, at: int, places: Places) -> SqlError:
 def _words(tokens: list[Token]) -> list[SqlError]:
     return [
         SqlError(token.line, token.col, "unsupported", f"{token.text.upper()} is not supported.", remedy)
-        for token in tokens
+        for n, token in enumerate(tokens)
         if token.token_type not in (TokenType.IDENTIFIER, TokenType.STRING)
         and (remedy := _REFUSED_WORDS.get(token.text.upper())) is not None
+        and not is_table_function(tokens[n : n + 2])
     ]
+
+
+def is_table_function(tokens: Sequence[Token]) -> bool:
+    """Whether these are LATERAL TABLE."""
+    return [token.text.upper() for token in tokens] == ["LATERAL", "TABLE"]
 
 
 def _commas(tokens: list[Token]) -> list[SqlError]:

@@ -56,7 +56,7 @@ _UNSUPPORTED = {
     ),
     "pivots": ("PIVOT", "Write one aggregate with FILTER (WHERE ...) per column."),
     "sample": ("TABLESAMPLE", "Filter with a condition instead."),
-    "laterals": ("LATERAL", "Table functions in FROM are limited to TUMBLE, HOP, CUMULATE and SESSION."),
+    "laterals": ("LATERAL", "Write CROSS JOIN LATERAL TABLE(function(t.column)) AS f(column)."),
     "columns": ("A list of column names", "Name the columns in the SELECT list."),
     "hint": ("hints", "Write options in WITH ('option' = 'value')."),
 }
