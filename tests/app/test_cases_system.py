@@ -46,6 +46,43 @@ async def test_windows_over_windows_close_in_tasks_that_share_the_app(tmp_path: 
     assert (tried.wrong, tried.said) == ([], [])
 
 
+GROUPED = """SET 'table.exec.state.ttl' = '1 h';
+CREATE TABLE s (k STRING, v INT) WITH ('connector' = 'penstock', 'dedupe' = 'none');
+CREATE TABLE sums (k STRING, n BIGINT, v INT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'penstock');
+INSERT INTO sums SELECT k, COUNT(*), SUM(v) FROM s GROUP BY k HAVING SUM(v) < 100;
+CREATE TABLE sizes (n BIGINT, keys BIGINT, PRIMARY KEY (n) NOT ENFORCED) WITH ('connector' = 'penstock');
+INSERT INTO sizes SELECT n, COUNT(*) FROM (SELECT k, COUNT(*) AS n FROM s GROUP BY k) AS g GROUP BY n;
+"""
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+async def test_groups_are_kept_over_a_restart_taken_back_and_forgotten_by_the_clock(tmp_path: Path, parallelism: int):
+    steps = """
+- send: s
+  rows: [{k: a, v: 5}, {k: b, v: 7}]
+- expect: sizes
+  rows: [{n: 1, keys: 2}]
+- advance: 40 min
+- restart
+- send: s
+  rows: [{k: a, v: 1}]
+- expect: sums
+  changes: true
+  rows: [{$op: +I, k: a, v: 5}, {$op: +I, k: b, v: 7}, {$op: +U, k: a, v: 6}]
+- expect: sizes
+  rows: [{n: 1, keys: 1}, {n: 2, keys: 1}]
+- advance: 30 min
+- send: s
+  rows: [{k: a, v: 99}, {k: b, v: 2}]
+- expect: sums
+  changes: true
+  rows: [{$op: -D, k: a}, {$op: +I, k: b, n: 1, v: 2}]
+"""
+    sql = f"SET 'parallelism.default' = '{parallelism}';{GROUPED}"
+    tried = await try_steps(tmp_path, steps, sql=sql, seed=None)
+    assert (tried.wrong, tried.said) == ([], [])
+
+
 async def test_events_of_a_topic_that_others_fill_are_sent_by_the_case(tmp_path: Path):
     sql = """CREATE TABLE s (id STRING, v INT) WITH ('connector' = 'kafka', 'topic' = 'theirs', 'format' = 'json',
   'properties.bootstrap.servers' = 'broker.example:9092', 'scan.startup.mode' = 'earliest-offset');

@@ -136,6 +136,8 @@ class QueryBinder:
         source = bind_from(tree, self, limits=self._limits)
         node, where = limited(source.node, source.where, ttl_ms=self.state_ttl_ms)
         source = From(node, source.seen, where)
+        if _window_once(tree, source.node):
+            return self._grouped(tree, source, keys=[item.unalias() for item in tree.expressions])
         if tree.args.get("group") or tree.args.get("having") or _aggregates(tree):
             return self._distinct(tree, self._grouped(tree, source))
         scope = RowScope(source.seen)
@@ -166,10 +168,12 @@ class QueryBinder:
         fields = tuple(Field(f.name, f.type) for f in node.fields)
         return GroupAggregate(fields, node, keys, (), required_ttl(self.state_ttl_ms, at=at, what=what))
 
-    def _grouped(self, tree: exp.Select, source: From) -> Node:
+    def _grouped(self, tree: exp.Select, source: From, keys: list[exp.Expr] | None = None) -> Node:
+        """GROUP BY `keys`; None: those that are written."""
         group, having = tree.args.get("group"), tree.args.get("having")
         rows = RowScope(source.seen)
-        keys = list(group.expressions) if group is not None else []
+        if keys is None:
+            keys = list(group.expressions) if group is not None else []
         window = source.node if isinstance(source.node, WindowAssign) else _attached(source, keys, rows)
         at = span_of(group) if group is not None and group.expressions else span_of(tree)
         if group is not None:
@@ -243,6 +247,16 @@ def _operands(tree: exp.Union, *, operands_max: int) -> list[exp.Expr]:
 def _keeps_all(tree: exp.Union) -> bool:
     """UNION ALL; without ALL, rows that are equal are one."""
     return tree.args.get("distinct") is False
+
+
+def _window_once(tree: exp.Select, node: Node) -> bool:
+    """SELECT DISTINCT of columns with the bounds of a window: what ends with the window, as in Flink."""
+    plain = tree.args.get("distinct") is None or tree.args.get("group")
+    if plain or not isinstance(node, WindowAssign) or node.kind is WindowKind.SESSION:
+        return False
+    columns = [item.unalias() for item in tree.expressions]
+    bounds = {"window_start", "window_end"} <= {column.name for column in columns}
+    return bounds and all(isinstance(column, exp.Column) for column in columns)
 
 
 def _aggregates(tree: exp.Select) -> bool:
