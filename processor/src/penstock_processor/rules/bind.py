@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 from msgspec import structs
 from sqlglot import exp
@@ -12,7 +14,7 @@ from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.dialect import parse_expression, parse_statements, span_of
 from penstock.expressions.nodes import Expr, Span
 from penstock.expressions.reserved import RESERVED
-from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
+from penstock.expressions.settings import DEFAULT_LIMITS
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import STRING, Kind
 from penstock_processor.logical.expressions import PROCTIME, bind_condition, bind_value, rows_only
@@ -20,14 +22,18 @@ from penstock_processor.logical.plan import Field, Filter, Named, Project, Scan
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.logical.select_list import Output, outputs_of
 from penstock_processor.rules.model import Rule
+from penstock_processor.rules.settings import RulesSettings
 from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.parse import only
 
-__all__ = ["RULE_COLUMN", "SEVERITY_COLUMN", "BoundRule", "bind_rule", "spelled_out"]
+__all__ = ["RULE_COLUMN", "SEVERITY_COLUMN", "BoundRule", "RuleBinder", "bind_rule", "select_list", "spelled_out"]
 
 #: The first columns of every row that a rule writes: which rule it was, and how severe.
 RULE_COLUMN = "rule"
 SEVERITY_COLUMN = "severity"
+
+#: From the text of a select list, the source and its columns to what it gives.
+SelectList = Callable[[str, str, tuple[Column, ...]], tuple[Named, ...]]
 
 _HEAD = (Column(RULE_COLUMN, STRING, nullable=False), Column(SEVERITY_COLUMN, STRING, nullable=False))
 
@@ -57,28 +63,46 @@ def spelled_out(rule: Rule, source: StreamSpec) -> Rule:
     return structs.replace(rule, columns=", ".join(_quoted(column.name) for column in source.columns))
 
 
-def bind_rule(rule: Rule, columns: tuple[Column, ...], *, limits: ExpressionSettings = DEFAULT_LIMITS) -> BoundRule:
+class RuleBinder:
+    """`bind_rule` that remembers rules, and select lists, which many rules have in common. For several threads."""
+
+    def __init__(self, settings: RulesSettings) -> None:
+        self._rules = lru_cache(maxsize=settings.bound_max)(self._bound)
+        self._lists = lru_cache(maxsize=settings.select_lists_max)(select_list)
+
+    def __call__(self, rule: Rule, columns: tuple[Column, ...]) -> BoundRule:
+        """See `bind_rule`."""
+        return self._rules(rule, columns)
+
+    def _bound(self, rule: Rule, columns: tuple[Column, ...]) -> BoundRule:
+        return bind_rule(rule, columns, lists=self._lists)
+
+
+def bind_rule(rule: Rule, columns: tuple[Column, ...], *, lists: SelectList | None = None) -> BoundRule:
     """Names and types resolved over the physical columns of the source.
 
     SqlErrors with lines and columns of the field's text; `extra` has the `rule` and the `field`.
     """
-    fields = tuple(Field(column.name, column.type) for column in columns)
-    scope = RowScope((Seen(rule.source, fields, tuple(field.name for field in fields)),))
     found: dict[str, list[SqlError]] = {}
     predicate: Expr | None = None
     outputs: tuple[Named, ...] = ()
     try:
-        predicate = _predicate(rule.predicate, scope, limits)
+        predicate = _predicate(rule.predicate, _scope(rule.source, columns))
     except SqlErrors as refused:
         found["predicate"] = refused.errors
     try:
-        outputs = _outputs(rule.columns, scope, limits)
+        outputs = (lists or select_list)(rule.columns, rule.source, columns)
     except SqlErrors as refused:
         found["columns"] = refused.errors
     for field, errors in found.items():
         raise _of_field(rule, field, errors)
     assert predicate is not None
     return BoundRule(rule, predicate, outputs)
+
+
+def select_list(text: str, source: str, columns: tuple[Column, ...]) -> tuple[Named, ...]:
+    """The columns that a rule writes of the rows of `source`. SqlErrors."""
+    return _outputs(text, _scope(source, columns))
 
 
 class _RowValues:
@@ -102,16 +126,21 @@ def _row_alone(node: exp.Expr) -> Expr | None:
     return rows_only("a rule")(node)
 
 
-def _predicate(text: str, scope: RowScope, limits: ExpressionSettings) -> Expr:
-    _check_length(text, limits)
-    tree = parse_expression(text, limits)
+def _scope(source: str, columns: tuple[Column, ...]) -> RowScope:
+    fields = tuple(Field(column.name, column.type) for column in columns)
+    return RowScope((Seen(source, fields, tuple(field.name for field in fields)),))
+
+
+def _predicate(text: str, scope: RowScope) -> Expr:
+    _check_length(text)
+    tree = parse_expression(text)
     return bind_condition(tree, scope, what="A rule", hook=_row_alone)
 
 
-def _outputs(text: str, scope: RowScope, limits: ExpressionSettings) -> tuple[Named, ...]:
-    _check_length(text, limits)
+def _outputs(text: str, scope: RowScope) -> tuple[Named, ...]:
+    _check_length(text)
     try:
-        trees = parse_statements(f"SELECT\n{text}", limits)
+        trees = parse_statements(f"SELECT\n{text}")
         tree = trees[0] if trees else None
         if len(trees) != 1 or not isinstance(tree, exp.Select) or not tree.expressions:
             at = Span(2, 1) if len(trees) < 2 else span_of(trees[1])
@@ -153,7 +182,8 @@ def _one_by_one(tree: exp.Select, scope: RowScope) -> list[Output]:
     return outputs_of(tree, scope, _RowValues(scope))
 
 
-def _check_length(text: str, limits: ExpressionSettings) -> None:
+def _check_length(text: str) -> None:
+    limits = DEFAULT_LIMITS
     if len(text) > limits.predicate_chars_max:
         message = f"The text has {len(text):,} characters."
         raise SqlErrors(

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import structlog
 from msgspec import structs
@@ -17,7 +16,7 @@ from penstock.ports.log import AppRecord, Catalog, Consumed, Transaction
 from penstock.role import Ports
 from penstock_processor.operators.interface import RuleHits
 from penstock_processor.replica import Replica
-from penstock_processor.rules.bind import bind_rule, spelled_out
+from penstock_processor.rules.bind import RuleBinder, spelled_out
 from penstock_processor.rules.engine import RulesEngine
 from penstock_processor.rules.model import KeptRule, Rule, RuleSet, is_rules_app, rules_app
 from penstock_processor.rules.plan import RulesPlan, plan_rules, source_of, target_specs
@@ -47,7 +46,7 @@ class RuleBook:
         self.settings = settings
         self._ports = ports
         self._replica = replica
-        self.bind = lru_cache(maxsize=settings.bound_max)(bind_rule)
+        self.bind = RuleBinder(settings)
         self._read: dict[str, tuple[str, RuleSet]] = {}  # by app: its text, and what it says
 
     def plan_of(self, record: AppRecord, catalog: Catalog) -> RulesPlan:

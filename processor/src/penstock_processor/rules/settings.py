@@ -25,6 +25,9 @@ class RulesSettings(BaseModel, frozen=True):
     bound_max: int = Field(
         default=20_000, ge=1, description="Rules whose checked form is remembered, so that a change costs one rule."
     )
+    select_lists_max: int = Field(
+        default=1_000, ge=1, description="Select lists of rules that are remembered; many rules share one."
+    )
     dry_run_events: int = Field(default=10_000, ge=1, description="Stored events of a dry run that says no number.")
     dry_run_events_max: int = Field(default=100_000, ge=1, description="Most stored events of one dry run.")
     dry_run_rows: int = Field(default=100, ge=1, description="Rows that a dry run shows if it says no number.")
