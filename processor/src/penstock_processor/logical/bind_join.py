@@ -244,7 +244,8 @@ def _check(found: Terms, *, left: Side, right: Side, times: tuple[str | None, ..
                 at,
                 "no_event_time",
                 message=f"'{side.alias}' has no event time, so the join would keep its rows for ever.",
-                remedy="Declare WATERMARK on its table, or select the time attribute in its view unchanged.",
+                remedy="Declare WATERMARK on its table, or select the time attribute in its view unchanged; or SET "
+                "'table.exec.state.ttl' = '1 d' (how long rows are kept).",
             )
     if found.lower_ms is None or found.upper_ms is None:
         missing = "no bound in time" if found.lower_ms is found.upper_ms else "a bound in time on one side only"
@@ -253,7 +254,7 @@ def _check(found: Terms, *, left: Side, right: Side, times: tuple[str | None, ..
             "unbounded_state",
             message=f"The join has {missing}, so it would keep rows for ever.",
             remedy=f"{_NEEDED}, or join windows: ON a.key = b.key AND a.window_start = b.window_start AND "
-            "a.window_end = b.window_end; joins without time bounds are not in this version.",
+            "a.window_end = b.window_end, or SET 'table.exec.state.ttl' = '1 d' (how long rows are kept).",
         )
     if not found.left_keys:
         raise refusal(at, "no_join_key", message="The join has no equality between its inputs.", remedy=f"{_NEEDED}.")
