@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -32,7 +33,7 @@ from penstock_processor.operators.accumulators import (
 )
 from penstock_processor.operators.arrival import Arrival
 from penstock_processor.operators.chain import Chain, ProjectStage
-from penstock_processor.operators.collected import Collected, CollectedFeed, percentile
+from penstock_processor.operators.collected import Collected, CollectedFeed, percentiles
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.groups import AggregateShape
 from penstock_processor.operators.sessions import session_bounds
@@ -177,7 +178,7 @@ def _argument(call: AggregateCall, column: str, mode: str) -> Argument:
     else:
         compiled = compile_expression(call.arg)
         held, value = _held(call.arg.type, compiled.value)
-        if call.function in _AS_DOUBLE:
+        if call.function in _AS_DOUBLE and not held.is_nested:
             held, value = DOUBLE, compiled.value.cast(pl.Float64)
         if call.function == "ARRAY_AGG":  # NULL counts, but not in rows that FILTER leaves out
             held, value = row_of(("value", held)), pl.struct(value.alias("value"))
@@ -288,8 +289,14 @@ def _collect(call: AggregateCall, argument: Argument) -> pl.Expr:
         dtype = pl.List(polars_type(argument.held.parts[0][1]))
         argument.collected.append(Collected(name, dtype, lambda values: [each["value"] for each in values]))
     else:
-        share = float(call.options[0])
-        argument.collected.append(Collected(name, pl.Float64(), lambda values: percentile(values, share)))
+        shares = [float(share) for share in call.options]
+        many = call.type.kind is Kind.ARRAY
+
+        def found(values: list[Any]) -> Any:
+            each = percentiles(values, shares)
+            return each if many or each is None else each[0]
+
+        argument.collected.append(Collected(name, polars_type(call.type), found))
     return pl.col(name)
 
 

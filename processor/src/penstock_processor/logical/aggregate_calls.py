@@ -11,12 +11,13 @@ from decimal import Decimal
 
 from sqlglot import exp
 
-from penstock.expressions.nodes import Expr, Literal, Span
+from penstock.expressions.literals import coerced
+from penstock.expressions.nodes import Call, Expr, Literal, Span
 from penstock.model.types import BIGINT, DOUBLE, STRING, DataType, Kind, array_of, decimal, row_of
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["RETRACTABLE", "matters", "options_of", "result_type"]
+__all__ = ["RETRACTABLE", "matters", "options_of", "result_type", "weighted"]
 
 #: Functions whose result a row can be taken out of again.
 RETRACTABLE = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE",
@@ -29,24 +30,45 @@ _SHARES = ("PERCENTILE", "APPROX_QUANTILE")
 _USAGE = {
     "COUNT": "COUNT(*) or COUNT(x)",
     "LISTAGG": "LISTAGG(x) or LISTAGG(x, ', ')",
+    "PERCENTILE": "PERCENTILE(x, 0.95), PERCENTILE(x, ARRAY[0.5, 0.95]) or PERCENTILE(x, 0.95, frequency)",
     "APPROX_TOP_K": "APPROX_TOP_K(x, 10)",
-    **{name: f"{name}(x, 0.95)" for name in _SHARES},
+    "APPROX_QUANTILE": "APPROX_QUANTILE(x, 0.95)",
 }
 
 
 def options_of(function: str, arguments: Sequence[exp.Expr], *, at: Span) -> tuple[str | float | int, ...]:
-    """The constants behind the first argument. Raises SqlErrors, also for a wrong number of arguments."""
-    most = 2 if function in _USAGE and function != "COUNT" else 1
+    """The constants behind the first argument. Raises SqlErrors, also for a wrong number of arguments.
+
+    The third one of PERCENTILE, its frequency, is none: see `weighted`.
+    """
+    most = 3 if function == "PERCENTILE" else 2 if function in _USAGE and function != "COUNT" else 1
     least = 2 if function in _SHARES or function == "APPROX_TOP_K" else 1
     if not least <= len(arguments) <= most:
-        count = {(1, 1): "one argument", (2, 2): "two arguments"}.get((least, most), "one or two arguments")
+        counts = {(1, 1): "one argument", (2, 2): "two arguments", (2, 3): "two or three arguments"}
+        count = counts.get((least, most), "one or two arguments")
         raise refusal(
             at,
             "argument_count",
             message=f"{function} takes {count}, not {len(arguments)}.",
             remedy=f"Write {_USAGE.get(function, f'{function}(x)')}.",
         )
-    return tuple(_option(function, node, at=at) for node in arguments[1:])
+    constants = arguments[1:2]
+    if function == "PERCENTILE" and isinstance(constants[0], exp.Array):
+        constants = constants[0].expressions
+    return tuple(_option(function, node, at=at) for node in constants)
+
+
+def weighted(arg: Expr, frequency: Expr, *, at: Span) -> Expr:
+    """The argument of PERCENTILE with how often it counts, as a row of both. Raises SqlErrors."""
+    if not frequency.type.is_integer:
+        raise refusal(
+            at,
+            "type_mismatch",
+            message=f"The frequency of PERCENTILE is an integer, not {frequency.type}.",
+            remedy="Write CAST(x AS INT).",
+        )
+    both = (coerced(arg, DOUBLE), coerced(frequency, BIGINT))
+    return Call(row_of(("EXPR$0", DOUBLE), ("EXPR$1", BIGINT)), function="ROW", args=both, span=arg.span)
 
 
 def matters(function: str, *, at: Span) -> bool:

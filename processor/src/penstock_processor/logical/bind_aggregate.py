@@ -14,8 +14,8 @@ from penstock.errors import SqlErrors
 from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
-from penstock.model.types import STRING, Kind
-from penstock_processor.logical.aggregate_calls import RETRACTABLE, matters, options_of, result_type
+from penstock.model.types import STRING, Kind, array_of
+from penstock_processor.logical.aggregate_calls import RETRACTABLE, matters, options_of, result_type, weighted
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.clock import clock_call
@@ -241,6 +241,10 @@ class Grouping:
             arg = coerced(arg, STRING)
         distinct = distinct and matters(function, at=at)
         type_ = result_type(function, arg, at=at)
+        if function == "PERCENTILE" and isinstance(arguments[1], exp.Array):
+            type_ = array_of(type_)
+        if len(arguments) == 3 and arg is not None:
+            arg = weighted(arg, bind_value(arguments[2], self._rows, hook=hook), at=at)
         return self._registered(AggregateCall("", function, arg, type_, distinct, predicate, options), at=at)
 
     def _registered(self, wanted: AggregateCall, *, at: Span) -> Expr:

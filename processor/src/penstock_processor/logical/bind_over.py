@@ -33,7 +33,11 @@ from penstock_processor.sql.parse import only
 __all__ = ["OverCalls", "name_windows", "numbered"]
 
 _FORM = "SUM(x) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)"
-_COMPUTED = frozenset(AGGREGATES) - {"LISTAGG", "PERCENTILE", "APPROX_COUNT_DISTINCT", "APPROX_QUANTILE", "ARRAY_AGG"}
+_COMPUTED = frozenset(
+    name
+    for name in AGGREGATES
+    if name not in ("LISTAGG", "PERCENTILE", "ARRAY_AGG") and not name.startswith("APPROX_")
+)
 
 
 @dataclass(frozen=True, slots=True)

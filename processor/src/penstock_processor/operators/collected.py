@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from penstock_processor.operators.accumulators import Slots
@@ -17,7 +18,7 @@ from penstock_processor.operators.arrival import ROW
 from penstock_processor.operators.slots import SlotTable, hashable_keys
 from penstock_processor.operators.step import SLICE
 
-__all__ = ["Collected", "CollectedFeed", "percentile"]
+__all__ = ["Collected", "CollectedFeed", "percentiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class CollectedFeed:
         self._dtype = dtype
         self._keys = tuple(keys)
         self._distinct, self._nulls = distinct, nulls
-        self._values: dict[int, list[tuple[int, Any]]] = {}
+        self._values: dict[int, dict[int, Any]] = {}  # by arrival: what is learnt twice is there once
         self._seen: dict[int, set[Hashable]] = {}
         self._next = 0
 
@@ -59,20 +60,21 @@ class CollectedFeed:
 
     def save(self, keys: pl.DataFrame, slots: Slots) -> pl.DataFrame:
         """Everything known of these slots; row i of `keys` (slice, keys) is slot `slots[i]`."""
-        lists = [self._values.get(slot, []) for slot in slots.tolist()]
+        lists = [self._values.get(slot, {}) for slot in slots.tolist()]
         rows = np.repeat(np.arange(len(lists)), [len(known) for known in lists])
-        values = pl.Series(self.column, [value for known in lists for _, value in known], dtype=self._dtype)
-        orders = pl.Series(ROW, [order for known in lists for order, _ in known], dtype=pl.Int64)
+        values = pl.Series(self.column, [value for known in lists for value in known.values()], dtype=self._dtype)
+        orders = pl.Series(ROW, [order for known in lists for order in known], dtype=pl.Int64)
         return keys[rows].hstack([values, orders])
 
     def merge(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Take the values of slots into others; the first ones are free then."""
         for source, target in zip(sources, targets, strict=True):
-            joined = sorted([*self._values.pop(target, []), *self._values.pop(source, [])], key=lambda each: each[0])
+            both = self._values.pop(target, {}) | self._values.pop(source, {})
+            joined = {order: both[order] for order in sorted(both)}
             if self._distinct:
                 self._seen.pop(source, None)
                 seen = self._seen[target] = set()
-                joined = [each for each in joined if _is_new(seen, each[1])]
+                joined = {order: value for order, value in joined.items() if _is_new(seen, value)}
             if joined:
                 self._values[target] = joined
 
@@ -84,7 +86,10 @@ class CollectedFeed:
 
     def shown(self, slots: Slots) -> list[pl.Series]:
         """The results of these slots; NULL where there is no value."""
-        lists = [[value for _, value in self._values.get(slot, ())] for slot in slots.tolist()]
+        lists = [
+            [value for _, value in sorted(self._values.get(slot, {}).items(), key=lambda each: each[0])]
+            for slot in slots.tolist()
+        ]
         return [
             pl.Series(result.name, [result.of(known) if known else None for known in lists], dtype=result.dtype)
             for result in self.results
@@ -104,18 +109,34 @@ class CollectedFeed:
             if self._distinct and not _is_new(self._seen.setdefault(slot, set()), value):
                 fresh[n] = False
                 continue
-            self._values.setdefault(slot, []).append((order, value))
+            self._values.setdefault(slot, {})[order] = value
         return values if fresh.all() else values.filter(pl.Series(fresh))
 
 
-def percentile(values: list[float], share: float) -> float:
-    """The value that `share` (0 to 1) of sorted `values` lie below; between two, in proportion (as Flink)."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * share
-    low, high = int(np.floor(place)), int(np.ceil(place))
+def percentiles(values: list[Any], shares: Sequence[float]) -> list[float] | None:
+    """The values that `shares` (0 to 1) of all lie below; between two, in proportion (as Flink).
+
+    A value may be a struct of it and of how often it counts; less than once is not at all.
+    """
+    weights: dict[float, int] = {}
+    for each in values:
+        value, weight = each.values() if isinstance(each, dict) else (each, 1)
+        if value is not None and weight is not None and weight > 0:
+            weights[value] = weights.get(value, 0) + weight
+    if not weights:
+        return None
+    ordered = sorted(weights)
+    upto = np.cumsum([weights[value] for value in ordered])
+    return [_between(ordered, upto, float(upto[-1] - 1) * share) for share in shares]
+
+
+def _between(ordered: list[float], upto: npt.NDArray[np.int64], place: float) -> float:
+    low, high = (
+        ordered[int(np.searchsorted(upto, edge, side="right"))] for edge in (np.floor(place), np.ceil(place))
+    )
     if low == high:
-        return ordered[low]
-    return (high - place) * ordered[low] + (place - low) * ordered[high]
+        return low
+    return float((np.ceil(place) - place) * low + (place - np.floor(place)) * high)
 
 
 def _is_new(seen: set[Hashable], value: Any) -> bool:
