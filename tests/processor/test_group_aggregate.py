@@ -13,6 +13,7 @@ from processor.keyed_rig import WAYS, app, blocks, end_of
 from penstock.errors import SqlErrors
 from penstock.model.batch import Op
 from penstock_processor.compile.build import build_engine
+from penstock_processor.logical.explain import explain_json
 from penstock_processor.logical.plan_app import plan_app
 from penstock_processor.operators.changes import MOVED_CHANGE, settled
 from penstock_processor.operators.interface import SourceBlock
@@ -238,6 +239,14 @@ def test_changes_of_several_cycles_are_settled_as_those_of_one():
     found = settled(frame.cast({MOVED_CHANGE: pl.Int8}))
     shown = [f"{kinds[op]} {row}" for row, _, op in found.rows()]
     assert shown == ["-U e", "-D f", "-D h", "+I c", "+U d", "+U e", "+I g", "+I g"]
+
+
+def test_the_plan_as_json_names_keys_calls_and_how_long_groups_are_kept():
+    plan = app("k INT, c BIGINT, PRIMARY KEY (k) NOT ENFORCED", "SELECT k, COUNT(*) FROM l GROUP BY k")
+    [statement] = explain_json(plan)["statements"]
+    [group] = statement["plan"]["inputs"]
+    assert (group["keys"], group["ttl_ms"], group["updating"]) == ([{"name": "k", "expr": "k"}], HOUR, True)
+    assert [call["function"] for call in group["calls"]] == ["COUNT"]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ from __future__ import annotations
 from penstock.expressions.nodes import Expr
 from penstock.model.stream import StreamSpec
 from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
+from penstock_processor.logical.changes import updating
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.match_printing import match_json
 from penstock_processor.logical.plan import (
     Aggregate,
     AggregateCall,
     AppPlan,
+    Expand,
     Filter,
     FinalAggregate,
+    GroupAggregate,
     IntervalJoin,
     Node,
     PartialAggregate,
@@ -190,6 +193,12 @@ def _node_json(node: Node) -> dict[str, object]:
                 "early": node.early,
                 "lateness_ms": node.lateness_ms,
             }
+        case GroupAggregate():
+            found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.keys]}
+            found |= {"calls": [_call_json(c) for c in node.calls], "ttl_ms": node.ttl_ms, "updating": updating(node)}
+        case Expand():
+            found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.keys]}
+            found |= {"sets": [[node.keys[n].name for n in each] for each in node.sets]}
         case LookupJoin():
             found |= {"kind": str(node.kind), "table": node.table.name, "connector": node.table.connector}
             found |= {"left_keys": [expr_text(e) for e in node.left_keys], "key_columns": list(node.key_columns)}
