@@ -79,6 +79,7 @@ class Delivery:
         self._epoch = 0
         self._tick = 0
         self._waiting_since_s: float | None = None
+        self._commit_from_s = 0.0  # the log wants commits so far apart
         self._replays: deque[DeliveryReplay] = deque()
         self._asked = asyncio.Event()  # something was put into `_replays`
         self._cuts: set[int] = set()  # offsets at which batches are divided, as they were refused as a whole
@@ -234,6 +235,7 @@ class Delivery:
             self._succeeded()
             await self._unless_stopped(self._news(left_s))
             return
+        await self._rest()
         batches = await self._log.read(self.stream, self.partition, self._next, self._settings.delivery.read_bytes)
         if not batches:  # an end that is not known exactly before the stream is followed, as waiting does
             await self._unless_stopped(self._news(self._settings.wait_s))
@@ -244,6 +246,12 @@ class Delivery:
         batch = await asyncio.to_thread(merged, batches, at=self._next, rows_max=options.max_rows)
         await self._bring(batch, outlet, options)
         self._waiting_since_s = None
+
+    async def _rest(self) -> None:
+        """Until the log wants another commit; meanwhile the next batch grows."""
+        left_s = self._commit_from_s - self._clock.monotonic_s()
+        if left_s > 0:
+            await asyncio.sleep(left_s)  # real time: what it spares is the log's, whatever the clock says
 
     def _until_due_s(self, head: Head, options: OutletOptions) -> float:
         """How long until what waits is delivered; the settings' `wait_s` if nothing does."""
@@ -317,6 +325,7 @@ class Delivery:
         await self._log.commit(
             Transaction(self.task, self._term, consumed=[consumed], rejected=rejected, deltas=deltas)
         )
+        self._commit_from_s = self._clock.monotonic_s() + self._log.capabilities.commit_interval_s
         self._expected = self._next = after
         self._cuts = {cut for cut in self._cuts if cut > after}
 
