@@ -91,7 +91,7 @@ def _penstock(query: NexmarkQuery, files: Files) -> float:
             app.name,
             *inputs,
             "--output",
-            f"result={os.devnull}",
+            f"answers={os.devnull}",
             "--stats",
         ]
         done = subprocess.run(

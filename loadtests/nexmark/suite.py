@@ -28,15 +28,15 @@ _FOLDER = Path(__file__).parent / "queries"
 _FORM = re.compile(
     r"-- (?P<about>[^\n]+)\n"
     r"(?P<settings>(?:SET [^\n]+\n)*)"
-    r"CREATE TABLE result \((?P<columns>.+?)\s*\) WITH \(\{sink\}\);\n"
-    r"INSERT INTO result\s+(?P<select>.+);\n",
+    r"CREATE TABLE answers \((?P<columns>.+?)\s*\) WITH \(\{sink\}\);\n"
+    r"INSERT INTO answers\s+(?P<select>.+);\n",
     re.DOTALL,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class NexmarkQuery:
-    """One query. `settings`: SET statements; `columns`: those of `result`, which the SELECT is written to."""
+    """One query. `settings`: SET statements; `columns`: those of `answers`, which the SELECT is written to."""
 
     name: str
     about: str
@@ -53,8 +53,8 @@ class NexmarkQuery:
     def text(self, *, sources: dict[str, str], sink: str) -> str:
         """Statements for a system: options of its sources by name, and of the sink."""
         tables = [f"CREATE TABLE {name} ({SOURCES[name]}) WITH ({sources[name]});\n" for name in self.sources]
-        result = f"CREATE TABLE result ({self.columns}) WITH ({sink});\n"
-        return f"{self.settings}{''.join(tables)}{result}INSERT INTO result {self.select};\n"
+        target = f"CREATE TABLE answers ({self.columns}) WITH ({sink});\n"
+        return f"{self.settings}{''.join(tables)}{target}INSERT INTO answers {self.select};\n"
 
 
 def queries() -> list[NexmarkQuery]:
@@ -66,7 +66,7 @@ def queries() -> list[NexmarkQuery]:
 def _read(path: Path) -> NexmarkQuery:
     form = _FORM.fullmatch(path.read_text())
     if form is None:
-        raise ValueError(f"{path.name}: not a comment, settings, CREATE TABLE result and INSERT INTO result")
+        raise ValueError(f"{path.name}: not a comment, settings, CREATE TABLE answers and INSERT INTO answers")
     key = re.search(r"PRIMARY KEY \(([^)]+)\)", form["columns"])
     names = () if key is None else tuple(part.strip(" `") for part in key[1].split(","))
     return NexmarkQuery(path.stem, form["about"], form["settings"], form["columns"].strip(), names, form["select"])

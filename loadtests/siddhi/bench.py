@@ -100,7 +100,7 @@ def _penstock(name: str, files: Files) -> tuple[float, int]:
         command = [*pinned(_CORE), str(PROGRAM), "eval", str(app), "--input", f"bid={files.bid}", "--stats"]
         said = []
         for place in (os.devnull, found):
-            output = ["--output", f"result={place}"]
+            output = ["--output", f"answers={place}"]
             done = subprocess.run([*command, *output], capture_output=True, text=True, check=True, env=alone)
             said.append(done.stderr)
         rows = sum(1 for _ in found.open("rb"))

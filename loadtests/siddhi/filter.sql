@@ -1,1 +1,1 @@
-CREATE TABLE result WITH ({sink}) AS SELECT auction, bidder, price, `dateTime` FROM bid WHERE price > 50000000;
+CREATE TABLE answers WITH ({sink}) AS SELECT auction, bidder, price, `dateTime` FROM bid WHERE price > 50000000;

@@ -1,4 +1,4 @@
-CREATE TABLE result WITH ({sink}) AS
+CREATE TABLE answers WITH ({sink}) AS
 SELECT auction, lower_price, other FROM bid MATCH_RECOGNIZE (
   PARTITION BY auction ORDER BY `dateTime`
   MEASURES F.price AS lower_price, S.price AS other

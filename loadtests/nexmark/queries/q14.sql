@@ -1,9 +1,9 @@
 -- Calculation: conversions and conditions over a price range.
-CREATE TABLE result (
+CREATE TABLE answers (
   auction BIGINT, bidder BIGINT, price DECIMAL(23, 3), bidTimeType STRING, `dateTime` TIMESTAMP(3), extra STRING,
   c_counts BIGINT
 ) WITH ({sink});
-INSERT INTO result
+INSERT INTO answers
 SELECT auction, bidder, 0.908 * price AS price,
   CASE
     WHEN HOUR(`dateTime`) >= 8 AND HOUR(`dateTime`) <= 18 THEN 'dayTime'

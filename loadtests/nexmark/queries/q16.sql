@@ -1,11 +1,11 @@
 -- Channel statistics of a day.
 SET 'table.exec.state.ttl' = '1 d';
-CREATE TABLE result (
+CREATE TABLE answers (
   channel STRING, `day` STRING, `minute` STRING, total_bids BIGINT, rank1_bids BIGINT, rank2_bids BIGINT, rank3_bids BIGINT, total_bidders BIGINT, rank1_bidders BIGINT, rank2_bidders BIGINT,
   rank3_bidders BIGINT, total_auctions BIGINT, rank1_auctions BIGINT, rank2_auctions BIGINT, rank3_auctions BIGINT,
   PRIMARY KEY (channel, `day`) NOT ENFORCED
 ) WITH ({sink});
-INSERT INTO result
+INSERT INTO answers
 SELECT channel, DATE_FORMAT(`dateTime`, 'yyyy-MM-dd') AS `day`, MAX(DATE_FORMAT(`dateTime`, 'HH:mm')) AS `minute`,
   COUNT(*) AS total_bids,
   COUNT(*) FILTER (WHERE price < 10000) AS rank1_bids,

@@ -1,3 +1,3 @@
 -- Selection: bids on some auctions.
-CREATE TABLE result (auction BIGINT, price BIGINT) WITH ({sink});
-INSERT INTO result SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0;
+CREATE TABLE answers (auction BIGINT, price BIGINT) WITH ({sink});
+INSERT INTO answers SELECT auction, price FROM bid WHERE MOD(auction, 123) = 0;

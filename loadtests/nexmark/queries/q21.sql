@@ -1,6 +1,6 @@
 -- Add channel id.
-CREATE TABLE result (auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, channel_id STRING) WITH ({sink});
-INSERT INTO result
+CREATE TABLE answers (auction BIGINT, bidder BIGINT, price BIGINT, channel STRING, channel_id STRING) WITH ({sink});
+INSERT INTO answers
 SELECT auction, bidder, price, channel,
   CASE
     WHEN LOWER(channel) = 'apple' THEN '0'

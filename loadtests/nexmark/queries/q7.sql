@@ -1,7 +1,7 @@
 -- Highest bid of every ten seconds, with who made it.
 SET 'table.exec.state.ttl' = '1 d';
-CREATE TABLE result (auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING) WITH ({sink});
-INSERT INTO result
+CREATE TABLE answers (auction BIGINT, bidder BIGINT, price BIGINT, `dateTime` TIMESTAMP(3), extra STRING) WITH ({sink});
+INSERT INTO answers
 SELECT B.auction, B.bidder, B.price, B.`dateTime`, B.extra
 FROM bid AS B
 JOIN (

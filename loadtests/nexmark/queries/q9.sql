@@ -1,11 +1,11 @@
 -- Winning bids: the highest bid for every auction.
 SET 'table.exec.state.ttl' = '1 d';
-CREATE TABLE result (
+CREATE TABLE answers (
   id BIGINT, itemName STRING, description STRING, initialBid BIGINT, reserve BIGINT, `dateTime` TIMESTAMP(3),
   expires TIMESTAMP(3), seller BIGINT, category BIGINT, extra STRING, auction BIGINT, bidder BIGINT, price BIGINT,
   bid_dateTime TIMESTAMP(3), bid_extra STRING, PRIMARY KEY (id) NOT ENFORCED
 ) WITH ({sink});
-INSERT INTO result
+INSERT INTO answers
 SELECT id, itemName, description, initialBid, reserve, `dateTime`, expires, seller, category, extra, auction, bidder,
   price, bid_dateTime, bid_extra
 FROM (
