@@ -85,8 +85,8 @@ def refuse_special(node: exp.Expr) -> None:
         raise refusal(
             span_of(node),
             "unsupported",
-            message="OVER windows are not in this version.",
-            remedy="Group by a TUMBLE or HOP window, and join the result where single rows need it.",
+            message="OVER cannot stand here.",
+            remedy="Write it into the SELECT list of a query that does not group, and read that query.",
         )
     if isinstance(node, exp.Query | exp.Exists) or (isinstance(node, exp.In) and node.args.get("query")):
         raise refusal(
