@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sqlglot import exp
@@ -13,7 +13,14 @@ from penstock_processor.logical.bind_join import Side, bind_join, is_bounded
 from penstock_processor.logical.bind_lookup import bind_lookup_join, check_proctime
 from penstock_processor.logical.bind_match import bind_match
 from penstock_processor.logical.bind_regular_join import bind_regular_join
-from penstock_processor.logical.bind_subquery import Membership, condition_of_exists, keep_members, memberships
+from penstock_processor.logical.bind_subquery import (
+    Membership,
+    condition_of_exists,
+    condition_of_in,
+    keep_members,
+    memberships,
+    refers_to,
+)
 from penstock_processor.logical.bind_temporal import Versions, bind_temporal_join, versions_of
 from penstock_processor.logical.bind_unnest import bind_unnests, has_unnest
 from penstock_processor.logical.bind_window import bind_window
@@ -88,8 +95,9 @@ def bind_from(tree: exp.Select, queries: Queries, *, limits: SqlLimits) -> From:
 def _kept(found: From, member: Membership, queries: Queries, *, limits: SqlLimits) -> From:
     """The rows that a term with a subquery keeps."""
     query, exists = member.query, None
-    if member.value is None and isinstance(query, exp.Select):
-        only(query, ("expressions", "from_", "joins", "where"), where="EXISTS")
+    around = {seen.alias for seen in found.seen}
+    if isinstance(query, exp.Select) and (member.value is None or refers_to(query, around)):
+        only(query, ("expressions", "from_", "joins", "where"), where="EXISTS or IN")
         bare, where = query.copy(), query.args.get("where")
         bare.set("where", None)
         inner = bind_from(bare, queries, limits=limits)
@@ -97,6 +105,9 @@ def _kept(found: From, member: Membership, queries: Queries, *, limits: SqlLimit
         if where is not None:
             at = member.at
             exists = condition_of_exists(where.this, found.node, found.seen, other, inner.seen, at=at)
+        if member.value is not None:
+            equal = condition_of_in(member, query, found.node, found.seen, other, inner.seen)
+            exists, member = all_of([equal] if exists is None else [exists, equal]), replace(member, value=None)
     else:
         other = queries.subquery(query)
     node = keep_members(found.node, found.seen, member, other, exists=exists, ttl_ms=queries.state_ttl_ms)

@@ -23,7 +23,7 @@ from penstock_processor.logical.plan import JoinKind, Node
 from penstock_processor.logical.scope import RowScope, Seen
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["Membership", "condition_of_exists", "keep_members", "memberships"]
+__all__ = ["Membership", "condition_of_exists", "condition_of_in", "keep_members", "memberships", "refers_to"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,36 @@ def condition_of_exists(
     return bind_condition(where, _Nested(own, seen), hook=rows_only("WHERE"), what="WHERE")
 
 
+def condition_of_in(
+    member: Membership, query: exp.Select, node: Node, seen: tuple[Seen, ...], other: Node, inner: tuple[Seen, ...]
+) -> Expr:
+    """What `x IN (SELECT y ...)` compares, where the query refers to the one around it and is not bound by itself."""
+    assert member.value is not None
+    items = [item.this if isinstance(item, exp.Alias) else item for item in query.expressions]
+    if len(items) != 1 or isinstance(items[0], exp.Star):
+        raise refusal(
+            member.at,
+            "column_count",
+            message="The query behind IN selects more than one column.",
+            remedy="Select one column, or write EXISTS (SELECT ... WHERE ...).",
+        )
+    right = _beside(node, other, member.at)
+    names = dict(zip((field.name for field in other.fields), right.frame, strict=True))
+    own = RowScope(tuple(replace(each, frame=tuple(names[name] for name in each.frame)) for each in inner))
+    found = bind_value(items[0], own, hook=rows_only("the query behind IN"))
+    return _same(bind_value(member.value, RowScope(seen), hook=rows_only("IN")), found, member)
+
+
+def refers_to(query: exp.Select, around: set[str]) -> bool:
+    """Whether WHERE of a query names one of these relations."""
+    where = query.args.get("where")
+    own = {table.alias_or_name for part in (query.args.get("from_"), *(query.args.get("joins") or ()))
+           if part is not None for table in (part.this,)}  # fmt: skip
+    return where is not None and any(
+        column.args.get("table") and column.table in around - own for column in where.find_all(exp.Column)
+    )
+
+
 class _Nested(RowScope):
     """Names of a query, then those of the query around it."""
 
@@ -113,7 +143,7 @@ def _beside(node: Node, other: Node, at: Span) -> Seen:
     return seen_of_join(Side("$left", node), Side("$right", other), at=at)[1]
 
 
-def _same(value: Expr, column: ColumnRef, member: Membership) -> Expr:
+def _same(value: Expr, column: Expr, member: Membership) -> Expr:
     """The equality of IN. Of NOT IN what must hold for no row: that it is true or, because of NULL, not known."""
     wanted = common_type((value.type, column.type))
     if wanted is None:
