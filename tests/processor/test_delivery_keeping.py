@@ -110,3 +110,30 @@ async def test_a_row_that_the_database_refuses_is_rejected_and_the_others_are_th
     assert event.position == (0, 13)
     assert "CHECK" in event.detail
     assert in_database(database) == [n for n in range(40) if n != 13]
+
+
+async def test_a_query_whose_rows_change_keeps_a_table_of_others_as_it_is(tmp_path: Path):
+    database = tmp_path / "theirs.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE totals (market TEXT PRIMARY KEY, lots INTEGER, highest REAL)")
+    connection.close()
+    sql = f"""{SOURCE}SET 'table.exec.state.ttl' = '1 h';
+CREATE TABLE totals (market STRING, lots BIGINT, highest DOUBLE, PRIMARY KEY (market) NOT ENFORCED) WITH
+  ('connector' = 'jdbc', 'url' = 'jdbc:sqlite:{database}', 'table-name' = 'totals');
+INSERT INTO totals SELECT market, COUNT(*), MAX(price) FROM lots GROUP BY market HAVING COUNT(*) < 5;
+"""
+    async with processor(sql) as rig:
+        for count in (3, 3):
+            await rig.send([{"id": n, "market": f"m{min(n, 1)}", "price": float(n)} for n in range(count)])
+            await rig.caught_up("totals")
+        with sqlite3.connect(database) as connection:
+            assert connection.execute("SELECT * FROM totals ORDER BY 1").fetchall() == [
+                ("m0", 2, 0.0),
+                ("m1", 4, 2.0),
+            ]
+        connection.close()
+        await rig.send([{"id": 9, "market": "m1", "price": 9.0}])
+        await rig.caught_up("totals")
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT * FROM totals").fetchall() == [("m0", 2, 0.0)]
+    connection.close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from penstock.errors import SqlError
+from penstock.feeds.open import FEED_OPTIONS_OF_OURS
+from penstock.outlets.open import OUR_OPTIONS
+from penstock_processor.logical.options import KNOWN
 from penstock_processor.logical.plan_app import check_app, plan_app
 
 SOURCE = "CREATE TABLE lots (id BIGINT, market STRING) WITH ('connector' = 'penstock');\n"
@@ -144,3 +147,10 @@ def test_a_source_of_others_is_a_source_with_its_options(connector: str):
 def test_a_table_that_nothing_writes_cannot_be_a_way_out():
     sql = "CREATE TABLE out (id BIGINT) WITH ('connector' = 'http', 'url' = 'http://example.org', 'format' = 'json');"
     assert check_app("app", sql)
+
+
+def test_options_of_ours_apply_to_tables_of_others_as_well():
+    theirs = {"connector", "scan.watermark.idle-timeout"}
+    derived = {name for name, option in KNOWN.items() if option.on != "source"} - theirs
+    assert derived <= OUR_OPTIONS
+    assert set(KNOWN) - {"connector"} <= FEED_OPTIONS_OF_OURS
