@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from penstock.model.types import BIGINT, DOUBLE, INT, STRING, TIMESTAMP
 from penstock_processor.compile.build import build_engine
-from penstock_processor.logical.bounded_joins import WindowJoin
+from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
 from penstock_processor.logical.plan import AggregateCall, Field, IntervalJoin, JoinKind, Union
 
 DEVICE = named("device", STRING)
@@ -78,6 +78,17 @@ def _window_join(kind, *, slide_ms=None):
     return app([source(partitions=2)], statement("pairs", join))
 
 
+def _temporal_join():
+    """Each row with the version of its device at its time, of which only those count that come in order."""
+    fields = scan().fields
+    names = tuple(f.name for f in fields), tuple(f.name + "0" for f in fields)
+    made = tuple(Field(name, field.type) for end in names for name, field in zip(end, fields, strict=True))
+    key = (column("device", STRING),)
+    more = call(">", column("n", INT), column("n0", INT))
+    join = TemporalJoin(made, scan(), scan(), *names, key, key, "ts", "ts", more, JoinKind.LEFT, in_order=True)
+    return app([source(partitions=2)], statement("versions", join))
+
+
 PLANS = {
     "tumble": lambda: _windowed(CALLS),
     "hop": lambda: _windowed(CALLS, slide_ms=20 * SECOND),
@@ -88,9 +99,9 @@ PLANS = {
     "windows over windows": _cascade,
     "join": _join,
     "full join": lambda: _join(JoinKind.FULL),
-    "full window join": lambda: _window_join(JoinKind.FULL),
     "hopping left window join": lambda: _window_join(JoinKind.LEFT, slide_ms=10 * SECOND),
     "window anti join": lambda: _window_join(JoinKind.ANTI),
+    "temporal join": _temporal_join,
 }
 
 ROWS = st.lists(
