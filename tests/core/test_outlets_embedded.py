@@ -18,7 +18,7 @@ from hook_receiver import Receiver, receiver
 from penstock.codecs.frames import polars_schema
 from penstock.model.batch import OP_COLUMN
 from penstock.model.stream import Column, Relation, StreamSpec
-from penstock.model.types import BIGINT, BYTES, TIMESTAMP, DataType, Kind
+from penstock.model.types import BIGINT, BYTES, STRING, TIMESTAMP, DataType, Kind, array_of, map_of
 from penstock.outlets.file import FileOutlet
 from penstock.outlets.http import HttpOutlet
 from penstock.outlets.jdbc import JdbcOutlet
@@ -224,6 +224,18 @@ class TestSqlite(JdbcContract):
         await outlet.deliver(OutBatch("lots", 0, 1, 0, 1, frame, [0]))
         await outlet.close()
         assert self.execute("SELECT * FROM lots") == [(7, "12.50", b"\x00\xff", "2018-01-02 03:04:05.006")]
+
+    async def test_arrays_maps_and_rows_are_json_text(self):
+        spec = StreamSpec("lots", "shop", Relation.STREAM, (
+            Column("id", BIGINT), Column("market", array_of(BIGINT)), Column("note", map_of(STRING, BIGINT)),
+        ))  # fmt: skip
+        found = [(7, [1, None], [{"key": "a", "value": 2}]), (8, None, [])]
+        frame = pl.DataFrame(found, schema=polars_schema(spec.columns), orient="row")
+        outlet = self.make(spec)
+        await outlet.open()
+        await outlet.deliver(OutBatch("lots", 0, 1, 0, 2, frame, [0, 0]))
+        await outlet.close()
+        assert self.execute("SELECT market, note FROM lots ORDER BY id") == [("[1,null]", '{"a":2}'), (None, "{}")]
 
 
 class TestPostgres(JdbcContract):

@@ -60,6 +60,7 @@ def _acceptance(flink: dict[str, Any], given: Given) -> dict[str | int, str]:
 def _type(flink: str) -> str:
     """A type of Flink as Penstock names it: no lengths, no nullability, no time attributes; times in milliseconds."""
     plain = re.sub(r" NOT NULL| \*\w+\*", "", flink)
+    plain = re.sub(r"\bMULTISET<(\w+)>", r"MAP<\1, INT>", plain)
     plain = re.sub(r"\b(VAR)?CHAR\(\d+\)", "STRING", plain)
     plain = re.sub(r"\b(VAR)?BINARY\(\d+\)", "BYTES", plain)
     plain = re.sub(r"\bTIME\(\d\)", "TIME", plain)

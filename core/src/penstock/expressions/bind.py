@@ -28,7 +28,7 @@ __all__ = ["AGGREGATES", "OWN", "ColumnScope", "Hook", "Scope", "bind", "bind_te
 AGGREGATES = frozenset({
     "COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE", "VAR_POP", "VAR_SAMP",
     "FIRST_VALUE", "LAST_VALUE", "LISTAGG", "ARRAY_AGG", "PERCENTILE", "APPROX_COUNT_DISTINCT", "APPROX_QUANTILE",
-    "APPROX_TOP_K",
+    "APPROX_TOP_K", "COLLECT",
 })  # fmt: skip
 
 _NOW = frozenset({"CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "LOCALTIME", "LOCALTIMESTAMP", "NOW",

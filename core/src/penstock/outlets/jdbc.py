@@ -13,9 +13,11 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from penstock.codecs.rows import nested_texts
 from penstock.model.batch import OP_COLUMN, Op
 from penstock.model.stream import Relation, StreamSpec
 from penstock.outlets.options import JdbcOutletOptions
@@ -109,9 +111,9 @@ class JdbcOutlet:
         with self._engine.begin() as connection:
             self._move(connection, batch)
             if self._spec.relation is not Relation.TABLE:
-                connection.execute(sa.insert(self._table), self._rows(batch.frame.to_dicts()))
+                connection.execute(sa.insert(self._table), self._rows(self._plain(batch.frame).to_dicts()))
                 return
-            changes = folded(batch, self._spec).to_dicts()
+            changes = self._plain(folded(batch, self._spec)).to_dicts()
             if gone := [row for row in changes if row[OP_COLUMN] == Op.DELETE]:
                 connection.execute(self._deletion(), self._keys(gone))
             if there := [row for row in changes if row[OP_COLUMN] != Op.DELETE]:
@@ -148,6 +150,11 @@ class JdbcOutlet:
         if not rest:
             return written.on_conflict_do_nothing(index_elements=key)
         return written.on_conflict_do_update(index_elements=key, set_=rest)
+
+    def _plain(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """ARRAY, MAP and ROW as JSON text."""
+        nested = [column for column in self._spec.columns if column.type.is_nested]
+        return frame.with_columns(nested_texts(frame[column.name], column.type) for column in nested)
 
     def _rows(self, rows: Rows) -> Rows:
         value = self._value

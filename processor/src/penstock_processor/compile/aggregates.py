@@ -33,7 +33,7 @@ from penstock_processor.operators.accumulators import (
 )
 from penstock_processor.operators.arrival import Arrival
 from penstock_processor.operators.chain import Chain, ProjectStage
-from penstock_processor.operators.collected import Collected, CollectedFeed, percentiles
+from penstock_processor.operators.collected import Collected, CollectedFeed, counted, percentiles
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.groups import AggregateShape
 from penstock_processor.operators.sessions import session_bounds
@@ -288,6 +288,10 @@ def _collect(call: AggregateCall, argument: Argument) -> pl.Expr:
     elif call.function == "ARRAY_AGG":
         dtype = pl.List(polars_type(argument.held.parts[0][1]))
         argument.collected.append(Collected(name, dtype, lambda values: [each["value"] for each in values]))
+    elif call.function == "COLLECT":
+        counts = pl.List(pl.Struct({"key": polars_type(argument.held), "value": pl.Int32()}))
+        argument.collected.append(Collected(name, counts, counted))
+        return pl.coalesce(pl.col(name), pl.lit([], dtype=counts))
     else:
         shares = [float(share) for share in call.options]
         many = call.type.kind is Kind.ARRAY

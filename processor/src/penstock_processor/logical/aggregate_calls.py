@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Call, Expr, Literal, Span
-from penstock.model.types import BIGINT, DOUBLE, STRING, DataType, Kind, array_of, decimal, row_of
+from penstock.model.types import BIGINT, DOUBLE, INT, STRING, DataType, Kind, array_of, decimal, map_of, row_of
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.sql.findings import refusal
 
@@ -101,6 +101,8 @@ def result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
         return DOUBLE
     if function == "ARRAY_AGG":
         return array_of(given)
+    if function == "COLLECT":  # Flink's MULTISET: a map of values to how often they are there
+        return map_of(given, INT)
     if function == "APPROX_TOP_K":
         return array_of(row_of(("value", given), ("count", BIGINT)))
     if function == "LISTAGG":
@@ -114,7 +116,7 @@ def result_type(function: str, arg: Expr | None, *, at: Span) -> DataType:
 def _fits(function: str, given: DataType) -> bool:
     if function in ("FIRST_VALUE", "LAST_VALUE", "ARRAY_AGG"):
         return given.kind is not Kind.NULL
-    if function == "APPROX_TOP_K":
+    if function in ("APPROX_TOP_K", "COLLECT"):
         return given.kind is not Kind.NULL and not given.is_nested
     if function == "LISTAGG":
         return given.kind is Kind.STRING

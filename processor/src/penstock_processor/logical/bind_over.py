@@ -36,7 +36,7 @@ _FORM = "SUM(x) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '1' HOUR
 _COMPUTED = frozenset(
     name
     for name in AGGREGATES
-    if name not in ("LISTAGG", "PERCENTILE", "ARRAY_AGG") and not name.startswith("APPROX_")
+    if name not in ("LISTAGG", "PERCENTILE", "ARRAY_AGG", "COLLECT") and not name.startswith("APPROX_")
 )
 
 

@@ -19,7 +19,6 @@ __all__ = ["PROCTIME", "bind_condition", "bind_constant", "bind_value", "is_aggr
 PROCTIME = "PROCTIME"
 _LATER = frozenset(
     [
-        "COLLECT",
         "JSON_ARRAYAGG",
         "JSON_OBJECTAGG",
         "ANY_VALUE",

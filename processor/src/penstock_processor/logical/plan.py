@@ -126,7 +126,7 @@ class WindowAssign(Node):
     partition: tuple[str, ...] = ()
 
 
-_COLLECTING = frozenset({"ARRAY_AGG", "LISTAGG", "PERCENTILE"})
+_COLLECTING = frozenset({"ARRAY_AGG", "COLLECT", "LISTAGG", "PERCENTILE"})
 _COMBINING = frozenset({"COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE",
                         "VAR_POP", "VAR_SAMP"})  # fmt: skip
 

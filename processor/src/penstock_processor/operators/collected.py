@@ -5,6 +5,7 @@ Deltas carry the values that are new, never those that a group has already. A re
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from penstock_processor.operators.arrival import ROW
 from penstock_processor.operators.slots import SlotTable, hashable_keys
 from penstock_processor.operators.step import SLICE
 
-__all__ = ["Collected", "CollectedFeed", "percentiles"]
+__all__ = ["Collected", "CollectedFeed", "counted", "percentiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ class CollectedFeed:
                 continue
             self._values.setdefault(slot, {})[order] = value
         return values if fresh.all() else values.filter(pl.Series(fresh))
+
+
+def counted(values: list[Any]) -> list[dict[str, Any]]:
+    """Each value with how often it is there, as pairs of a map."""
+    return [{"key": value, "value": count} for value, count in Counter(values).items()]
 
 
 def percentiles(values: list[Any], shares: Sequence[float]) -> list[float] | None:
