@@ -23,7 +23,7 @@ from penstock_processor.logical.plan_app import check_app, plan_app
 
 UNITS = '''"""Units of readings."""
 import polars as pl
-from penstock.python_functions import scalar, table
+from penstock.python_functions import aggregate, scalar, table
 
 calls = []
 
@@ -41,6 +41,16 @@ def short(n: pl.Series) -> pl.Series:
 @table(arguments=["STRING"], returns="ROW<word STRING, place INT>")
 def words(text: pl.Series) -> pl.Series:
     return pl.Series([[{"word": w, "place": n} for n, w in enumerate((t or "").split())] for t in text.to_list()])
+
+@aggregate(arguments=["DOUBLE", "DOUBLE"], returns="DOUBLE")
+def weighted(value: pl.Series, weight: pl.Series) -> float:
+    if weight.sum() == 0:
+        raise ZeroDivisionError
+    return (value * weight).sum() / weight.sum()
+
+@aggregate(arguments=["INT"], returns="ROW<least INT, most INT>")
+def span(n: pl.Series) -> dict:
+    return {"least": n.min(), "most": n.max()}
 
 without_types = len
 '''
@@ -163,6 +173,55 @@ CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT id, word, place FROM {j
     expected = [(1, "two", 0), (1, "words", 1), *empty, (4, "x", 0)]
     assert [(row["id"], row["word"], row["place"]) for row in found] == expected
     assert rejected == 0
+
+
+LOTS = """CREATE FUNCTION weighted AS 'units.weighted' LANGUAGE PYTHON;
+CREATE FUNCTION span AS 'units.span' LANGUAGE PYTHON;
+CREATE TABLE lots (market STRING, n INT, price DOUBLE, tonnes DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
+WITH ('connector' = 'penstock', 'dedupe' = 'none');
+"""
+
+
+@pytest.mark.parametrize("function", ["TUMBLE", "SESSION"])
+def test_an_aggregate_gets_all_values_of_its_group_and_a_group_it_cannot_take_is_rejected(
+    folder: Path, function: str
+) -> None:
+    rows = [("a", 1, 10.0, 1.0, 0), ("b", 2, 5.0, 0.0, 1), ("a", 3, 20.0, 3.0, 2), ("a", 4, 7.0, 1.0, 4000)]
+    names = ("market", "n", "price", "tonnes", "ts")
+    (folder / "lots.ndjson").write_text("\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows))
+    partition = " PARTITION BY market" if function == "SESSION" else ""
+    sql = f"""{LOTS}CREATE TABLE o WITH ('connector' = 'penstock') AS
+SELECT market, WEIGHTED(price, tonnes) AS mean, span(n).most - span(n).least AS width, SUM(n) AS total,
+  span(n) FILTER (WHERE n > 3) AS late
+FROM TABLE({function}(TABLE lots{partition}, DESCRIPTOR(ts), INTERVAL '1' SECOND))
+GROUP BY market, window_start, window_end;"""
+    found, rejected = run(folder, sql, "lots", "o")
+    assert sorted(((r["market"], r["mean"], r["width"], r["total"]) for r in found), key=lambda r: r[3]) == [
+        ("a", 17.5, 2, 4), ("a", 7.0, 0, 4),
+    ]  # fmt: skip
+    assert [row["late"] for row in found] == [None, {"least": 4, "most": 4}]
+    assert rejected == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("WEIGHTED(price)", "type_mismatch"),
+        ("WEIGHTED(price, market)", "type_mismatch"),
+        ("SPAN(WEIGHTED(price, tonnes))", "misplaced_aggregate"),
+    ],
+)
+def test_a_wrong_call_of_an_aggregate_has_its_place(folder: Path, call: str, code: str) -> None:
+    sql = f"""{LOTS}CREATE TABLE o WITH ('connector' = 'penstock') AS
+SELECT {call} AS x
+FROM TABLE(TUMBLE(TABLE lots, DESCRIPTOR(ts), INTERVAL '1' DAY)) GROUP BY window_start, window_end;"""
+    [(line, _, found)] = findings(folder, sql)
+    assert (line, found) == (6, code)
+
+
+def test_an_aggregate_has_no_place_among_rows(folder: Path) -> None:
+    sql = LOTS + "CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT n FROM lots WHERE SPAN(n).most > 1;"
+    assert [code for _, _, code in findings(folder, sql)] == ["misplaced_aggregate"]
 
 
 def test_a_type_that_is_none_is_refused_where_the_function_is_defined() -> None:

@@ -27,11 +27,13 @@ from penstock.expressions.nodes import Call, Expr
 from penstock.expressions.table import Compiled, Function, Typing, merge_errors
 from penstock.model.types import DataType
 
-__all__ = ["FAILED", "ScalarFunction", "entry_of", "scalar", "table"]
+__all__ = ["FAILED", "AggregateFunction", "ScalarFunction", "aggregate", "aggregate_entry_of", "entry_of", "scalar",
+           "table"]  # fmt: skip
 
 FAILED = "function_failed"
 _VALUE, _ERROR = "value", "error"
 _Body = Callable[..., pl.Series]
+_Fold = Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,18 @@ class ScalarFunction:
     returns: DataType
 
     def __call__(self, *values: pl.Series) -> pl.Series:
+        return self.body(*values)
+
+
+@dataclass(frozen=True)
+class AggregateFunction:
+    """A function of all values of a group with its types; called, it is the function itself."""
+
+    body: _Fold
+    arguments: tuple[DataType, ...]
+    returns: DataType
+
+    def __call__(self, *values: pl.Series) -> object:
         return self.body(*values)
 
 
@@ -66,6 +80,21 @@ def table(*, arguments: Sequence[str], returns: str) -> Callable[[_Body], Scalar
     return scalar(arguments=arguments, returns=f"ARRAY<{returns}>")
 
 
+def aggregate(*, arguments: Sequence[str], returns: str) -> Callable[[_Fold], AggregateFunction]:
+    """Declare a function of groups: Series of all values of a group, in the order of their arrival, to one value.
+
+    NULL is null. The values are kept for as long as their group, so its memory grows with them.
+    """
+    if not arguments:
+        raise ValueError("an aggregate takes at least one argument")
+    kinds, result = tuple(map(_type, arguments)), _type(returns)
+
+    def declare(body: _Fold) -> AggregateFunction:
+        return AggregateFunction(body, kinds, result)
+
+    return declare
+
+
 def entry_of(name: str, function: ScalarFunction) -> Function:
     """The function as an entry of the function table, under its name in SQL."""
     wanted = ", ".join(map(str, function.arguments))
@@ -86,6 +115,38 @@ def entry_of(name: str, function: ScalarFunction) -> Function:
         return Compiled(found.struct.field(_VALUE), error)
 
     return Function(name, f"{name}({wanted})", "A function of the app's own.", check, build, ())
+
+
+def aggregate_entry_of(name: str, function: AggregateFunction) -> Function:
+    """The function over the array of a group's values (of rows, if it has several arguments)."""
+    checked = entry_of(name, ScalarFunction(lambda *_: pl.Series(), function.arguments, function.returns))
+
+    def build(_: Call, args: Sequence[Compiled]) -> Compiled:
+        [group] = args
+        result = pl.Struct({_VALUE: polars_type(function.returns), _ERROR: pl.String()})
+        found = group.value.map_batches(once(_folding(function)), return_dtype=result, is_elementwise=True)
+        return Compiled(found.struct.field(_VALUE), merge_errors([group.error, found.struct.field(_ERROR)]))
+
+    return Function(name, checked.usage, checked.doc, checked.check, build, ())
+
+
+def _folding(function: AggregateFunction) -> Callable[[pl.Series], pl.Series]:
+    """The function over each of a column of arrays: values beside the error code of each row."""
+    dtype = polars_type(function.returns)
+
+    def one(values: pl.Series) -> tuple[object, str | None]:
+        several = len(function.arguments) > 1
+        columns = [values.struct.field(name) for name in values.struct.fields] if several else [values]
+        try:
+            return pl.Series([function(*columns)], dtype=dtype, strict=True)[0], None
+        except Exception:  # whatever the app's own code raises is a matter of its group
+            return None, FAILED
+
+    def each(groups: pl.Series) -> pl.Series:
+        found = [(None, None) if group is None else one(group) for group in groups]
+        return _result(pl.Series([value for value, _ in found], dtype=dtype), [error for _, error in found])
+
+    return each
 
 
 def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:

@@ -10,7 +10,7 @@ from threading import Lock
 from types import ModuleType
 
 from penstock.errors import PenstockError
-from penstock.python_functions import ScalarFunction
+from penstock.python_functions import AggregateFunction, ScalarFunction
 
 __all__ = ["FunctionFiles"]
 
@@ -28,7 +28,7 @@ class FunctionFiles:
         self._modules: dict[Path, tuple[tuple[int, int], ModuleType]] = {}
         self._turn = Lock()  # apps are planned in several threads
 
-    def load(self, reference: str) -> ScalarFunction:
+    def load(self, reference: str) -> ScalarFunction | AggregateFunction:
         """See `FunctionSource`."""
         form = _REFERENCE.fullmatch(reference)
         if form is None:
@@ -40,7 +40,7 @@ class FunctionFiles:
             raise PenstockError(
                 "bad_request", f"{module.__file__} has no '{form[2]}'; define it there, with @scalar(...) above it"
             )
-        if not isinstance(found, ScalarFunction):
+        if not isinstance(found, ScalarFunction | AggregateFunction):
             raise PenstockError(
                 "bad_request",
                 f"'{form[2]}' of {module.__file__} has no types; write @scalar(arguments=[...], returns='...') above",

@@ -11,13 +11,15 @@ from decimal import Decimal
 
 from sqlglot import exp
 
+from penstock.expressions.coercion import Mismatch
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Call, Expr, Literal, Span
+from penstock.expressions.table import Function
 from penstock.model.types import BIGINT, DOUBLE, INT, STRING, DataType, Kind, array_of, decimal, map_of, row_of
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["RETRACTABLE", "matters", "options_of", "result_type", "weighted"]
+__all__ = ["RETRACTABLE", "collected_for", "matters", "options_of", "result_type", "weighted"]
 
 #: Functions whose result a row can be taken out of again.
 RETRACTABLE = frozenset(["COUNT", "SUM", "AVG", "MIN", "MAX", "STDDEV", "STDDEV_POP", "STDDEV_SAMP", "VARIANCE",
@@ -69,6 +71,20 @@ def weighted(arg: Expr, frequency: Expr, *, at: Span) -> Expr:
         )
     both = (coerced(arg, DOUBLE), coerced(frequency, BIGINT))
     return Call(row_of(("EXPR$0", DOUBLE), ("EXPR$1", BIGINT)), function="ROW", args=both, span=arg.span)
+
+
+def collected_for(own: Function, args: Sequence[Expr], *, at: Span) -> tuple[Expr, DataType]:
+    """What is collected of each row for an aggregate function of the app's own, and its result. Raises SqlErrors."""
+    try:
+        typing = own.check(args)
+    except Mismatch as mismatch:
+        message = f"{own.name} {mismatch.message}"
+        raise refusal(at, mismatch.code, message=message, remedy=mismatch.remedy) from None
+    converted = tuple(coerced(arg, kind) for arg, kind in zip(args, typing.arguments, strict=True))
+    if len(converted) == 1:
+        return converted[0], typing.result
+    fields = row_of(*((f"EXPR${n}", kind) for n, kind in enumerate(typing.arguments)))
+    return Call(fields, function="ROW", args=converted, span=at), typing.result
 
 
 def matters(function: str, *, at: Span) -> bool:

@@ -14,12 +14,27 @@ from penstock.errors import SqlErrors
 from penstock.expressions.dialect import span_of
 from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import ColumnRef, Expr, Literal, Span
+from penstock.expressions.table import Function, OwnCall
 from penstock.model.types import STRING, Kind, array_of
-from penstock_processor.logical.aggregate_calls import RETRACTABLE, matters, options_of, result_type, weighted
+from penstock_processor.logical.aggregate_calls import (
+    RETRACTABLE,
+    collected_for,
+    matters,
+    options_of,
+    result_type,
+    weighted,
+)
 from penstock_processor.logical.bind_window import WINDOW_COLUMNS
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.clock import clock_call
-from penstock_processor.logical.expressions import bind_condition, bind_value, is_aggregate, refuse_special, rows_only
+from penstock_processor.logical.expressions import (
+    OWN_AGGREGATE,
+    bind_condition,
+    bind_value,
+    is_aggregate,
+    refuse_special,
+    rows_only,
+)
 from penstock_processor.logical.grouping_sets import expanded, grouping_value, is_grouping
 from penstock_processor.logical.plan import (
     Aggregate,
@@ -221,9 +236,18 @@ class Grouping:
         if len(arguments) == 1 and isinstance(arguments[0], exp.Distinct):
             only(arguments[0], ("expressions",), where="an aggregate")
             arguments, distinct = arguments[0].expressions, True
-        options = options_of(function, arguments, at=at)
         hook = rows_only("an aggregate function")
         predicate = None if where is None else bind_condition(where, self._rows, hook=hook, what="FILTER")
+        own = node.meta.get(OWN_AGGREGATE)
+        if isinstance(own, Function):
+            args = [bind_value(argument, self._rows, hook=hook) for argument in arguments]
+            collected, result = collected_for(own, args, at=at)
+            if self._kind is WindowKind.SESSION and columns_read(collected, predicate) & set(WINDOW_COLUMNS):
+                raise _inside_session(at)
+            values = array_of(collected.type)
+            group = self._registered(AggregateCall("", "ARRAY_AGG", collected, values, distinct, predicate), at=at)
+            return OwnCall(result, function=own.name, args=(group,), span=at, entry=own)
+        options = options_of(function, arguments, at=at)
         star = isinstance(arguments[0], exp.Star)
         arg = None if star else bind_value(arguments[0], self._rows, hook=hook)
         if self._kind is WindowKind.SESSION and columns_read(arg, predicate) & set(WINDOW_COLUMNS):

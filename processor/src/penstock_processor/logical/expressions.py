@@ -13,10 +13,21 @@ from penstock_processor.logical.clock import clock_call
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
 
-__all__ = ["PROCTIME", "bind_condition", "bind_constant", "bind_value", "is_aggregate", "refuse_special", "rows_only"]
+__all__ = [
+    "OWN_AGGREGATE",
+    "PROCTIME",
+    "bind_condition",
+    "bind_constant",
+    "bind_value",
+    "is_aggregate",
+    "refuse_special",
+    "rows_only",
+]
 
 #: PROCTIME() is bound to a call of this name, and is gone before a plan is compiled (`bind_lookup.refuse_proctime`).
 PROCTIME = "PROCTIME"
+#: In the `meta` of a call's node: its entry, where the app declares the aggregate function itself.
+OWN_AGGREGATE = "own_aggregate"
 _LATER = frozenset(
     [
         "JSON_ARRAYAGG",
@@ -54,7 +65,7 @@ def bind_constant(node: exp.Expr) -> Expr:
 
 def is_aggregate(node: exp.Expr) -> bool:
     """A call of an aggregate function of this version."""
-    return isinstance(node, exp.Anonymous) and node.name.upper() in AGGREGATES
+    return isinstance(node, exp.Anonymous) and (node.name.upper() in AGGREGATES or OWN_AGGREGATE in node.meta)
 
 
 def rows_only(where: str) -> Hook:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Protocol
 
 from sqlglot import exp
@@ -11,7 +11,8 @@ from penstock.errors import PenstockError
 from penstock.expressions.bind import AGGREGATES, OWN
 from penstock.expressions.functions import ALIASES, FUNCTIONS
 from penstock.expressions.table import Function
-from penstock.python_functions import ScalarFunction, entry_of
+from penstock.python_functions import AggregateFunction, ScalarFunction, aggregate_entry_of, entry_of
+from penstock_processor.logical.expressions import OWN_AGGREGATE
 from penstock_processor.sql.findings import Findings
 from penstock_processor.sql.statements import CreateFunction, CreateTable, CreateView, Insert, Script
 
@@ -21,13 +22,13 @@ __all__ = ["NO_FUNCTIONS", "FunctionSource", "attach_functions"]
 class FunctionSource(Protocol):
     """Where the code of functions comes from."""
 
-    def load(self, reference: str) -> ScalarFunction:
+    def load(self, reference: str) -> ScalarFunction | AggregateFunction:
         """The function of `file.function`. PenstockError `bad_request` says what is wrong with it, and the remedy."""
         ...
 
 
 class _NoFunctions:
-    def load(self, reference: str) -> ScalarFunction:
+    def load(self, reference: str) -> ScalarFunction | AggregateFunction:
         raise PenstockError(
             "bad_request", f"no folder for '{reference}' is known; name it in the setting processor.functions_folders"
         )
@@ -39,12 +40,12 @@ NO_FUNCTIONS: FunctionSource = _NoFunctions()
 
 def attach_functions(script: Script, source: FunctionSource, findings: Findings) -> None:
     """Every call of a declared function in the statements' trees knows its entry from here on (`meta`)."""
-    entries: dict[str, Function] = {}
+    entries: dict[str, tuple[str, Function]] = {}
     for statement in script.statements:
         if isinstance(statement, CreateFunction):
-            entry = _declared(statement, source, entries, findings)
-            if entry is not None:
-                entries[entry.name] = entry
+            declared = _declared(statement, source, entries, findings)
+            if declared is not None:
+                entries[declared[1].name] = declared
     if not entries:
         return
     for statement in script.statements:
@@ -52,12 +53,14 @@ def attach_functions(script: Script, source: FunctionSource, findings: Findings)
             for call in tree.find_all(exp.Anonymous):
                 own = entries.get(call.name.upper())
                 if own is not None:
-                    call.meta[OWN] = own
+                    kind, entry = own
+                    call.meta[kind] = entry
 
 
 def _declared(
-    statement: CreateFunction, source: FunctionSource, known: dict[str, Function], findings: Findings
-) -> Function | None:
+    statement: CreateFunction, source: FunctionSource, known: Container[str], findings: Findings
+) -> tuple[str, Function] | None:
+    """Where a call keeps its entry, and the entry."""
     name = statement.name.text.upper()
     if name in known or name in FUNCTIONS or name in ALIASES or name in AGGREGATES:
         findings.add(
@@ -68,7 +71,10 @@ def _declared(
         )
         return None
     try:
-        return entry_of(name, source.load(statement.reference.text))
+        function = source.load(statement.reference.text)
+        if isinstance(function, AggregateFunction):
+            return OWN_AGGREGATE, aggregate_entry_of(name, function)
+        return OWN, entry_of(name, function)
     except PenstockError as error:
         message, _, remedy = error.detail.partition("; ")
         findings.add(
