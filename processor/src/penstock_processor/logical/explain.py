@@ -203,13 +203,6 @@ def _node_json(node: Node) -> dict[str, object]:
             found |= {"kind": str(node.kind), "table": node.table.name, "connector": node.table.connector}
             found |= {"left_keys": [expr_text(e) for e in node.left_keys], "key_columns": list(node.key_columns)}
             found |= {"residual": _optional(node.residual)}
-        case RegularJoin():
-            found |= {
-                "kind": str(node.kind),
-                "left_keys": [expr_text(e) for e in node.left_keys],
-                "right_keys": [expr_text(e) for e in node.right_keys],
-                "residual": _optional(node.residual),
-            }
         case OverAggregate():
             found |= {"partition": list(node.partition), "time_column": node.time_column, "rows": node.rows}
             found |= {"preceding": node.preceding}
@@ -230,7 +223,7 @@ def _node_json(node: Node) -> dict[str, object]:
         case PartialAggregate() | FinalAggregate():
             found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.of.keys]}
             found |= {"combined": node.combined}
-        case IntervalJoin() | TemporalJoin() | WindowJoin():
+        case RegularJoin() | IntervalJoin() | TemporalJoin() | WindowJoin():
             found |= {
                 "kind": str(node.kind),
                 "left_keys": [expr_text(e) for e in node.left_keys],
