@@ -16,6 +16,7 @@ from penstock_processor.logical.check import check_updates, early, late
 from penstock_processor.logical.identity import identity_of
 from penstock_processor.logical.own_functions import NO_FUNCTIONS, FunctionSource, attach_functions
 from penstock_processor.logical.plan import AppPlan, Node, SourcePlan, Statement
+from penstock_processor.logical.rank_limits import limit_ranks
 from penstock_processor.logical.rules.apply import apply_rules
 from penstock_processor.logical.settings import idle_timeout_ms, parallelism, read_settings, state_ttl_ms
 from penstock_processor.logical.stages import stages_of
@@ -127,7 +128,7 @@ def _plan(written: CreateTable | Insert, catalog: Catalog, findings: Findings) -
     plan = into_target(query, source.spec, columns=columns, at=at, findings=findings)
     if plan is None:
         return None
-    plan = numbered(plan)
+    plan = numbered(limit_ranks(plan, ttl_ms=catalog.binder.state_ttl_ms))
     refuse_unlimited(plan)
     plan = apply_rules(plan)
     refuse_proctime(plan, at=at)
