@@ -79,6 +79,19 @@ def test_a_view_that_keeps_the_last_row_forgets_versions_that_came_too_late_for_
         assert rows_of([*outputs, *engine.finish().outputs]) == [(1, at_17), (2, 4)]
 
 
+def test_a_table_that_statements_upsert_has_versions_too_and_is_not_read_otherwise():
+    derived = """CREATE TABLE kept (k STRING, rate INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts,
+      PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'penstock');
+      INSERT INTO kept SELECT k, rate * 10, ts FROM plain WHERE rate > 0;"""
+    engine = build_engine(_plan(table="kept", head=HEAD + derived))
+    for rate, at in ((1, 1), (2, 5), (-3, 6), (4, 9)):
+        engine.step([_rates(("a", rate, at * SECOND), table="plain")])
+    outputs = engine.step([_orders((1, "a", 7 * SECOND), (2, "b", 7 * SECOND), (3, "a", 20 * SECOND))]).outputs
+    assert rows_of([*outputs, *engine.finish().outputs], "o") == [(1, 20), (2, None), (3, 40)]
+    with pytest.raises(SqlErrors, match="updated by its primary key"):
+        plan_app("app", f"{HEAD}{derived} CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT k FROM kept;")
+
+
 @pytest.mark.parametrize("kind", ["INNER", "LEFT"])
 def test_rows_find_the_versions_that_the_definition_says_however_batches_are_cut_and_restarted(kind):
     rng = random.Random(11)

@@ -22,6 +22,7 @@ from penstock_processor.logical.plan import (
     IntervalJoin,
     Node,
     Project,
+    Scan,
     SourcePlan,
     Statement,
     WindowAssign,
@@ -151,7 +152,9 @@ def check_app(statements: tuple[Statement, ...], sources: Mapping[str, SourcePla
     for statement in statements:
         for relation in dict.fromkeys(scan.relation for scan in scans_of(statement.plan)):
             spec = sources[relation].spec
-            if spec.relation is Relation.TABLE and not _insert_only(relation, statements, sources):
+            if spec.relation is not Relation.TABLE or _insert_only(relation, statements, sources):
+                continue
+            if not (_as_versions(statement.plan, relation) and _upserted(relation, statements, sources)):
                 findings.add(
                     statement.span,
                     "reads_updates",
@@ -159,6 +162,24 @@ def check_app(statements: tuple[Statement, ...], sources: Mapping[str, SourcePla
                     remedy=f"Put its query into a VIEW and read that, or write '{relation}' by one statement with "
                     "'emit' = 'final' and all GROUP BY columns in its primary key.",
                 )
+
+
+def _as_versions(node: Node, relation: str) -> bool:
+    """Whether a plan reads the relation only as versions, each valid until the next one of its key."""
+    match node:
+        case Scan():
+            return node.relation != relation
+        case TemporalJoin():
+            return _as_versions(node.left, relation)
+        case _:
+            return all(_as_versions(one, relation) for one in inputs_of(node))
+
+
+def _upserted(relation: str, statements: tuple[Statement, ...], sources: Mapping[str, SourcePlan]) -> bool:
+    """A table whose rows are replaced by newer ones of their key and never taken back."""
+    source = sources[relation]
+    writers = [s for s in statements if s.target == relation]
+    return source.spec.emit == "final" and not source.lateness_ms and not any(updating(s.plan) for s in writers)
 
 
 def _wanted(plan: Node) -> str:
