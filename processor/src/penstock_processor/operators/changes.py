@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from penstock.model.batch import Op
 from penstock_processor.operators.step import AT, CHANGE
 
-__all__ = ["MOVED_CHANGE", "brings", "net_changes", "settled", "with_change"]
+__all__ = ["MOVED_CHANGE", "brings", "equal_rows", "kept", "net_changes", "settled", "with_change"]
 
 MOVED_CHANGE = "$change"  # CHANGE in a repartition stream, whose batches have operations of their own
 
@@ -60,19 +61,29 @@ def net_changes(frame: pl.DataFrame, key: Sequence[str], columns: Sequence[str])
 
     The last change of a key counts. `columns`: what is compared: a key that ends as it began has no change.
     """
-    bring = brings(frame)
-    marked = frame.with_columns(bring.alias("$brings")).with_row_index(_LAST)
-    per_key = marked.group_by(key, maintain_order=True).agg(
+    bring = brings(frame).to_numpy()
+    places = frame.select(key).with_row_index(_LAST).group_by(key, maintain_order=True).agg(
         pl.col(_LAST).first().alias(_FIRST), pl.col(_LAST).last()
     )  # fmt: skip
-    first, last = frame[per_key[_FIRST]], frame[per_key[_LAST]]
-    was, stays = first[CHANGE] != int(Op.INSERT), bring.gather(per_key[_LAST])
-    ops = pl.select(
-        pl.when(~stays).then(int(Op.DELETE)).when(was).then(int(Op.UPDATE_AFTER)).otherwise(int(Op.INSERT))
-    ).to_series()
-    began = ~bring.gather(per_key[_FIRST])
-    same = pl.Series([True]).new_from_index(0, last.height)
-    for name in columns:
-        same &= first[name].eq_missing(last[name])
-    news = (stays & ~(began & same)) | (~stays & was)
-    return last.with_columns(ops.cast(pl.Int8).alias(CHANGE)).filter(news)
+    first, last = places[_FIRST].to_numpy(), places[_LAST].to_numpy()
+    stays, began = bring[last], ~bring[first]
+    was = began | (frame[CHANGE].to_numpy()[first] != Op.INSERT)
+    ops = np.where(stays, np.where(was, Op.UPDATE_AFTER, Op.INSERT), Op.DELETE).astype(np.int8)
+    told = frame[last]
+    news = np.where(stays, ~began, was)
+    if (stays & began).any():
+        news |= stays & began & ~equal_rows(frame[first], told, columns)
+    return kept(told.drop(CHANGE).hstack([pl.Series(CHANGE, ops)]), news)
+
+
+def equal_rows(one: pl.DataFrame, other: pl.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which rows of two frames of one height are equal in these columns; NULL is a value."""
+    if not columns or not one.height:
+        return np.ones(one.height, np.bool_)
+    same = pl.all_horizontal([pl.col(name).eq_missing(pl.lit(other[name])) for name in columns])
+    return one.select(same.alias(_FIRST))[_FIRST].to_numpy()
+
+
+def kept(frame: pl.DataFrame, rows: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    """The marked rows. Mostly all of them are or none, and a filter costs more to start than a few rows take."""
+    return frame if rows.all() else frame.filter(pl.Series(rows)) if rows.any() else frame.clear()

@@ -16,7 +16,7 @@ import polars as pl
 from penstock.model.batch import Op
 from penstock.ports.log import DeltaKind, StateDelta
 from penstock_processor.operators.accumulators import Slots
-from penstock_processor.operators.changes import brings
+from penstock_processor.operators.changes import brings, equal_rows, kept
 from penstock_processor.operators.keyed_groups import ROWS, KeyedGroups, KeyedShape, Marks
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.step import AT, CHANGE, NOWHERE, Flow, Operator, Step
@@ -71,29 +71,29 @@ class GroupAggregateOperator:
     def _changes(self, rows: pl.DataFrame, step: Step) -> pl.DataFrame | None:
         forgotten = self._groups.expired(step.now_ms)
         rows = self._groups.numbered(rows)
-        bring = brings(rows) if CHANGE in rows.columns else None
-        brought, taken = (rows, None) if bring is None else (rows.filter(bring), rows.filter(~bring))
+        bring = brings(rows).to_numpy() if CHANGE in rows.columns else None
+        brought, taken = (rows, None) if bring is None else (kept(rows, bring), kept(rows, ~bring))
         combined = self._groups.combined(brought)
         groups = combined.select(self._groups.by)
         if taken is not None and taken.height:
             groups = pl.concat([groups, taken.select(self._groups.by)]).unique(maintain_order=True)
         slots, new, late = self._groups.open(groups, step.now_ms)
         if taken is not None and new.any():
-            unknown = groups.filter(pl.Series(new))
+            unknown = kept(groups, new)
             taken = taken.join(unknown, on=self._groups.by, how="anti", nulls_equal=True, maintain_order="left")
-        old = self._results(groups.filter(pl.Series(~new)), slots[~new])
+        old = self._results(kept(groups, ~new), slots[~new])
         self._groups.absorb(slots[: combined.height], combined)  # the groups of what is brought come first
         if taken is not None and taken.height:
             back = self._groups.combined(taken)
             self._groups.retract(self._groups.find(back)[0], back)
-        kept = self._groups.feed(brought, taken)
+        values = self._groups.feed(brought, taken)
         saved = groups.hstack(self._groups.save(slots))
         alive = (saved[ROWS] > 0).to_numpy()
-        now = saved.filter(pl.Series(alive)).select(self._shape.outputs)
+        now = kept(saved, alive).select(self._shape.outputs)
         if step.durable:
-            gone = pl.concat([forgotten, late, groups.filter(pl.Series(~alive & ~new))])
-            self._record(step, gone, groups=groups.filter(pl.Series(alive)), slots=slots[alive], kept=kept)
-        self._groups.forget(groups.filter(pl.Series(~alive)))
+            gone = [each for each in (forgotten, late, kept(groups, ~alive & ~new)) if each.height]
+            self._record(step, gone, groups=kept(groups, alive), slots=slots[alive], values=values)
+        self._groups.forget(kept(groups, ~alive))
         return self._told(old, now, alive=alive, new=new)
 
     def _results(self, groups: pl.DataFrame, slots: Slots) -> pl.DataFrame:
@@ -101,37 +101,36 @@ class GroupAggregateOperator:
 
     def _told(self, old: pl.DataFrame, now: pl.DataFrame, *, alive: Marks, new: Marks) -> pl.DataFrame | None:
         """Changes: all that is taken back, then what is brought. Row i of `old` is the i-th group that is not new."""
-        at = pl.lit(NOWHERE, pl.Int64).alias(AT)
         if not self._updating:
-            now = now.filter(pl.Series(new[alive]))
-            return now.with_columns(at) if now.height else None
+            now = kept(now, new[alive])
+            return now.hstack([_nowhere(now.height)]) if now.height else None
         stays, was = alive[~new], ~new[alive]
         back = np.where(stays, Op.UPDATE_BEFORE, Op.DELETE).astype(np.int8)
         forth = np.where(was, Op.UPDATE_AFTER, Op.INSERT).astype(np.int8)
         if not self._refresh and stays.any():
-            same = _equal_rows(old.filter(pl.Series(stays)), now.filter(pl.Series(was)))
+            same = equal_rows(kept(old, stays), kept(now, was), now.columns)
             differs_back, differs_forth = np.ones(len(stays), np.bool_), np.ones(len(was), np.bool_)
             differs_back[stays] = differs_forth[was] = ~same
-            old, back = old.filter(pl.Series(differs_back)), back[differs_back]
-            now, forth = now.filter(pl.Series(differs_forth)), forth[differs_forth]
-        told = pl.concat([old.with_columns(pl.Series(CHANGE, back)), now.with_columns(pl.Series(CHANGE, forth))])
-        return told.with_columns(at) if told.height else None
+            old, back = kept(old, differs_back), back[differs_back]
+            now, forth = kept(now, differs_forth), forth[differs_forth]
+        if not len(back) + len(forth):
+            return None
+        ops = pl.Series(CHANGE, np.concatenate([back, forth]))
+        told = now if not len(back) else old if not len(forth) else old.vstack(now)
+        return told.hstack([ops, _nowhere(told.height)])
 
-    def _record(self, step: Step, gone: pl.DataFrame, *, groups: pl.DataFrame, slots: Slots,
-                kept: Sequence[pl.DataFrame]) -> None:  # fmt: skip
+    def _record(self, step: Step, gone: Sequence[pl.DataFrame], *, groups: pl.DataFrame, slots: Slots,
+                values: Sequence[pl.DataFrame]) -> None:  # fmt: skip
         """Deltas: groups that are gone, then `groups` as they are now, and the values that they have to keep."""
-        if gone.height:
-            step.deltas.append(StateDelta(self.id, DeltaKind.DELETE, pack([gone])))
+        if gone:
+            step.deltas.append(StateDelta(self.id, DeltaKind.DELETE, pack([pl.concat(gone)])))
         if not groups.height:
             return
         step.deltas.append(StateDelta(self.id, DeltaKind.UPSERT, pack([self._groups.state(groups, slots)])))
-        kept = [each.join(groups, on=groups.columns, how="semi", nulls_equal=True) for each in kept]
-        if any(each.height for each in kept):
-            step.deltas.append(StateDelta(self.id, DeltaKind.APPEND, pack(kept)))
+        values = [each.join(groups, on=groups.columns, how="semi", nulls_equal=True) for each in values]
+        if any(each.height for each in values):
+            step.deltas.append(StateDelta(self.id, DeltaKind.APPEND, pack(values)))
 
 
-def _equal_rows(one: pl.DataFrame, other: pl.DataFrame) -> Marks:
-    same = np.ones(one.height, np.bool_)
-    for name in one.columns:
-        same &= one[name].eq_missing(other[name]).to_numpy()
-    return same
+def _nowhere(height: int) -> pl.Series:
+    return pl.Series(AT, np.full(height, NOWHERE, np.int64))

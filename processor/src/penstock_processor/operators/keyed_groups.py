@@ -17,6 +17,7 @@ import polars as pl
 from penstock.model.types import DataType
 from penstock_processor.operators.accumulators import Accumulator, Retracting, Slots
 from penstock_processor.operators.arrival import Arrival, numbered
+from penstock_processor.operators.changes import kept
 from penstock_processor.operators.collected import CollectedFeed
 from penstock_processor.operators.distinct import DistinctFeed
 from penstock_processor.operators.slots import SlotTable, hashable_keys, key_columns
@@ -85,7 +86,7 @@ class KeyedGroups:
         if late.any():
             self._empty(slots[late])
         self._used[slots] = now_ms
-        return slots, new | late, groups.filter(pl.Series(late))
+        return slots, new | late, kept(groups, late)
 
     def find(self, groups: pl.DataFrame) -> tuple[Slots, Marks]:
         """The slots of groups, and which are new; slots of those are made, empty."""
