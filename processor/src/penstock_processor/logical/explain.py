@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock.expressions.nodes import Expr
 from penstock.model.stream import StreamSpec
-from penstock_processor.logical.bounded_joins import TemporalJoin, WindowJoin
+from penstock_processor.logical.bounded_joins import BoundedJoin, TemporalJoin, WindowJoin
 from penstock_processor.logical.changes import updating
 from penstock_processor.logical.identity import scans_of
 from penstock_processor.logical.match_printing import match_json
@@ -199,10 +199,8 @@ def _node_json(node: Node) -> dict[str, object]:
         case Expand():
             found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.keys]}
             found |= {"sets": [[node.keys[n].name for n in each] for each in node.sets]}
-        case LookupJoin():
-            found |= {"kind": str(node.kind), "table": node.table.name, "connector": node.table.connector}
-            found |= {"left_keys": [expr_text(e) for e in node.left_keys], "key_columns": list(node.key_columns)}
-            found |= {"residual": _optional(node.residual)}
+        case LookupJoin() | RegularJoin() | IntervalJoin() | TemporalJoin() | WindowJoin():
+            found |= _join_json(node)
         case OverAggregate():
             found |= {"partition": list(node.partition), "time_column": node.time_column, "rows": node.rows}
             found |= {"preceding": node.preceding}
@@ -223,18 +221,24 @@ def _node_json(node: Node) -> dict[str, object]:
         case PartialAggregate() | FinalAggregate():
             found |= {"keys": [{"name": k.name, "expr": expr_text(k.expr)} for k in node.of.keys]}
             found |= {"combined": node.combined}
-        case RegularJoin() | IntervalJoin() | TemporalJoin() | WindowJoin():
-            found |= {
-                "kind": str(node.kind),
-                "left_keys": [expr_text(e) for e in node.left_keys],
-                "right_keys": [expr_text(e) for e in node.right_keys],
-                "residual": _optional(node.residual),
-            }
-            if isinstance(node, IntervalJoin | TemporalJoin):
-                found |= {"left_time": node.left_time, "right_time": node.right_time}
-            if isinstance(node, IntervalJoin):
-                found |= {"lower_ms": node.lower_ms, "upper_ms": node.upper_ms}
     found["inputs"] = [_node_json(one) for one in inputs_of(node)]
+    return found
+
+
+def _join_json(node: LookupJoin | RegularJoin | BoundedJoin) -> dict[str, object]:
+    found: dict[str, object] = {
+        "kind": str(node.kind),
+        "left_keys": [expr_text(e) for e in node.left_keys],
+        "residual": _optional(node.residual),
+    }
+    if isinstance(node, LookupJoin):
+        table = {"table": node.table.name, "connector": node.table.connector}
+        return found | table | {"key_columns": list(node.key_columns)}
+    found["right_keys"] = [expr_text(e) for e in node.right_keys]
+    if isinstance(node, IntervalJoin | TemporalJoin):
+        found |= {"left_time": node.left_time, "right_time": node.right_time}
+    if isinstance(node, IntervalJoin):
+        found |= {"lower_ms": node.lower_ms, "upper_ms": node.upper_ms}
     return found
 
 
