@@ -50,7 +50,8 @@ async def feed(tasks: Tasks, events: list[Event], chance: random.Random, *, kill
 WIDE = """CREATE TABLE trades (id STRING, symbol STRING, region STRING, n BIGINT, price DOUBLE, ts TIMESTAMP(3),
   WATERMARK FOR ts AS ts - INTERVAL '1' SECOND) WITH ('connector' = 'penstock', 'key' = 'id', 'dedupe' = 'none');
 CREATE TABLE kinds WITH ('connector' = 'penstock')
-AS SELECT region, window_start, COUNT(DISTINCT symbol) AS kinds, COUNT(*) AS n, MIN(symbol) AS first_symbol
+AS SELECT region, window_start, COUNT(DISTINCT symbol) AS kinds, COUNT(*) AS n, MIN(symbol) AS first_symbol,
+  PERCENTILE(n, 0.5) AS middle, APPROX_COUNT_DISTINCT(symbol) AS about
 FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY region, window_start, window_end;
 CREATE TABLE everything WITH ('connector' = 'penstock')
 AS SELECT window_start, SUM(n) AS n, AVG(price) AS price, MAX(price) AS best, AVG(n) AS mean
