@@ -21,6 +21,7 @@ from penstock_processor.compile.joins import join_operator, lookup_operator, loo
 from penstock_processor.compile.keyed import keyed_side, regular_join, top_n
 from penstock_processor.compile.match import match_shape, measure_stage
 from penstock_processor.compile.over import over_shape, over_stage, window_ranking
+from penstock_processor.compile.processing_time import clocked
 from penstock_processor.compile.relations import digest, relation_of
 from penstock_processor.compile.spreading import spread_of
 from penstock_processor.compile.stages import (
@@ -58,6 +59,7 @@ from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_proctime import ProcessingTime
 from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.stages import watermarks_name
 from penstock_processor.logical.uniqueness import grouped_names
@@ -69,6 +71,7 @@ from penstock_processor.operators.lateness import LAST_WINDOW
 from penstock_processor.operators.lookup_join import LookupJoinOperator
 from penstock_processor.operators.over import OverOperator
 from penstock_processor.operators.pattern.match import MatchOperator
+from penstock_processor.operators.processing_time import ProcessingTimeOperator
 from penstock_processor.operators.relations import Relation, ScanOperator, error_column
 from penstock_processor.operators.repartition import PartialAggregateOperator, RepartitionSink
 from penstock_processor.operators.session_aggregate import SessionAggregate
@@ -112,6 +115,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
     sinks: dict[str, Sink | RepartitionSink] = {}
     stateful: list[Stateful] = []
     lookups: list[LookupJoinOperator] = []
+    clocks: list[ProcessingTimeOperator] = []
     for name, statement in statements.items():
         identity = digest(f"{statement.identity}|{statement.target}|{plan.sources[statement.target].spec.emit}")
         seen[identity] += 1
@@ -120,6 +124,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
         sinks[name] = builder.sink(statement, writers=len(writers[statement.target]))
         stateful += builder.stateful
         lookups += builder.lookups
+        clocks += builder.clocks
     schedule: list[Sink | RepartitionSink | Relation] = []
     for step in order.static_order():
         kind, _, name = step.partition(" ")
@@ -136,6 +141,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
         clock=clock,
         told={name: watermarks_name(plan.name, name) for name, relation in relations.items() if relation.own},
         lookups=lookups,
+        timers=clocks,
     )
 
 
@@ -147,6 +153,7 @@ class _StatementBuilder:
         self._place = place
         self.stateful: list[Stateful] = []
         self.lookups: list[LookupJoinOperator] = []
+        self.clocks: list[ProcessingTimeOperator] = []
         self._sessions: list[SessionAggregate | SessionRowsOperator] = []  # those that the target's rows come out of
         self._end_is_key = False
 
@@ -199,6 +206,9 @@ class _StatementBuilder:
                 return self._build(node.input, (unnest_stage(node), *above), path=path)
             case Scan():
                 return self._scan(node, above)
+            case ProcessingTime():
+                self.clocks.append(clocked(node, self._build(node.input, (), path=f"{path}.0")))
+                return _chained(self.clocks[-1], above)
             case MatchRecognize():
                 return self._match(node, above, path=path)
             case Union():

@@ -15,6 +15,7 @@ from penstock.expressions.nodes import Literal, Span
 from penstock.model.types import TIMESTAMP, Kind
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.logical.plan import Field, Node, WindowAssign, WindowKind
+from penstock_processor.logical.plan_proctime import with_processing_time
 from penstock_processor.logical.printing import interval_text
 from penstock_processor.sql.findings import closest, refusal
 from penstock_processor.sql.limits import SqlLimits
@@ -63,12 +64,12 @@ def bind_window(call: exp.Anonymous, relation: Callable[[exp.Expr], Node], *, li
         raise found.missing("TABLE argument")
     table, partition = _partition(found)
     data = relation(table)
-    time = _time_column(found, data)
     if found.function == "SESSION":
         size = slide = _interval(found, "GAP")
         offset = 0
     else:
         size, slide, offset = _aligned(found, limits=limits)
+    data, time = _timed(found, data, size=size, slide=slide, offset=offset)
     taken = {f.name for f in data.fields} & set(WINDOW_COLUMNS)
     if taken:
         raise refusal(
@@ -162,6 +163,24 @@ def _arguments(call: exp.Anonymous) -> _Call:
             )
         arguments[name] = value
     return _Call(function, at, arguments)
+
+
+def _timed(call: _Call, data: Node, *, size: int, slide: int, offset: int) -> tuple[Node, Field]:
+    """The input and its time: the event time, or that of processing, which then has values."""
+    descriptor = call.arguments.get("TIMECOL")
+    column = descriptor.expressions[0] if isinstance(descriptor, exp.Anonymous) and descriptor.expressions else None
+    if isinstance(column, exp.Column) and not column.args.get("table"):
+        clocked = with_processing_time(data, column.name, grain_ms=slide, offset_ms=offset, size_ms=size)
+        if clocked is not None and call.function == "SESSION":
+            raise refusal(
+                span_of(column),
+                "no_event_time",
+                message="Sessions go by event time in this version.",
+                remedy="Declare WATERMARK for a column of the events, or write TUMBLE, HOP or CUMULATE.",
+            )
+        if clocked is not None:
+            return clocked, next(f for f in clocked.fields if f.name == column.name)
+    return data, _time_column(call, data)
 
 
 def _time_column(call: _Call, data: Node) -> Field:

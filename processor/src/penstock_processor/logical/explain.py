@@ -30,6 +30,7 @@ from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_proctime import ProcessingTime
 from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.printing import expr_text, interval_text, name_text, tree_text
 from penstock_processor.logical.rewrite import inputs_of
@@ -211,6 +212,8 @@ def _node_json(node: Node) -> dict[str, object]:
             if isinstance(node, TopN):
                 found["ranked"] = node.ranked
             found |= {"order": [{"column": k.column, "descending": k.descending} for k in node.order]}
+        case ProcessingTime():
+            found |= {"column": node.column}
         case Unnest():
             found |= {"collection": expr_text(node.collection), "names": list(node.names), "outer": node.outer}
             found |= {"ordinality": node.ordinality}

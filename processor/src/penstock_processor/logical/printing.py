@@ -34,6 +34,7 @@ from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, SortKey, 
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_proctime import ProcessingTime
 from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.rewrite import inputs_of
 
@@ -82,6 +83,8 @@ def node_line(node: Node, *, typed: bool = False) -> str:
             return f"Project {', '.join(_named(n, typed=typed) for n in node.exprs)}"
         case Unnest():
             return _unnest(node, typed=typed)
+        case ProcessingTime():
+            return f"ProcessingTime {name_text(node.column)}"
         case WindowAssign():
             return _window(node)
         case Aggregate():

@@ -26,6 +26,7 @@ from penstock_processor.logical.plan_keyed import Ranked, RegularJoin, TopN
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_proctime import ProcessingTime
 from penstock_processor.logical.plan_unnest import Unnest
 
 __all__ = ["all_of", "columns_read", "conjuncts", "inputs_of", "is_plain", "replace_columns", "with_inputs"]
@@ -70,7 +71,7 @@ def inputs_of(node: Node) -> tuple[Node, ...]:
             Filter() | Project() | WindowAssign() | Aggregate() | GroupAggregate() | Repartition() | FinalAggregate()
         ):
             return (node.input,)
-        case Ranked() | TopN() | MatchRecognize() | Unnest():
+        case Ranked() | TopN() | MatchRecognize() | Unnest() | ProcessingTime():
             return (node.input,)
         case OverAggregate() | WindowTopN() | Expand():
             return (node.input,)
@@ -93,7 +94,7 @@ def with_inputs(node: Node, inputs: tuple[Node, ...]) -> Node:
     if all(new is old for new, old in zip(inputs, inputs_of(node), strict=True)):
         return node
     match node:
-        case Unnest():
+        case Unnest() | ProcessingTime():
             return replace(node, input=inputs[0])
         case Filter() | Project() | WindowAssign() | GroupAggregate() | Ranked() | TopN() | MatchRecognize():
             return replace(node, input=inputs[0])

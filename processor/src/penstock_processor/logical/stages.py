@@ -59,6 +59,7 @@ from penstock_processor.logical.plan_keyed import RegularJoin, TopN
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_proctime import ProcessingTime, refused_in_parallel
 from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.topology import topological
 from penstock_processor.sql.findings import refusal
@@ -206,6 +207,8 @@ class _Cutter:
                 return replace(node, inputs=inputs), reached, of_union(node, [spread for _, _, spread in cuts])
             case IntervalJoin() | TemporalJoin() | WindowJoin():
                 return self._join(node, statement)
+            case ProcessingTime():
+                raise refused_in_parallel(statement)
         raise TypeError(f"no stages for {type(node).__name__}")
 
     def _aggregate(self, node: Aggregate, statement: Statement) -> _Cut:

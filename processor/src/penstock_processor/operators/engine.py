@@ -13,6 +13,7 @@ from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import StateDelta
 from penstock_processor.operators.interface import Found, Output, SourceBlock, StepResult, Wanted
 from penstock_processor.operators.lookup_join import LookupJoinOperator
+from penstock_processor.operators.processing_time import ProcessingTimeOperator
 from penstock_processor.operators.relations import Relation, Written
 from penstock_processor.operators.repartition import RepartitionSink
 from penstock_processor.operators.sink import Sink
@@ -34,7 +35,8 @@ class AppEngine:
     def __init__(self, sources: Sequence[Relation], schedule: Sequence[Sink | RepartitionSink | Relation], *,
                  stateful: Sequence[Stateful], vouched: frozenset[str], durable: bool,
                  clock: CycleClock, told: Mapping[str, str] | None = None,
-                 lookups: Sequence[LookupJoinOperator] = ()) -> None:  # fmt: skip
+                 lookups: Sequence[LookupJoinOperator] = (),
+                 timers: Sequence[ProcessingTimeOperator] = ()) -> None:  # fmt: skip
         self._sources = {relation.name: relation for relation in sources}
         self._schedule = tuple(schedule)
         self._derived = {item.name: item for item in schedule if isinstance(item, Relation)}
@@ -43,6 +45,7 @@ class AppEngine:
         self._clock = clock
         self._told = told or {}
         self._lookups = tuple(lookups)
+        self._timers = tuple(timers)
         relations = (*self._sources.values(), *self._derived.values())
         self._clocks = [relation.clock for relation in relations if relation.clock is not None]
         self._state: dict[str, Stateful | Watermarks] = {each.id: each for each in stateful}
@@ -68,6 +71,11 @@ class AppEngine:
         for name, relation in self._sources.items():
             step.flows[name] = relation.read(given[name], step)
         return self._run(step, ending=False)
+
+    @property
+    def due_ms(self) -> int | None:
+        """See `Timed`."""
+        return min((due for each in self._timers if (due := each.due_ms) is not None), default=None)
 
     @property
     def lookup_depth(self) -> int:

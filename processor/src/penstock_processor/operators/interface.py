@@ -173,6 +173,16 @@ class LooksUp(Protocol):
 
 
 @runtime_checkable
+class Timed(Protocol):
+    """An engine with windows that go by the clock."""
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the clock must show at the latest for the next step, with or without rows; None: rows first."""
+        ...
+
+
+@runtime_checkable
 class CountsHits(Protocol):
     """An engine of rules."""
 

@@ -115,10 +115,10 @@ class AppTerm:
         await self._rest()
         inputs = await reader.next_inputs()
         self._statistics.note_sources(self._plan.task, reader.through())
-        if not inputs:
+        if not inputs and not worker.is_due(self._clock.now_ms()):
             await self._settle()
             self._statistics.note_state(self._plan.task, worker.state_sizes())
-            await self._news(reader)
+            await self._news(reader, worker.due_ms)
             return
         span = begin_cycle(self._traces, self._plan, inputs)
         with within(span, end=False):
@@ -185,10 +185,12 @@ class AppTerm:
             await self._log.commit(result.transaction)
         self._statistics.note_cycle(result.counts, seconds=seconds)
 
-    async def _news(self, reader: SourceReader) -> None:
-        """Until the log has news of a source, a partition falls idle, or somebody wakes the app."""
+    async def _news(self, reader: SourceReader, due_ms: int | None) -> None:
+        """Until the log has news of a source, a partition falls idle, `due_ms` has come, or the app is woken."""
         idle_s = reader.until_idle_s()
         timeout_s = self._settings.wait_s if idle_s is None else min(self._settings.wait_s, idle_s)
+        if due_ms is not None:
+            timeout_s = max(0.0, min(timeout_s, (due_ms - self._clock.now_ms()) / 1000))
         log_news = asyncio.create_task(self._log.wait(reader.streams, self._tick, timeout_s))
         woken = asyncio.create_task(self._signals.wake.wait())
         try:

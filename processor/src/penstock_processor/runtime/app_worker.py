@@ -20,6 +20,7 @@ from penstock_processor.operators.interface import (
     SourceBlock,
     StepHits,
     StepResult,
+    Timed,
     Wanted,
 )
 from penstock_processor.runtime.decode import Decoded, RowDecoder
@@ -136,7 +137,8 @@ class AppWorker:
         inputs, now_ms, rows_in = given.inputs, given.now_ms, given.rows_in
         if isinstance(self._engine, LooksUp):
             self._engine.provide(found or {})
-        step = self._engine.step(given.blocks, now_ms=now_ms) if given.blocks else StepResult([], [], [])
+        stepping = given.blocks or self.is_due(now_ms)
+        step = self._engine.step(given.blocks, now_ms=now_ms) if stepping else StepResult([], [], [])
         rejected = given.rejected + self._rejections.of_rows(step.problems, given.sources, now_ms=now_ms)
         transaction = Transaction(
             app=self._plan.task,
@@ -148,6 +150,16 @@ class AppWorker:
             dropped_operators=self._take_dropped(),
         )
         return CycleResult(transaction, _counts(rows_in, self._shown(step.outputs), rejected, step.hits))
+
+    @property
+    def due_ms(self) -> int | None:
+        """When a cycle is due without any input: a window that goes by the clock ends. None: never."""
+        return self._engine.due_ms if isinstance(self._engine, Timed) else None
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether a cycle is due without any input."""
+        due_ms = self.due_ms
+        return due_ms is not None and due_ms <= now_ms
 
     @property
     def lookup_depth(self) -> int:

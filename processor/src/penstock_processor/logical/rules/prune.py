@@ -24,6 +24,7 @@ from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
 from penstock_processor.logical.plan_lookup import LookupJoin
 from penstock_processor.logical.plan_match import MatchRecognize, columns_of
 from penstock_processor.logical.plan_over import OverAggregate, WindowTopN
+from penstock_processor.logical.plan_proctime import ProcessingTime
 from penstock_processor.logical.plan_unnest import Unnest
 from penstock_processor.logical.rewrite import columns_read
 
@@ -48,6 +49,10 @@ def _needing(node: Node, names: set[str]) -> Node:
         case Filter():
             below = _needing(node.input, names | columns_read(node.predicate))
             return Filter(below.fields, below, node.predicate)
+        case ProcessingTime():
+            below = _needing(node.input, names - {node.column})
+            time = next(f for f in node.fields if f.name == node.column)
+            return replace(node, fields=(*below.fields, time), input=below)
         case Unnest():
             wanted = (names & {f.name for f in node.input.fields}) | columns_read(node.collection)
             below = _needing(node.input, wanted)

@@ -1,0 +1,16 @@
+"""Windows by the time of processing as operators."""
+
+from __future__ import annotations
+
+from penstock_processor.logical.plan_proctime import ProcessingTime
+from penstock_processor.operators.processing_time import ProcessingTimeOperator
+from penstock_processor.operators.step import Operator
+
+__all__ = ["clocked"]
+
+
+def clocked(node: ProcessingTime, source: Operator) -> ProcessingTimeOperator:
+    """The node over its input."""
+    return ProcessingTimeOperator(
+        source, column=node.column, grain_ms=node.grain_ms, offset_ms=node.offset_ms, size_ms=node.size_ms
+    )
