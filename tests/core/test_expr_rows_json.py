@@ -101,5 +101,5 @@ def test_any_double_reads_back_bit_for_bit(values: list[float]) -> None:
 
 
 def test_an_unknown_python_type_is_refused() -> None:
-    with pytest.raises(TypeError, match="list is no SQL value"):
-        json_value([])
+    with pytest.raises(TypeError, match="set is no SQL value"):
+        json_value([{1}])
