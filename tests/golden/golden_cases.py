@@ -20,7 +20,7 @@ from loadtests.nexmark.suite import SOURCES, queries
 
 __all__ = [
     "FLINK_VERSION", "ROW_ID", "Functions", "Query", "Table", "fingerprint", "function_files", "query_files",
-    "read_exceptions", "read_results", "write_results",
+    "read_exceptions", "read_results", "unanswered", "write_results",
 ]  # fmt: skip
 
 FLINK_VERSION = "2.3.0"
@@ -98,6 +98,17 @@ def write_results(file: str, results: dict[str, dict[str, Any]]) -> None:
     half = path.with_suffix(".half")
     half.write_text(f'{{"flink": "{FLINK_VERSION}", "cases": {{\n' + ",\n".join(lines) + "\n}}\n")
     half.replace(path)
+
+
+def unanswered() -> list[str]:
+    """Files with a case that Flink was not asked for, or that was edited since."""
+    marks: dict[str, dict[str, str]] = {}
+    for functions in function_files():
+        marks[functions.file] = {e: fingerprint((functions.table,), e) for e in functions.expressions}
+    for cases in query_files():
+        marks[cases[0].file] = {q.name: fingerprint(q.tables, q.views, q.query, str(q.late)) for q in cases}
+    answered = {file: {name: result["of"] for name, result in read_results(file).items()} for file in marks}
+    return [file for file, wanted in marks.items() if not wanted.items() <= answered[file].items()]
 
 
 def read_exceptions() -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from golden.golden_cases import FLINK_VERSION, function_files
+from golden.golden_cases import FLINK_VERSION, function_files, unanswered
 from golden.golden_engine import run_functions
 
 _INSTALL_S = 1800.0
@@ -27,6 +27,9 @@ _LOCK = _TESTS.parent / "requirements" / "flink.txt"
 
 def main() -> None:
     """Install where it is missing, then ask."""
+    if not sys.argv[1:] and not unanswered():
+        print("every case has its result")
+        return
     if shutil.which("java") is None:
         sys.exit("Flink runs on Java 17: install openjdk-17-jre-headless")
     python = flink_python()
