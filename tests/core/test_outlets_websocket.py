@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from penstock.model.batch import OP_COLUMN
 from penstock.model.stream import StreamSpec
@@ -93,6 +94,19 @@ class TestWebSocket(OutletContract):
         await outlet.deliver(rows(2, 2))
         await outlet.close()
         assert [row["id"] for row in await self.seen(STREAM)] == [0, 1, 2, 3]
+
+    async def test_a_redirect_is_not_followed_so_that_headers_reach_nobody_else(self):
+        def elsewhere(connection: ServerConnection, _: Request) -> Response:
+            reply = connection.respond(302, "")
+            reply.headers["Location"] = self.url
+            return reply
+
+        async with serve(self._handle, "127.0.0.1", 0, process_request=elsewhere) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            outlet = outlet_to(url, **{"header.X-Key": "secret"})
+            with pytest.raises(OutletUnavailable, match="302"):
+                await outlet.open()
+        assert self.connections == []
 
 
 async def test_a_server_that_stops_reading_is_given_up_in_time():

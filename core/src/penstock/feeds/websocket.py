@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from penstock.feeds.options import WebSocketFeedOptions
+from penstock.outlets.sockets import connected
 from penstock.ports.feed import Fed, FeedUnavailable
 
 __all__ = ["WebSocketFeed"]
@@ -30,13 +31,11 @@ class WebSocketFeed:
     async def open(self, cursor: str | None) -> None:
         """Connect, and ask for what is wanted."""
         try:
-            self._connection = await connect(
+            self._connection = await connected(
                 self._options.url,
-                additional_headers=dict(self._options.headers),
-                open_timeout=self._options.timeout_s,
-                close_timeout=1.0,
-                max_size=self._piece_max_bytes,
-                proxy=None,
+                headers=self._options.headers,
+                timeout_s=self._options.timeout_s,
+                message_max_bytes=self._piece_max_bytes,
             )
             if self._options.subscribe is not None:
                 await self._connection.send(self._options.subscribe)

@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from penstock.model.stream import StreamSpec
 from penstock.outlets.options import WebSocketOutletOptions
 from penstock.outlets.rows import json_lines
+from penstock.outlets.sockets import connected
 from penstock.ports.outlet import BatchRefused, Guarantee, OutBatch, OutletUnavailable, Reached, RefusedRow
 
 __all__ = ["WebSocketOutlet"]
 
 _REFUSED = {1007: "no valid data", 1009: "too big"}  # RFC 6455 section 7.4.1
+_SAID_MAX_BYTES = 1024 * 1024  # of one message of the peer, which is not looked at
 
 
 class WebSocketOutlet:
@@ -83,12 +85,11 @@ class WebSocketOutlet:
         if self._connection is not None:
             return self._connection
         try:
-            self._connection = await connect(
+            self._connection = await connected(
                 self._options.url,
-                additional_headers=dict(self._options.headers),
-                open_timeout=self._options.timeout_s,
-                close_timeout=1.0,
-                proxy=None,
+                headers=self._options.headers,
+                timeout_s=self._options.timeout_s,
+                message_max_bytes=_SAID_MAX_BYTES,
             )
         except (OSError, WebSocketException, TimeoutError) as error:
             raise OutletUnavailable(f"{self._place}: {error or type(error).__name__}") from error
