@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
+from engine_rig import DeltaLog
 from processor.live_rig import Live
 
+from penstock.codecs.frames import polars_schema
 from penstock_processor.compile.build import build_engine
 from penstock_processor.logical.plan_app import check_app, plan_app
-from penstock_processor.operators.interface import Timed
+from penstock_processor.operators.interface import SourceBlock, Timed
 
 TABLE = """CREATE TABLE readings (device STRING, n INT, ts TIMESTAMP(3), p AS PROCTIME())
 WITH ('connector' = 'penstock', 'dedupe' = 'none');
@@ -75,6 +78,41 @@ async def test_a_clock_that_goes_back_makes_nothing_late(live: Live) -> None:
         await live.passes(100)
         assert await live.minutes_when(1) == [("a", 1, 3)]
         assert await live.late() == []
+
+
+#: One row of `device` and the number of the cycle at each of these seconds, none where it is negative.
+SECONDS = (60, -61, 100, 130, -185, 190, -260, -330, 331, -900)
+PAIRS = """CREATE TABLE minutes WITH ('connector' = 'penstock') AS SELECT a.device, a.n, b.n AS m, a.window_start AS w
+FROM (SELECT * FROM TABLE(TUMBLE(TABLE readings, DESCRIPTOR(p), INTERVAL '1' MINUTE))) a
+JOIN (SELECT * FROM TABLE(TUMBLE(TABLE readings, DESCRIPTOR(p), INTERVAL '1' MINUTE))) b
+ON a.device = b.device AND a.window_start = b.window_start AND a.window_end = b.window_end;
+"""
+
+
+def _given(sql: str, *, restarts: bool) -> list[tuple[object, ...]]:
+    """What each cycle gives; with `restarts` each cycle is one of a new engine that knows the deltas alone."""
+    plan = plan_app("live", TABLE + sql)
+    schema = polars_schema(plan.sources["readings"].spec.columns)
+    engine, log, found = build_engine(plan), DeltaLog(), []
+    for cycle, second in enumerate(SECONDS):
+        if restarts:
+            if cycle % 4 == 3:
+                log.write([engine.compact(operator) for operator in sorted(engine.operators)])
+            engine = build_engine(plan)
+            engine.restore(log.deltas)
+        rows = [] if second < 0 else [("a", cycle, None)]
+        block = SourceBlock("readings", 0, pl.DataFrame(rows, schema=schema, orient="row"))
+        result = engine.step([block], now_ms=1000 * abs(second))
+        log.write(result.deltas)
+        found += [(second, *row) for output in result.outputs for row in output.frame.rows()]
+    return found
+
+
+@pytest.mark.parametrize("sql", [TUMBLE, HOP, HOP.replace("HOP(", "CUMULATE("), PAIRS])
+def test_a_window_that_has_fired_does_not_fire_again_after_a_restart(sql: str) -> None:
+    expected = _given(sql, restarts=False)
+    assert len(expected) >= 4
+    assert _given(sql, restarts=True) == expected
 
 
 def test_an_idle_app_has_nothing_to_do() -> None:

@@ -122,7 +122,7 @@ def _engine(plan: AppPlan, clock: CycleClock, *, durable: bool) -> Engine:
         place = identity if seen[identity] == 1 else f"{identity}-{seen[identity]}"
         builder = _StatementBuilder(plan, place)
         sinks[name] = builder.sink(statement, writers=len(writers[statement.target]))
-        stateful += builder.stateful
+        stateful += [*builder.stateful, *builder.clocks]
         lookups += builder.lookups
         clocks += builder.clocks
     schedule: list[Sink | RepartitionSink | Relation] = []
@@ -207,7 +207,8 @@ class _StatementBuilder:
             case Scan():
                 return self._scan(node, above)
             case ProcessingTime():
-                self.clocks.append(clocked(node, self._build(node.input, (), path=f"{path}.0")))
+                below = self._build(node.input, (), path=f"{path}.0")
+                self.clocks.append(clocked(node, below, f"{self._place}.{path}"))
                 return _chained(self.clocks[-1], above)
             case MatchRecognize():
                 return self._match(node, above, path=path)

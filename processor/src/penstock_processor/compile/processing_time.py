@@ -9,8 +9,9 @@ from penstock_processor.operators.step import Operator
 __all__ = ["clocked"]
 
 
-def clocked(node: ProcessingTime, source: Operator) -> ProcessingTimeOperator:
-    """The node over its input."""
+def clocked(node: ProcessingTime, source: Operator, operator: str) -> ProcessingTimeOperator:
+    """The node over its input. `operator`: id of its state."""
     return ProcessingTimeOperator(
-        source, column=node.column, grain_ms=node.grain_ms, offset_ms=node.offset_ms, size_ms=node.size_ms
-    )
+        source, column=node.column, grain_ms=node.grain_ms, offset_ms=node.offset_ms, size_ms=node.size_ms,
+        operator=operator,
+    )  # fmt: skip

@@ -1,14 +1,18 @@
 """Processing time: rows get the time of their cycle, and the clock takes the place of a watermark.
 
-It keeps no state. After a restart it starts where the clock is; what windows above have in their state fires when the
-clock has passed them. The clock counts in steps of the windows, so that nothing moves between their borders; it never
-goes back. Flink: "Time Attributes: Processing Time".
+The clock counts in steps of the windows, so that nothing moves between their borders; it never goes back. State is
+the last border that it has passed: without it windows above would not know after a restart which of them have fired. What
+is in their state then fires when the clock has passed it. Flink: "Time Attributes: Processing Time".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import polars as pl
 
+from penstock.ports.log import DeltaKind, StateDelta
 from penstock_processor.operators.step import MAX_WATERMARK, Flow, Operator, Step
 
 __all__ = ["ProcessingTimeOperator"]
@@ -17,7 +21,9 @@ __all__ = ["ProcessingTimeOperator"]
 class ProcessingTimeOperator:
     """See the module. `size_ms`: how long the windows above last, `grain_ms` and `offset_ms`: where they begin."""
 
-    def __init__(self, source: Operator, *, column: str, grain_ms: int, offset_ms: int, size_ms: int) -> None:
+    def __init__(self, source: Operator, *, column: str, grain_ms: int, offset_ms: int, size_ms: int,
+                 operator: str) -> None:  # fmt: skip
+        self.id = operator
         self._source = source
         self._column = column
         self._grain_ms, self._offset_ms, self._size_ms = grain_ms, offset_ms, size_ms
@@ -38,8 +44,24 @@ class ProcessingTimeOperator:
         if (frame is not None and frame.height) or self._until_ms is None:
             self._until_ms = self._border(now_ms) + self._size_ms
         self._now_ms = now_ms
+        if step.durable and (before is None or self._border(now_ms) - 1 > before):
+            step.deltas.append(self.compact())
         after = MAX_WATERMARK if flow.after == MAX_WATERMARK else self._border(now_ms) - 1
         return Flow(frame, before, after)
+
+    def restore(self, deltas: Sequence[StateDelta]) -> None:
+        """See `Stateful`."""
+        if deltas:
+            self._now_ms = msgspec.json.decode(deltas[-1].payload, type=int | None)
+
+    def compact(self) -> StateDelta:
+        """See `Stateful`."""
+        border = None if self._now_ms is None else self._border(self._now_ms)
+        return StateDelta(self.id, DeltaKind.REPLACE, msgspec.json.encode(border))
+
+    def size(self) -> int:
+        """See `Stateful`."""
+        return 1
 
     @property
     def due_ms(self) -> int | None:
