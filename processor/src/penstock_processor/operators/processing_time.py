@@ -1,8 +1,8 @@
 """Processing time: rows get the time of their cycle, and the clock takes the place of a watermark.
 
 The clock counts in steps of the windows, so that nothing moves between their borders; it never goes back. State is
-the last border that it has passed: without it windows above would not know after a restart which of them have fired. What
-is in their state then fires when the clock has passed it. Flink: "Time Attributes: Processing Time".
+the last border that it has passed: without it windows above would not know after a restart which of them have
+fired. What is in their state then fires when the clock has passed it. Flink: "Time Attributes: Processing Time".
 """
 
 from __future__ import annotations
