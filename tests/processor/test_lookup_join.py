@@ -20,7 +20,8 @@ from penstock.codecs.arrow import decode_frame
 from penstock.codecs.ndjson import encode_lines
 from penstock.errors import SqlErrors
 from penstock.logs.memory import MemoryLog
-from penstock.lookups.options import LookupOptions, read_lookup_options
+from penstock.lookups.http import HttpLookup
+from penstock.lookups.options import HttpLookupOptions, LookupOptions, read_lookup_options
 from penstock.model.batch import Encoding, NewBatch
 from penstock.ports.clock import SystemClock
 from penstock.ports.log import RejectedFilter
@@ -196,6 +197,23 @@ async def test_filters_on_the_source_spare_lookups(endpoint):
         assert endpoint.asked == ["1"]
 
 
+async def test_a_key_that_would_lead_to_another_place_has_no_row_and_is_not_asked_for(endpoint):
+    async def found(url: str, *texts: str) -> list[int]:
+        options = read_lookup_options("http", {"url": url})
+        assert isinstance(options, HttpLookupOptions)
+        lookup = HttpLookup(options, requests_max=2, reply_max_bytes=1000)
+        answers = await lookup.find([(text,) for text in texts])
+        await lookup.close()
+        return [len(answers[text,]) for text in texts]
+
+    assert await found(endpoint.url.replace("{id}", "x/{id}/1"), "..", ".", "", "x") == [0, 0, 0, 0]
+    assert await found(endpoint.url.replace("/users/", "/tenants/{tenant}/users/").replace("{id}", "1"), "..") == [0]
+    assert await found(endpoint.url.replace("/users/{id}", "/{x}/users/1"), "..", ".", "") == [0, 0, 0]
+    assert endpoint.asked == []
+    assert await found(endpoint.url, "1", "a/../b", "%2e%2e") == [1, 0, 0]
+    assert sorted(endpoint.asked) == ["%2e%2e", "1", "a/../b"]
+
+
 async def test_a_lookup_that_fails_is_tried_again_and_then_the_app_waits_with_the_reason(endpoint):
     options = {"connector": "http", "url": endpoint.url, "lookup.max-retries": "2"}
     async with running(app(options)) as it:
@@ -272,6 +290,7 @@ def test_a_cache_forgets_by_time_and_by_number_and_keeps_what_is_missing_if_it_m
     ("code", "old", "new"),
     [
         ("bad_option", "/users/{id}", "/users/"),
+        ("bad_option", "127.0.0.1", "{id}"),
         ("unknown_column", "/users/{id}", "/users/{key}"),
         ("unknown_option", "'lookup.max-retries'", "'lookup.retries'"),
         ("bad_option", "'lookup.max-retries' = '3'", "'lookup.cache' = 'PARTIAL'"),

@@ -1,6 +1,7 @@
 """Rows of an HTTP endpoint of others by key: GET, one request a key, several at a time.
 
-200 with a JSON object is a row, with an array of objects several rows; 404 and 204 say that there is none.
+200 with a JSON object is a row, with an array of objects several rows; 404 and 204 say that there is none. A key that
+would lead to another place than its own (`..`) has none, and is not asked for.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class HttpLookup:
     async def _ask(self, session: aiohttp.ClientSession, key: Key) -> Sequence[Mapping[str, Any]]:
         values = dict(zip(self._options.key_names, key, strict=True))
         url = self._options.url_of({name: quote(_text(value), safe="") for name, value in values.items()})
+        if url is None:
+            return []
         place = f"GET {self._options.url.partition('?')[0]}"
         try:
             async with self._turns, session.get(

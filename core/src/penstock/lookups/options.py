@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from penstock.outlets.options import DatabaseUrl, Duration, HttpUrl, OptionError
+from penstock.outlets.options import DatabaseUrl, Duration, Headers, HttpUrl, OptionError
 from penstock.outlets.places import table_place
 
 __all__ = ["LOOKUPS", "HttpLookupOptions", "JdbcLookupOptions", "LookupOptions", "read_lookup_options"]
 
 _HEADER = "header."
 _PLACE = re.compile(r"(?<!\$)\{([^{}]+)\}")
+_ELSEWHERE = frozenset({"", ".", ".."})  # RFC 3986 section 5.2.4
 CACHE_ROWS_MAX = 1_000_000
 
 
@@ -106,14 +107,15 @@ class HttpLookupOptions(LookupOptions, frozen=True):
     timeout_s: Duration = Field(
         default=10.0, gt=0, le=600, alias="request.timeout", description="Longest wait for a reply."
     )
-    headers: Mapping[str, str] = Field(
+    headers: Headers = Field(
         default_factory=dict, alias="header.*", description="'header.Name' = 'value': sent with every request."
     )
 
     @field_validator("url")
     @classmethod
     def _has_places(cls, text: str) -> str:
-        if not _PLACE.search(text.partition("//")[2].partition("/")[2]):
+        host, _, rest = text.partition("//")[2].partition("/")
+        if not _PLACE.search(rest) or _PLACE.search(host):  # who sends events does not say who is asked
             raise ValueError("name a column of the key in braces behind the host: http://host/users/{id}")
         return text
 
@@ -122,9 +124,18 @@ class HttpLookupOptions(LookupOptions, frozen=True):
         """The columns in braces."""
         return tuple(dict.fromkeys(_PLACE.findall(self.url)))
 
-    def url_of(self, values: Mapping[str, str]) -> str:
-        """The URL with values, already quoted, in place of the braces."""
-        return _PLACE.sub(lambda place: values[place[1]], self.url)
+    def url_of(self, values: Mapping[str, str]) -> str | None:
+        """The URL with values, already quoted, in place of the braces.
+
+        None where a part of the path would be empty, `.` or `..`: that is another place, which no quoting avoids.
+        """
+        url = self._with(self.url, values)
+        parts = [part for part in self.url.partition("?")[0].split("/")[3:] if _PLACE.search(part)]
+        return None if any(self._with(part, values) in _ELSEWHERE for part in parts) else url
+
+    @staticmethod
+    def _with(text: str, values: Mapping[str, str]) -> str:
+        return _PLACE.sub(lambda place: values[place[1]], text)
 
 
 LOOKUPS: dict[str, type[LookupOptions]] = {"jdbc": JdbcLookupOptions, "http": HttpLookupOptions}
