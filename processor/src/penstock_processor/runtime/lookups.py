@@ -8,7 +8,7 @@ that their events are rejected.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ import polars as pl
 from penstock.lookups.open import make_lookup, options_with_secrets
 from penstock.lookups.options import LookupOptions
 from penstock.ports.clock import Clock
-from penstock.ports.lookup import Key, Lookup, LookupFailed
+from penstock.ports.lookup import Answers, Key, Lookup, LookupFailed
 from penstock_processor.logical.plan import AppPlan, Node
 from penstock_processor.logical.plan_lookup import LookupJoin, LookupTable
 from penstock_processor.logical.rewrite import inputs_of
@@ -112,7 +112,7 @@ class _Place:
             started_s = self._clock.monotonic_s()
             try:
                 answers = await self._lookup.find(keys)
-                found = {key: self._lines(rows) for key, rows in answers.items()}
+                found = await asyncio.to_thread(self._lines, answers)
                 break
             except LookupFailed as error:
                 if turn < self._options.max_retries:
@@ -131,13 +131,13 @@ class _Place:
             self._cache.put(key, lines, now_s)
         return found, [], ""
 
-    def _lines(self, rows: Sequence[Mapping[str, object]]) -> Lines:
-        """Rows as JSON lines that can be read in the declared types. Raises LookupFailed."""
-        lines = tuple(msgspec.json.encode(row) for row in rows)
-        bad = self._decoder.decode(b"\n".join(lines)).bad
+    def _lines(self, answers: Answers) -> dict[Key, Lines]:
+        """Rows as JSON lines that can be read in the declared types, tried all at once. Raises LookupFailed."""
+        found = {key: tuple(msgspec.json.encode(row) for row in rows) for key, rows in answers.items()}
+        bad = self._decoder.decode(b"\n".join(line for lines in found.values() for line in lines)).bad
         if bad:
             raise LookupFailed(f"a row does not fit the columns of '{self._table.name}': {bad[0].detail}")
-        return lines
+        return found
 
     def _count(self, outcome: str, keys: int) -> None:
         if keys:
