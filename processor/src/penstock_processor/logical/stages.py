@@ -31,6 +31,7 @@ from penstock_processor.logical.distribution import (
     renamed,
 )
 from penstock_processor.logical.identity import scans_of
+from penstock_processor.logical.key_order import in_order_of_key
 from penstock_processor.logical.plan import (
     Aggregate,
     AppPlan,
@@ -166,6 +167,8 @@ class _Cutter:
                                  for c in spec.columns if not c.nullable or c.name in spec.primary_key)  # fmt: skip
                 by = spec.primary_key if moves else ()
                 node = self._moved(statement, node, stage, Repartition(node.fields, node, route, by, required))
+            if spec.primary_key:
+                node = in_order_of_key(node, spec.primary_key, whole=statement.plan)
             self._fragments.append((reached, replace(statement, plan=node, whole=statement.plan)))
         self._stages[target] = reached
         self._spreads[target] = frozenset({spec.primary_key}) if moves else common
