@@ -17,6 +17,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from penstock.codecs.ndjson import decode_lines
 from penstock.errors import LogUnavailable
+from penstock.feeds.file import FileFeed
+from penstock.feeds.options import FileFeedOptions
 from penstock.logs.memory import MemoryLog
 from penstock.model.batch import NewBatch, RejectedEvent
 from penstock.model.position import Position
@@ -27,6 +29,7 @@ from penstock.ports.log import RejectedFilter
 from penstock.ports.store import Store
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
+from penstock.testing.clock import ManualClock
 from penstock_ingest.service import IngestRole, build
 from penstock_ingest.settings import FeedSettings, IngestSettings
 
@@ -131,6 +134,23 @@ async def test_a_last_line_without_an_end_is_taken_once_the_file_stays_as_it_is(
         await taken.until(1, 2)
 
 
+async def test_a_line_that_is_being_written_is_not_torn_while_other_files_are_taken(folder: Path):
+    (folder / "a.ndjson").write_bytes(lines([1])[:9])
+    (folder / "b.ndjson").write_bytes(lines([2]))
+    clock = ManualClock()
+    options = FileFeedOptions(connector="file", path=str(folder), format="json")
+    feed = FileFeed(source(), options, clock=clock, piece_max_bytes=1024)
+    await feed.open(None)
+    for ids in ([2], [3]):
+        fed = await feed.take()
+        assert fed is not None and fed.lines == lines(ids)
+        with (folder / "b.ndjson").open("ab") as file:
+            file.write(lines([3]))
+    (folder / "a.ndjson").write_bytes(lines([1]))
+    fed = await feed.take()
+    assert fed is not None and fed.lines == lines([1])
+
+
 async def test_a_restart_goes_on_behind_what_was_taken(folder: Path, tmp_path: Path):
     log = CutLog()
     for ids in ([0, 1], [2], [3, 4]):
@@ -167,7 +187,7 @@ async def test_a_folder_that_comes_later_is_waited_for(tmp_path: Path):
 
 async def test_parquet_files_are_read_by_their_columns(folder: Path, tmp_path: Path):
     frame = pl.DataFrame([event(n) for n in range(5)]).with_columns(pl.col("at").str.to_datetime(time_unit="ms"))
-    frame.with_columns(extra=pl.lit(1)).write_parquet(folder / "a.parquet")
+    frame.with_columns(extra=pl.lit(1)).write_parquet(folder / "a[1]*.parquet")
     async with intake(files(folder, "parquet"), tmp_path / "feeds") as taken:
         await taken.until(*range(5))
         assert await taken.stored() == [event(n) for n in range(5)]

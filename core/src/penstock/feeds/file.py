@@ -1,7 +1,7 @@
 """Events from the files of a folder: NDJSON, CSV or Parquet, those that come later included, in order of their names.
 
 The cursor says of each file how far it was taken (bytes of text, rows of Parquet). A text file may grow: whole
-lines are taken, and a last one without an end once the file has stayed as it is from one look to the next. Parquet
+lines are taken, and a last one without an end once the file has stayed as it is for the monitor interval. Parquet
 files are moved in whole. Names that begin with `.` or `_` are passed over: they are being written.
 """
 
@@ -47,7 +47,7 @@ class FileFeed:
         self._folder = Path(options.path)
         self._piece_max_bytes = piece_max_bytes
         self._taken: dict[str, int] = {}
-        self._sizes: dict[str, int] = {}  # of files with a last line that has no end, at the look before
+        self._unended: dict[str, tuple[int, float]] = {}  # files with a last line without an end: size, since when
 
     async def open(self, cursor: str | None) -> None:
         """Go on behind `cursor`."""
@@ -80,6 +80,7 @@ class FileFeed:
             raise FeedUnavailable(f"folder {self._folder} has more than {_FILES_MAX:,} files; move old ones away")
         names = {path.name for path in found}
         self._taken = {name: at for name, at in self._taken.items() if name in names}
+        self._unended = {name: seen for name, seen in self._unended.items() if name in names}
         for path in found:
             at = self._taken.get(path.name, 0)
             piece = self._piece(path, at)
@@ -107,14 +108,22 @@ class FileFeed:
             file.seek(at)
             text = file.read(self._piece_max_bytes)
         whole = text.rfind(b"\n") + 1
-        if whole == 0 and len(text) < self._piece_max_bytes and self._sizes.get(path.name) != size_bytes:
-            self._sizes[path.name] = size_bytes  # its end may still be written: looked at once more
+        if whole == 0 and len(text) < self._piece_max_bytes and not self._stays(path.name, size_bytes):
             return None
-        self._sizes.pop(path.name, None)
+        self._unended.pop(path.name, None)
         return text[:whole] if whole else text  # a last line without an end, or one too long, which is refused
 
+    def _stays(self, name: str, size_bytes: int) -> bool:
+        """Whether the file has been of this size for the monitor interval: other files are looked at meanwhile."""
+        now_s = self._clock.monotonic_s()
+        known_bytes, since_s = self._unended.get(name, (-1, now_s))
+        if known_bytes != size_bytes:
+            self._unended[name] = size_bytes, now_s
+            return False
+        return now_s - since_s >= self._options.monitor_s
+
     def _of_parquet(self, path: Path, at: int) -> _Piece | None:
-        frame = pl.scan_parquet(path).slice(at, _ROWS_MAX).collect()
+        frame = pl.scan_parquet(path, glob=False).slice(at, _ROWS_MAX).collect()
         if frame.height == 0:
             return None
         known = [column for column in self._columns if column.name in frame.columns]
