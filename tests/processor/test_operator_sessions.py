@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,3 +73,19 @@ def test_numbers_go_on_after_those_that_were_restored():
     sessions.put(7, Session("a", 0, 0))
     assert sessions.extend("a", 50, 50) == (8, [])
     assert sessions.extend("a", 10, 40) == (8, [7])
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_sessions_that_have_ended_leave_nothing_behind_while_another_one_stays_open(asked):
+    sessions, weights = Sessions(5), []
+    for at in range(0, 20_000, 2):
+        sessions.extend("stays", at, at)
+        sessions.extend(at, at, at)
+        for number in sessions.due(at + 3):
+            sessions.remove(number)
+        if asked:
+            assert sessions.complete_to(at + 3) == -1
+        if at % 100 == 0:
+            weights.append(len(pickle.dumps(sessions)))
+    assert max(weights[100:]) < 1.5 * max(weights[:100])
+    assert sessions.due(30_000) == sorted(sessions.open)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import polars as pl
 
@@ -18,6 +18,7 @@ from penstock_processor.operators.step import MAX_WATERMARK, SLICE
 __all__ = ["LAST", "START", "Session", "Sessions", "session_bounds", "session_time"]
 
 START, LAST = "$start", "$last"  # times of a session's first and last row, epoch milliseconds
+_SLACK = 1_000  # entries of a heap that no longer hold and are not worth looking for
 
 
 @dataclass(slots=True)
@@ -75,6 +76,7 @@ class Sessions:
             heappush(self._ends, (session.last, number))
         if before is None or before.start != session.start:
             heappush(self._starts, (session.start, number))
+        self._clean()
         self._next = max(self._next, number + 1)
 
     def remove(self, number: int) -> None:
@@ -127,6 +129,16 @@ class Sessions:
                 return min(start - 1, watermark_ms - self.gap_ms + 1)
             heappop(self._starts)
         return watermark_ms - self.gap_ms + 1
+
+    def _clean(self) -> None:
+        """Entries that no longer hold go: behind a session that stays open the heaps would keep them."""
+        most = 2 * len(self.open) + _SLACK
+        if len(self._starts) > most:
+            self._starts = [(session.start, number) for number, session in self.open.items()]
+            heapify(self._starts)
+        if len(self._ends) > most:
+            self._ends = [(session.last, number) for number, session in self.open.items()]
+            heapify(self._ends)
 
     def _touched(self, key: Hashable, first: int, last: int) -> list[int]:
         """Sessions that rows from `first` to `last` belong to, from the latest back."""
