@@ -32,6 +32,7 @@ __all__ = ["FAILED", "AggregateFunction", "ScalarFunction", "aggregate", "aggreg
 
 FAILED = "function_failed"
 _VALUE, _ERROR = "value", "error"
+_FAILURES = (Exception, SystemExit, pl.exceptions.PanicException)  # what an app's own code may end with
 _Body = Callable[..., pl.Series]
 _Fold = Callable[..., object]
 
@@ -110,7 +111,7 @@ def entry_of(name: str, function: ScalarFunction) -> Function:
     def build(_: Call, args: Sequence[Compiled]) -> Compiled:
         packed = pl.struct(arg.value.alias(str(n)) for n, arg in enumerate(args))
         result = pl.Struct({_VALUE: polars_type(function.returns), _ERROR: pl.String()})
-        found = packed.map_batches(once(_guarded(function)), return_dtype=result, is_elementwise=True)
+        found = packed.map_batches(once(_guarded(function), waits=False), return_dtype=result, is_elementwise=True)
         error = merge_errors([*(arg.error for arg in args), found.struct.field(_ERROR)])
         return Compiled(found.struct.field(_VALUE), error)
 
@@ -124,7 +125,9 @@ def aggregate_entry_of(name: str, function: AggregateFunction) -> Function:
     def build(_: Call, args: Sequence[Compiled]) -> Compiled:
         [group] = args
         result = pl.Struct({_VALUE: polars_type(function.returns), _ERROR: pl.String()})
-        found = group.value.map_batches(once(_folding(function)), return_dtype=result, is_elementwise=True)
+        found = group.value.map_batches(
+            once(_folding(function), waits=False), return_dtype=result, is_elementwise=True
+        )
         return Compiled(found.struct.field(_VALUE), merge_errors([group.error, found.struct.field(_ERROR)]))
 
     return Function(name, checked.usage, checked.doc, checked.check, build, ())
@@ -139,7 +142,7 @@ def _folding(function: AggregateFunction) -> Callable[[pl.Series], pl.Series]:
         columns = [values.struct.field(name) for name in values.struct.fields] if several else [values]
         try:
             return pl.Series([function(*columns)], dtype=dtype, strict=True)[0], None
-        except Exception:  # whatever the app's own code raises is a matter of its group
+        except _FAILURES:  # a matter of its group
             return None, FAILED
 
     def each(groups: pl.Series) -> pl.Series:
@@ -162,13 +165,13 @@ def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
     def attempt(packed: pl.Series) -> pl.Series:
         try:
             values = once_for(packed)
-        except Exception:  # whatever the app's own code raises is a matter of its rows
+        except _FAILURES:  # a matter of its rows
             return each(packed)
         return _result(values, [None] * len(packed))
 
     def each(packed: pl.Series) -> pl.Series:
-        if len(packed) == 1:
-            return _result(pl.Series([None], dtype=dtype), [FAILED])
+        if len(packed) <= 1:
+            return _result(pl.Series([None] * len(packed), dtype=dtype), [FAILED] * len(packed))
         half = len(packed) // 2
         return pl.concat([attempt(packed[:half]), attempt(packed[half:])])
 

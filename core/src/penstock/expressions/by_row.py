@@ -51,18 +51,26 @@ def missing(value: pl.Expr, arguments: list[pl.Expr]) -> pl.Expr:
     return value.is_null() & pl.all_horizontal([a.is_not_null() for a in arguments])
 
 
-def once(made: Callable[[pl.Series], pl.Series]) -> Callable[[pl.Series], pl.Series]:
-    """`made`, which remembers its last batch: Polars asks again for each mention in value and error of a function."""
+def once(made: Callable[[pl.Series], pl.Series], *, waits: bool = True) -> Callable[[pl.Series], pl.Series]:
+    """`made`, which remembers its last batch: Polars asks again for each mention in value and error of a function.
+
+    `waits`: who asks while another thread is at it waits for that. Not for a `made` that uses Polars' threads itself:
+    what it hands to them may lie below a call that waits for it.
+    """
     last: list[tuple[pl.Series, pl.Series]] = []
     turn = RLock()  # value and error are asked for by several threads; one of them may come back here while it waits
 
     def remembered(values: pl.Series) -> pl.Series:
-        with turn:
+        if not turn.acquire(blocking=waits):
+            return made(values)
+        try:
             if last and len(last[0][0]) == len(values) and _same(last[0][0], values):
                 return last[0][1]
             found = made(values)
             last[:] = [(values, found)]
             return found
+        finally:
+            turn.release()
 
     return remembered
 
