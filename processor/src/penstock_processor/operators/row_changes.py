@@ -20,9 +20,10 @@ def changes_to(
 ) -> tuple[pl.DataFrame, list[Ints]]:
     """Rows of a flow to add, and positions of those that go in each store, which are asked in order.
 
-    Rows taken back that are not there are left alone.
+    Rows taken back that are not there are left alone: one that has outlived its time here, and is told again by an
+    input that still has it (taken back and brought), comes anew.
 
-    A row that comes and goes in the same cycle does neither.
+    A row that comes and then goes in the same cycle does neither.
     """
     rows = pl.DataFrame([frame[name] for name in columns])
     positions = [np.zeros(0, np.int64) for _ in stores]
@@ -32,12 +33,14 @@ def changes_to(
     if not back.any():
         return rows, positions
     added, gone = rows.filter(pl.Series(~back)), rows.filter(pl.Series(back))
+    places = np.flatnonzero(back)
     for n, kept in enumerate(stores):
         mine, positions[n] = kept.equal(gone, now_ms)
         if len(mine):
-            gone = gone.filter(pl.Series(~np.isin(np.arange(gone.height), mine)))
+            gone, places = gone.filter(pl.Series(~np.isin(np.arange(gone.height), mine))), np.delete(places, mine)
     if not gone.height or not added.height:
         return added, positions
     stays = np.ones(added.height, np.bool_)
-    stays[pairs_of_equal(gone, added)[1]] = False
+    going, coming = pairs_of_equal(gone, added)
+    stays[coming[np.flatnonzero(~back)[coming] < places[going]]] = False
     return added.filter(pl.Series(stays)), positions
