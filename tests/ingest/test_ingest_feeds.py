@@ -64,6 +64,20 @@ class CutLog(MemoryLog):
         return positions
 
 
+class AwayLog(MemoryLog):
+    """Takes nothing, `away` times."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=SystemClock())
+        self.away = 0
+
+    async def append(self, batches: Sequence[NewBatch], *rest: Any, **more: Any) -> list[Position]:
+        if self.away:
+            self.away -= 1
+            raise LogUnavailable("the test has taken it away")
+        return await super().append(batches, *rest, **more)
+
+
 class Intake:
     """A gateway that fetches into `lots`."""
 
@@ -262,6 +276,17 @@ async def test_messages_of_a_server_are_events_also_after_it_was_away(server: Se
         await server.send(text(4))
         await taken.until(1, 2, 3, 4)
     assert server.asked == ['{"want": "lots"}']
+
+
+async def test_messages_that_the_log_does_not_take_at_once_are_not_lost(server: Server, tmp_path: Path):
+    log = AwayLog()
+    log.away = 3
+    spec = source(connector="websocket", url=server.url, format="json", subscribe="go")
+    async with intake(spec, tmp_path / "feeds", log) as taken:
+        await server.send(text(1), text(2))
+        await taken.until(1, 2)
+    assert log.away == 0
+    assert len(server.connections) == 1
 
 
 @pytest.mark.parametrize("body", ["array", "lines"])

@@ -58,7 +58,7 @@ class FeedPump:
                 fed = await feed.take()
                 self._failures, self.detail = 0, "running"
                 if fed is not None:
-                    await _finished(self._take(fed))
+                    await self._keep(fed, again=not feed.replays)
         finally:
             await feed.close()
 
@@ -68,6 +68,18 @@ class FeedPump:
             self._epoch = (await self._log.head(self.spec.name, 0)).epoch
             cursor = await asyncio.to_thread(self._cursors.read, self.spec, self._epoch)
         await feed.open(cursor)
+
+    async def _keep(self, fed: Fed, *, again: bool) -> None:
+        """`again`: the place gives it only once, so it is kept here until the log takes it."""
+        while True:
+            try:
+                await _finished(self._take(fed))
+            except PenstockError as error:
+                if not again or not error.retryable:
+                    raise
+                await self._wait(error.detail)
+            else:
+                return
 
     async def _take(self, fed: Fed) -> None:
         if fed.lines.strip():
