@@ -89,3 +89,30 @@ def test_what_cannot_be_among_the_best_leaves_the_state() -> None:
 def test_rows_of_a_window_meet_in_one_task() -> None:
     text = explain_text(_plan(WINDOWS[0], "n DESC", keyed=False, limit=1, tasks=2))
     assert "Repartition by window_start, window_end" in text
+
+
+#: Readers of rows that are in several windows: the best of them, groups of windows that rows have already.
+AGAIN = """CREATE TABLE again WITH ('connector' = 'penstock') AS SELECT s, e, COUNT(*) AS c FROM (
+  SELECT n, window_start AS s, window_end AS e FROM TABLE({window})) GROUP BY s, e;
+"""
+
+
+@pytest.mark.parametrize("window", [name for name in ALIGNED if not name.startswith("TUMBLE")][::2])
+def test_a_row_is_late_once_and_not_while_it_counts_in_a_window(window: str) -> None:
+    plan = plan_app(
+        "app", APP.format(window=window, order="n DESC", key="", limit=2, tasks=1) + AGAIN.format(window=window)
+    )
+    steps = steps_of(random.Random(4), partitions=PARTITIONS, tick=SECOND, rows=60)
+    engine, partly = build_engine(plan), 0
+    for rows, watermark in zip(steps, watermarks(steps, lag=LAG, partitions=PARTITIONS), strict=True):
+        result = engine.step(blocks_of(plan, rows))
+        late = []
+        for partition in range(PARTITIONS):
+            for place, row in enumerate(each for each in rows if each[0] == partition):
+                open_ = [end - 1 > watermark for _, end in ALIGNED[window](row[3])]
+                late += [] if any(open_) else [(partition, place)]
+                partly += any(open_) and not all(open_)
+        for statement in {problem.statement for problem in result.problems} | {s.label for s in plan.statements}:
+            mine = [(p.partition, p.row) for p in result.problems if p.statement == statement and p.code == "late"]
+            assert sorted(mine) == late
+    assert partly

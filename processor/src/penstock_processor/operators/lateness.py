@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from penstock_processor.operators.step import SLICE, Step, timestamp
+from penstock_processor.operators.step import AT, NOWHERE, SLICE, Step, timestamp
 from penstock_processor.operators.windows import Windows
 
-__all__ = ["LAST_WINDOW", "on_time"]
+__all__ = ["LAST_WINDOW", "lost", "on_time"]
 
 LAST_WINDOW = "$last"  # where rows were multiplied by their windows: whether this is the row's last one
 
@@ -30,8 +30,14 @@ def on_time(
     open_from = windows.kept_from(watermark - lateness_ms)
     if frame[SLICE].min() >= open_from:  # type: ignore[operator]  # an integer: the frame is not empty
         return frame
-    late = frame.filter(pl.col(SLICE) < open_from)
-    if LAST_WINDOW in late.columns:
-        late = late.filter(LAST_WINDOW)
+    late, frame = frame.filter(pl.col(SLICE) < open_from), frame.filter(pl.col(SLICE) >= open_from)
+    late = late.filter(LAST_WINDOW) if LAST_WINDOW in late.columns else lost(late, frame)
     step.reject(late, "late", f"every window of this row had fired; the watermark was at {timestamp(watermark)}")
-    return frame.filter(pl.col(SLICE) >= open_from)
+    return frame
+
+
+def lost(late: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """Of late rows, those that count in no other window: each row that is in several windows once, or not at all."""
+    left = late.filter((pl.col(AT) == NOWHERE) | ~pl.col(AT).is_in(kept[AT].implode()))
+    known = left.filter(pl.col(AT) != NOWHERE).unique(AT, keep="last", maintain_order=True)
+    return pl.concat([known, left.filter(pl.col(AT) == NOWHERE)])

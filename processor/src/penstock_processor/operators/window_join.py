@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 
 from penstock.ports.log import DeltaKind, StateDelta
+from penstock_processor.operators.lateness import lost
 from penstock_processor.operators.pairing import KeyedSide, Pairing, column_name, key_name, time_name, unmatched
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.segments import Segment
-from penstock_processor.operators.step import AT, NOWHERE, Flow, Step, timestamp
+from penstock_processor.operators.step import AT, Flow, Step, timestamp
 from penstock_processor.operators.watermarks import least
 
 __all__ = ["WindowJoinOperator"]
@@ -96,10 +97,8 @@ class _Waiting:
         if late.height == 0:
             return frame
         frame = frame.filter(~fired)
-        lost = late.filter((pl.col(AT) == NOWHERE) | ~pl.col(AT).is_in(frame[AT].implode()))
-        known = lost.filter(pl.col(AT) != NOWHERE).unique(AT, keep="last", maintain_order=True)
-        lost = pl.concat([known, lost.filter(pl.col(AT) == NOWHERE)])
-        step.reject(lost, "late", f"every window of this row had fired; the watermark was at {timestamp(watermark)}")
+        detail = f"every window of this row had fired; the watermark was at {timestamp(watermark)}"
+        step.reject(lost(late, frame), "late", detail)
         return frame
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from penstock.ports.log import DeltaKind, StateDelta
+from penstock_processor.operators.lateness import lost
 from penstock_processor.operators.payload import pack, unpack
 from penstock_processor.operators.step import AT, NOWHERE, Flow, Operator, Step, timestamp
 
@@ -113,10 +114,9 @@ class WindowTopNOperator:
             return frame
         late = frame.filter(pl.col(_END) - 1 <= watermark)
         if late.height:
-            step.reject(
-                late, "late", f"the window of this row had ended; the watermark was at {timestamp(watermark)}"
-            )
             frame = frame.filter(pl.col(_END) - 1 > watermark)
+            detail = f"every window of this row had ended; the watermark was at {timestamp(watermark)}"
+            step.reject(lost(late, frame), "late", detail)
         return frame
 
     def _absorb(self, rows: pl.DataFrame, step: Step) -> None:
