@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from pathlib import Path
 
 import polars as pl
 import pytest
 
+from penstock.errors import PenstockError
 from penstock.expressions.nodes import Call
 from penstock.expressions.table import Compiled
 from penstock.model.types import BIGINT
@@ -18,6 +22,7 @@ from penstock.python_functions import (
     entry_of,
     scalar,
 )
+from penstock_processor.function_files import FunctionFiles
 
 
 def compiled(function: ScalarFunction | AggregateFunction) -> list[pl.Expr]:
@@ -77,3 +82,37 @@ def test_a_function_that_needs_a_row_fails_none_where_there_is_none() -> None:
     nothing = pl.DataFrame({"n": []}, schema={"n": pl.Int64}).select(compiled(since_first))
     assert nothing.schema == {"v": pl.Int64, "e": pl.String}
     assert nothing.rows() == []
+
+
+ADDING = """from __future__ import annotations
+from dataclasses import dataclass
+import polars as pl
+from penstock.python_functions import scalar
+
+@dataclass
+class Step:
+    size: int
+
+@scalar(arguments=["BIGINT"], returns="BIGINT")
+def add(n: pl.Series) -> pl.Series:
+    return n + Step(1).size
+"""
+
+
+def test_a_file_with_dataclasses_is_read_again_as_often_as_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file, source = tmp_path / "adding.py", FunctionFiles([tmp_path])
+    found = []
+    for step in (1, 2):
+        file.write_text(ADDING.replace("Step(1)", f"Step({step})"))
+        os.utime(file, ns=(10**18 + step, 10**18 + step))  # within one second
+        found.append(source.load("adding.add")(pl.Series([0])))
+    assert [each.to_list() for each in found if isinstance(each, pl.Series)] == [[1], [2]]
+
+
+def test_a_file_that_ends_the_process_is_one_that_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / "ending.py").write_text("raise SystemExit(2)\n")
+    with pytest.raises(PenstockError, match=r"ending\.py does not load: SystemExit\(2\)"):
+        FunctionFiles([tmp_path]).load("ending.add")

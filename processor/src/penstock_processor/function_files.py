@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from penstock.errors import PenstockError
 from penstock.python_functions import AggregateFunction, ScalarFunction
@@ -60,13 +62,24 @@ class FunctionFiles:
         return known[1]
 
 
+class _AsWritten(SourceFileLoader):
+    """Without files of bytecode: these are told apart by seconds, and a file may change within one."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _loaded(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"penstock_functions.{path.stem}", path)
-    assert spec is not None  # it ends in .py
+    name = f"penstock_functions.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsWritten(name, str(path)))
+    assert spec is not None  # there is a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the app's own code may raise anything
+    except (Exception, SystemExit) as error:  # the app's own code may raise anything
+        del sys.modules[name]
         raise PenstockError("bad_request", f"{path} does not load: {error!r}; correct the file") from error
     return module
