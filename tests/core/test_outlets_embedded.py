@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from hook_receiver import Receiver, receiver
 
 from penstock.codecs.frames import polars_schema
+from penstock.lookups.http import HttpLookup
+from penstock.lookups.options import HttpLookupOptions, read_lookup_options
 from penstock.model.batch import OP_COLUMN
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT, BYTES, STRING, TIMESTAMP, DataType, Kind, array_of, map_of
@@ -23,6 +26,8 @@ from penstock.outlets.file import FileOutlet
 from penstock.outlets.http import HttpOutlet
 from penstock.outlets.jdbc import JdbcOutlet
 from penstock.outlets.options import OutletOptions, read_outlet_options
+from penstock.outlets.websocket import WebSocketOutlet
+from penstock.ports.lookup import LookupFailed
 from penstock.ports.outlet import BatchRefused, Guarantee, OutBatch, Outlet, OutletUnavailable, Reached
 from penstock.testing.outlet_contract import STREAM, TABLE, OutletContract, rows
 
@@ -62,6 +67,35 @@ class TestHttp(OutletContract):
 
     async def seen(self, spec: StreamSpec) -> list[Any]:
         return of_changes(self.receiver.taken) if spec is TABLE else self.receiver.taken
+
+
+@pytest.mark.parametrize("make", [HttpOutlet, WebSocketOutlet])
+async def test_a_secret_in_an_address_is_in_no_message(make: Any):
+    connector = "http" if make is HttpOutlet else "websocket"
+    url = f"{connector.replace('websocket', 'ws')}://127.0.0.1:9/hooks/"
+    written = replace(STREAM, options={"url": url + "${token}?key=${key}"})
+    outlet = make(written, options(connector, url=url + "s3cret?key=k3y", format="json"))
+    with pytest.raises(OutletUnavailable) as away:
+        await _open_and_deliver(outlet)
+    await outlet.close()
+    assert "s3cret" not in away.value.detail and "k3y" not in away.value.detail
+    assert url + "${token}" in away.value.detail
+
+
+async def _open_and_deliver(outlet: Outlet) -> None:
+    await outlet.open()
+    await outlet.deliver(rows(0, 1))
+
+
+async def test_a_secret_in_the_address_of_a_lookup_is_in_no_message():
+    url = "http://127.0.0.1:9/users/{id}/"
+    found = read_lookup_options("http", {"url": url + "s3cret"})
+    assert isinstance(found, HttpLookupOptions)
+    lookup = HttpLookup(found, requests_max=1, reply_max_bytes=1000, written=url + "${token}")
+    with pytest.raises(LookupFailed, match="token") as failed:
+        await lookup.find([(1,)])
+    await lookup.close()
+    assert "s3cret" not in failed.value.detail
 
 
 class FileContract(OutletContract):

@@ -47,6 +47,6 @@ def make_feed(spec: StreamSpec, options: FeedOptions, *, clock: Clock, piece_max
         case WebSocketFeedOptions():
             from penstock.feeds.websocket import WebSocketFeed
 
-            return WebSocketFeed(options, piece_max_bytes=piece_max_bytes)
+            return WebSocketFeed(spec, options, piece_max_bytes=piece_max_bytes)
         case _:
             raise AssertionError(f"no adapter for {type(options).__name__}")

@@ -9,6 +9,8 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from penstock.feeds.options import WebSocketFeedOptions
+from penstock.model.stream import StreamSpec
+from penstock.outlets.places import shown
 from penstock.outlets.sockets import connected
 from penstock.ports.feed import Fed, FeedUnavailable
 
@@ -24,8 +26,9 @@ class WebSocketFeed:
 
     replays = False
 
-    def __init__(self, options: WebSocketFeedOptions, *, piece_max_bytes: int) -> None:
+    def __init__(self, spec: StreamSpec, options: WebSocketFeedOptions, *, piece_max_bytes: int) -> None:
         self._options, self._piece_max_bytes = options, piece_max_bytes
+        self._place = shown(spec.options.get("url", options.url))
         self._connection: ClientConnection | None = None
 
     async def open(self, cursor: str | None) -> None:
@@ -68,10 +71,6 @@ class WebSocketFeed:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
-
-    @property
-    def _place(self) -> str:
-        return self._options.url.partition("?")[0]
 
     def _lines(self, message: bytes) -> bytes:
         """One event a line. What is no such message stays one line, for admission to say what is wrong with it."""

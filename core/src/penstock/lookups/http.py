@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from penstock.lookups.options import HttpLookupOptions
+from penstock.outlets.places import shown
 from penstock.ports.lookup import Answers, Key, LookupFailed
 
 __all__ = ["HttpLookup"]
@@ -23,10 +24,15 @@ _NO_ROW = frozenset({204, 404})
 
 
 class HttpLookup:
-    """Implements `ports.lookup.Lookup`. `requests_max`: requests under way at once."""
+    """Implements `ports.lookup.Lookup`. `requests_max`: requests under way at once; `written`: the URL with `${NAME}`
+    for secrets, as people see it.
+    """
 
-    def __init__(self, options: HttpLookupOptions, *, requests_max: int, reply_max_bytes: int) -> None:
+    def __init__(
+        self, options: HttpLookupOptions, *, requests_max: int, reply_max_bytes: int, written: str = ""
+    ) -> None:
         self._options, self._reply_max_bytes = options, reply_max_bytes
+        self._place = f"GET {shown(written or options.url)}"
         self._turns = asyncio.Semaphore(requests_max)
         self._session: aiohttp.ClientSession | None = None
 
@@ -52,7 +58,7 @@ class HttpLookup:
         url = self._options.url_of({name: quote(_text(value), safe="") for name, value in values.items()})
         if url is None:
             return []
-        place = f"GET {self._options.url.partition('?')[0]}"
+        place = self._place
         try:
             async with self._turns, session.get(
                 url, headers=self._options.headers, allow_redirects=False

@@ -26,8 +26,8 @@ def options_with_secrets(connector: str, written: Mapping[str, str], *, secrets:
 
 
 def make_lookup(options: LookupOptions, columns: Sequence[Column], keys: Sequence[str], *, rows_max: int,
-                requests_max: int, reply_max_bytes: int) -> Lookup:  # fmt: skip
-    """The place to look `keys` (columns) up in, not yet connected."""
+                requests_max: int, reply_max_bytes: int, written: str = "") -> Lookup:  # fmt: skip
+    """The place to look `keys` (columns) up in, not yet connected. `written`: its URL for people."""
     match options:
         case JdbcLookupOptions():
             from penstock.lookups.jdbc import JdbcLookup
@@ -36,6 +36,6 @@ def make_lookup(options: LookupOptions, columns: Sequence[Column], keys: Sequenc
         case HttpLookupOptions():
             from penstock.lookups.http import HttpLookup
 
-            return HttpLookup(options, requests_max=requests_max, reply_max_bytes=reply_max_bytes)
+            return HttpLookup(options, requests_max=requests_max, reply_max_bytes=reply_max_bytes, written=written)
         case _:
             raise AssertionError(f"no adapter for {type(options).__name__}")

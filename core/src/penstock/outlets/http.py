@@ -15,6 +15,7 @@ import aiohttp
 
 from penstock.model.stream import StreamSpec
 from penstock.outlets.options import HttpOutletOptions
+from penstock.outlets.places import shown
 from penstock.outlets.rows import json_lines
 from penstock.ports.outlet import BatchRefused, Guarantee, OutBatch, OutletUnavailable, Reached, RefusedRow
 
@@ -66,7 +67,7 @@ class HttpOutlet:
 
     async def _send(self, body: bytes, batch: OutBatch) -> None:
         assert self._session is not None, "opened first"
-        place = f"{self._options.method} {_shown(self._options.url)}"
+        place = f"{self._options.method} {shown(self._spec.options.get('url', self._options.url))}"
         try:
             async with self._session.request(
                 self._options.method,
@@ -98,11 +99,6 @@ class HttpOutlet:
             "Penstock-Stream": batch.stream,
             "Penstock-Position": position,
         }
-
-
-def _shown(url: str) -> str:
-    """Without the query: it may hold a key."""
-    return url.partition("?")[0]
 
 
 def _remedy(status: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["database_url", "folder_path", "http_url", "table_place", "websocket_url"]
+__all__ = ["database_url", "folder_path", "http_url", "shown", "table_place", "websocket_url"]
 
 _HTTP_URL = re.compile(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?")
 _WEBSOCKET_URL = re.compile(r"wss?://[^\s/?#@]+(?:[/?][^\s#]*)?")
@@ -28,6 +28,11 @@ def websocket_url(text: str) -> str:
     if _WEBSOCKET_URL.fullmatch(text) is None:
         raise ValueError("write ws://host:port/path or wss://..., without a user (send a header instead)")
     return text
+
+
+def shown(url: str) -> str:
+    """An address for people, without the query: it may hold a key. `url`: as written, with `${NAME}` for secrets."""
+    return url.partition("?")[0]
 
 
 def database_url(text: str) -> str:

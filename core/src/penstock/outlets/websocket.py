@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from penstock.model.stream import StreamSpec
 from penstock.outlets.options import WebSocketOutletOptions
+from penstock.outlets.places import shown
 from penstock.outlets.rows import json_lines
 from penstock.outlets.sockets import connected
 from penstock.ports.outlet import BatchRefused, Guarantee, OutBatch, OutletUnavailable, Reached, RefusedRow
@@ -79,7 +80,7 @@ class WebSocketOutlet:
 
     @property
     def _place(self) -> str:
-        return self._options.url.partition("?")[0]
+        return shown(self._spec.options.get("url", self._options.url))
 
     async def _connected(self) -> ClientConnection:
         if self._connection is not None:

@@ -63,7 +63,8 @@ class Lookups:
         )
         limits = self._settings
         lookup = make_lookup(options, table.columns, names, rows_max=limits.rows_max,
-                             requests_max=limits.requests_max, reply_max_bytes=limits.reply_max_bytes)  # fmt: skip
+                             requests_max=limits.requests_max, reply_max_bytes=limits.reply_max_bytes,
+                             written=dict(table.options).get("url", ""))  # fmt: skip
         return _Place(self._app, table, lookup, options=options, settings=limits, clock=self._clock)
 
 
