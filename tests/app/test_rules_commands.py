@@ -132,3 +132,11 @@ def test_a_file_that_holds_no_rules_is_refused(text: str, place: str) -> None:
     with pytest.raises(PenstockError) as refused:
         read_rules(text, "f.yml")
     assert refused.value.detail.startswith(f"{place}: ")
+
+
+async def test_a_name_leads_to_rules_only(shell: Shell) -> None:
+    for command in (["delete"], ["enable"], ["dry-run"]):
+        result = await shell.run(*command, "../apps/produce")
+        assert isinstance(result.exception, PenstockError)
+        assert result.exception.code == "not_found"
+    assert [app.name for app in await shell.system.role.apps()] == ["produce"]

@@ -293,3 +293,29 @@ async def _has_hits(system: System, name: str, hits: int) -> bool:
 
 async def _is_running(system: System, name: str) -> bool:
     return (await system.rule(name))["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("data", "tag", "code"),
+    [
+        (b"[" * 100_000, "", "bad_json"),
+        (b'{"rule": "\xff"}', "", "bad_json"),
+        (b'{"name": "' + b"n" * 5_000 + b'"}', "", "bad_request"),
+        (b"", '"\u00b2"', "precondition_failed"),
+        (b"", '"' + "1" * 5_000 + '"', "precondition_failed"),
+    ],
+)
+async def test_a_request_out_of_all_form_is_one_that_is_answered(
+    system: System, data: bytes, tag: str, code: str
+) -> None:
+    body = data or b'{"source": "lots", "predicate": "n > 1", "target": "alerts"}'
+    headers = {"If-Match": tag} if tag else {}
+    async with system.client.put("/v1/rules/odd", data=body, headers=headers) as reply:
+        answer = await reply.json()
+    assert (reply.status < 500, answer["code"]) == (True, code)
+    assert len(answer["detail"]) < 300
+
+
+async def test_a_limit_of_thousands_of_digits_is_no_limit_that_there_is(system: System) -> None:
+    async with system.client.get("/v1/rejected", params={"limit": "1" * 5_000}) as reply:
+        assert (reply.status, (await reply.json())["code"]) == (400, "bad_request")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -102,7 +103,7 @@ def disable(names: Names, *, data: Data = DEFAULT_DATA, json: AsJson = False) ->
 def delete(names: Names, *, data: Data = DEFAULT_DATA) -> None:
     """Remove rules, and targets that no other rule writes."""
     for name in names:
-        _call(data, "DELETE", f"/{name}")
+        _call(data, "DELETE", _path_of(name))
         _print(f"{name}: deleted")
 
 
@@ -130,7 +131,7 @@ def dry_run(
                    "target": target, "columns": columns}  # fmt: skip
         tried = [(str(one.get("name", "dry-run")), one) for one in _rules(file, written)]
     for one, body in tried:
-        answer = _call(data, "POST", f"/{one}/dry-run", body=body, params=params)
+        answer = _call(data, "POST", f"{_path_of(one)}/dry-run", body=body, params=params)
         if json:
             _print_json({"name": one, **answer})
             continue
@@ -161,11 +162,16 @@ def _rules(file: Path | None, written: dict[str, Any]) -> list[dict[str, Any]]:
 def _switched(data: Path, names: Sequence[str], *, on: bool) -> list[dict[str, Any]]:
     found = []
     for name in names:
-        rule = _call(data, "GET", f"/{name}")
+        rule = _call(data, "GET", _path_of(name))
         body = {key: rule[key] for key in _WRITTEN} | {"enabled": on}
         # Whoever changed the rule meanwhile is not undone: 412.
-        found.append(_call(data, "PUT", f"/{name}", body=body, headers={"If-Match": f'"{rule["version"]}"'}))
+        found.append(_call(data, "PUT", _path_of(name), body=body, headers={"If-Match": f'"{rule["version"]}"'}))
     return found
+
+
+def _path_of(name: str) -> str:
+    """Of this rule and of nothing else, whatever the name is."""
+    return f"/{quote(name, safe='')}"
 
 
 def _call(

@@ -30,6 +30,6 @@ def expected_version(request: web.Request, *, what: str) -> int | None:
     if match == "*":
         return None
     text = match.strip('"')
-    if not (match.startswith('"') and match.endswith('"') and text.isdigit()):
+    if not (match.startswith('"') and match.endswith('"') and text.isascii() and text.isdigit() and len(text) < 19):
         raise PenstockError("precondition_failed", f"{match[:40]} is not a version of this {what}; its ETag is")
     return int(text)

@@ -62,7 +62,7 @@ def where_of(query: Mapping[str, str], *, limit_max: int) -> RejectedFilter:
                 "bad_request", f"unknown parameter '{name}'; there are {', '.join(sorted(_PARAMETERS))}"
             )
     text = query.get("limit", str(_LIMIT_DEFAULT))
-    limit = int(text) if text.isascii() and text.isdigit() else 0
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
     if not 1 <= limit <= limit_max:
         raise PenstockError("bad_request", f"limit is a number from 1 to {limit_max}, not '{text[:20]}'")
     replayed = query.get("replayed", "false")

@@ -124,7 +124,7 @@ class _Edge:
             raise PenstockError("too_large", f"a request about rules may have {limit} bytes")
         try:
             return msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise PenstockError("bad_json", f"the body is no JSON: {error}") from None
 
 

@@ -116,7 +116,7 @@ def read_rule(name: str | None, value: object) -> Rule:
     if name is not None:
         if value.get("name", name) != name:
             raise PenstockError(
-                "bad_request", f"the URL says rule '{name}', the body '{value['name']}'; leave one out"
+                "bad_request", f"the URL says rule '{name}', the body '{str(value['name'])[:80]}'; leave one out"
             )
         value = {**value, "name": name}
     try:
