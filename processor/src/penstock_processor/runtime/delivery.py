@@ -169,6 +169,7 @@ class Delivery:
                     self._enter(DeliveryState.FENCED, error.detail)
                     return
                 self._enter(DeliveryState.FENCED, f"{error.detail}; another replica delivers")
+                self._refuse_replays()
                 await self._unless_stopped(self._clock.sleep(self._settings.retry_min_s))
                 await self._unless_stopped(self._confirm())
             except PenstockError as error:
