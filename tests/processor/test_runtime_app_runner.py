@@ -21,7 +21,7 @@ from penstock.model.position import Position
 from penstock.ports.log import DeltaKind, Head, RejectedFilter, Restored, Transaction
 from penstock.testing.clock import ManualClock
 from penstock_processor.logical.plan import AppPlan
-from penstock_processor.operators.interface import SourceBlock
+from penstock_processor.operators.interface import SourceBlock, StepResult
 from penstock_processor.runtime.app_runner import AppRunner, AppState
 from penstock_processor.runtime.rejections import ReplayItem, replay_id
 from penstock_processor.settings import ProcessorSettings, SnapshotSettings
@@ -402,3 +402,27 @@ async def test_a_position_beyond_the_end_of_a_restored_log_stops_the_app_with_th
     async with it.running() as runner:
         await until(lambda: runner.state is AppState.WAITING)
         assert "beyond" in runner.detail
+
+
+async def test_a_panic_of_the_engine_ends_the_term_and_not_the_app() -> None:
+    it = await rig()
+    panics = ["unreachable"]
+
+    class Engine(TallyEngine):
+        def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
+            if panics:
+                raise pl.exceptions.PanicException(panics.pop())
+            return super().step(blocks, now_ms=now_ms)
+
+    events = [event(i) for i in range(20)]
+    runner = AppRunner(
+        it.plan, log=it.log, clock=it.clock, settings=it.settings, build_engine=lambda _: Engine(operator="totals-op")
+    )
+    task = asyncio.create_task(runner.run())
+    await send(it.log, events)
+    await until(lambda: runner.state is AppState.WAITING)
+    assert runner.detail.startswith("PanicException: unreachable")
+    await caught_up(it.log, it.clock)
+    await assert_exactly_once(it.log, events)
+    runner.stop()
+    await asyncio.wait_for(task, 10)

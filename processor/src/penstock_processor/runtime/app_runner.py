@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
 import structlog
+from polars.exceptions import PanicException
 
 from penstock.errors import Fenced, PenstockError
 from penstock.model.batch import RejectedEvent
@@ -127,7 +128,7 @@ class AppRunner:
             return await self._fenced(error, lasted_s=self._clock.monotonic_s() - started_s)
         except PenstockError as error:
             await self._wait(error, code=error.code, detail=error.detail, least_s=error.retry_after_s or 0.0)
-        except Exception as error:  # outermost loop of an app: whatever it was, the other apps go on
+        except (Exception, PanicException) as error:  # outermost loop of an app: whatever it was, it is tried again
             await self._wait(error, code="internal", detail=f"{type(error).__name__}: {error}", least_s=0.0)
         return True
 
@@ -150,7 +151,7 @@ class AppRunner:
         await self._unless_stopped(self._confirm())
         return True
 
-    async def _wait(self, error: Exception, *, code: str, detail: str, least_s: float) -> None:
+    async def _wait(self, error: BaseException, *, code: str, detail: str, least_s: float) -> None:
         progressed = self.statistics.cycles > self._cycles_at_failure
         self._cycles_at_failure = self.statistics.cycles
         longer_s = min(self._retry_s * 2, self._settings.retry_max_s)
