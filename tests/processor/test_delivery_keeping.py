@@ -97,6 +97,21 @@ async def test_a_database_without_the_table_gets_its_rows_once_it_is_there(tmp_p
     assert in_database(database) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("place", ["jdbc", "websocket"])
+async def test_rows_for_a_place_that_cannot_be_opened_are_rejected_after_the_retries(tmp_path: Path, place: str):
+    there = {"jdbc": f"'url' = 'jdbc:sqlite:{tmp_path}/theirs.db', 'table-name' = 'cheap'",
+             "websocket": "'url' = 'ws://127.0.0.1:9/', 'format' = 'json'"}[place]  # fmt: skip
+    options = f"'connector' = '{place}', {there}, 'sink.max-retries' = '2', 'sink.buffer-flush.max-rows' = '2'"
+    sql = f"{SOURCE}CREATE TABLE cheap WITH ({options}) AS SELECT id, price FROM lots;\n"
+    async with processor(sql) as rig:
+        await rig.send(lots(0, 3))
+        await rig.caught_up("cheap")
+        events = await rig.rejected()
+    assert sorted(event.position for event in events if event.position) == [(0, 0), (0, 1), (0, 2)]
+    assert {event.code for event in events} == {"delivery_failed"}
+    assert all("after 2 retries" in event.detail for event in events)
+
+
 async def test_a_row_that_the_database_refuses_is_rejected_and_the_others_are_there(tmp_path: Path):
     database = tmp_path / "theirs.db"
     with sqlite3.connect(database) as connection:

@@ -187,7 +187,11 @@ class Delivery:
         options = await asyncio.to_thread(outlet_options, self._spec, secrets=self._secrets)
         outlet = make_outlet(self._spec, options, partition=self.partition, task=self.task)
         try:
-            reached = await outlet.open()
+            try:
+                reached = await outlet.open()
+            except OutletUnavailable as error:
+                await self._give_up_unsent(error, options)
+                raise
             self.guarantee = outlet.guarantee
             await self._begin(reached, begun=_BEGUN in found.deltas)
             while not self._stopping.is_set():
@@ -237,16 +241,22 @@ class Delivery:
             await self._unless_stopped(self._news(left_s))
             return
         await self._rest()
-        batches = await self._log.read(self.stream, self.partition, self._next, self._settings.delivery.read_bytes)
-        if not batches:  # an end that is not known exactly before the stream is followed, as waiting does
+        batch = await self._read(options)
+        if batch is None:  # an end that is not known exactly before the stream is followed, as waiting does
             await self._unless_stopped(self._news(self._settings.wait_s))
             return
+        await self._bring(batch, outlet, options)
+        self._waiting_since_s = None
+
+    async def _read(self, options: OutletOptions) -> OutBatch | None:
+        """What comes next, if the log has it."""
+        batches = await self._log.read(self.stream, self.partition, self._next, self._settings.delivery.read_bytes)
+        if not batches:
+            return None
         if lost := lost_before(batches, at=self._next):
             DELIVERY_LOST.labels(*self._labels).inc(lost)
             _log.warning("delivery_lost_events", task=self.task, events=lost)
-        batch = await asyncio.to_thread(merged, batches, at=self._next, rows_max=options.max_rows)
-        await self._bring(batch, outlet, options)
-        self._waiting_since_s = None
+        return await asyncio.to_thread(merged, batches, at=self._next, rows_max=options.max_rows)
 
     async def _rest(self) -> None:
         """Until the log wants another commit; meanwhile the next batch grows."""
@@ -296,6 +306,13 @@ class Delivery:
         DELIVERED_ROWS.labels(*self._labels).inc(taken)
         self._note_rejected(len(refused), "delivery_refused")
         self._succeeded()
+
+    async def _give_up_unsent(self, error: OutletUnavailable, options: OutletOptions) -> None:
+        """The next rows, after their retries, although the other side could not be asked whether it has them."""
+        if options.max_retries is not None and self._failures >= options.max_retries:
+            batch = await self._read(options)
+            if batch is not None:
+                await self._give_up(batch, f"{error.detail}, after {self._failures} retries")
 
     async def _give_up(self, part: OutBatch, detail: str) -> None:
         rows = [RefusedRow(row, detail) for row in range(part.count)]
