@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Sequence
 
 import polars as pl
@@ -102,6 +103,21 @@ def test_state_is_bounded_by_the_frame(frame: str) -> None:
         sizes.append(sum(engine.state_sizes().values()))
     assert max(sizes) < 2_600
     engine.finish()
+
+
+def test_keys_without_rows_in_a_frame_of_time_are_forgotten() -> None:
+    """Each key has one row, and few rows are in a frame at a time."""
+    plan = _plan("RANGE BETWEEN INTERVAL '4' SECOND PRECEDING AND CURRENT ROW")
+    engine, weights = build_engine(plan, durable=False), []
+    tracemalloc.start()
+    try:
+        for step in range(80):
+            rows: list[Row] = [(n % 2, f"{step}-{n}", n, (step * 250 + n) * 1000) for n in range(250)]
+            engine.step(blocks_of(plan, rows))
+            weights.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert max(weights[40:]) < 1.15 * max(weights[:40])
 
 
 def test_rows_move_to_the_task_that_has_their_key() -> None:

@@ -104,7 +104,7 @@ class OverOperator:
         self._awaited = AwaitedRows(TIME)
         self._keys = _Keys()
         self._segments = OverSegments(self._alive)
-        self._clean_from = _SLACK_ROWS
+        self._clean_from = self._forget_from = _SLACK_ROWS
         self._totals: dict[str, list[Any]] = {call.name: [] for call in shape.calls}
         self._watermark: int | None = None
 
@@ -274,8 +274,9 @@ class OverOperator:
         if len(self._segments) > self._clean_from:
             self._segments.clean(self._clean_from)
             self._clean_from = 2 * len(self._segments) + _SLACK_ROWS
-            if self._shape.tail is None:
-                self._renumber()
+        if self._shape.tail is None and len(self._keys.listed) > self._forget_from:
+            self._renumber()
+            self._forget_from = 2 * len(self._keys.listed) + _SLACK_ROWS
 
     def _renumber(self) -> None:
         """Forget keys that have no rows any more (frames of time alone: places do not matter)."""
