@@ -300,7 +300,7 @@ class Delivery:
             await self._commit(batch.next, ())
 
     async def _taken(self, part: OutBatch, refused: Sequence[RefusedRow]) -> None:
-        await self._commit(part.next, self._rejected(part, refused, "delivery_refused"))
+        await self._commit(part.next, await self._rejected(part, refused, "delivery_refused"))
         taken = part.count - len(refused)
         self.delivered += taken
         DELIVERED_ROWS.labels(*self._labels).inc(taken)
@@ -316,7 +316,7 @@ class Delivery:
 
     async def _give_up(self, part: OutBatch, detail: str) -> None:
         rows = [RefusedRow(row, detail) for row in range(part.count)]
-        await self._commit(part.next, self._rejected(part, rows, "delivery_failed"))
+        await self._commit(part.next, await self._rejected(part, rows, "delivery_failed"))
         self._note_rejected(part.count, "delivery_failed")
         self._succeeded()
 
@@ -326,9 +326,11 @@ class Delivery:
         if self.state is not DeliveryState.RUNNING:
             self._enter(DeliveryState.RUNNING, "running")
 
-    def _rejected(self, part: OutBatch, rows: Sequence[RefusedRow], code: str) -> Any:
-        return refusals(
-            part, rows, spec=self._spec, code=code, now_ms=self._clock.now_ms(),
+    async def _rejected(self, part: OutBatch, rows: Sequence[RefusedRow], code: str) -> Sequence[RejectedEvent]:
+        if not rows:
+            return ()
+        return await asyncio.to_thread(
+            refusals, part, rows, spec=self._spec, code=code, now_ms=self._clock.now_ms(),
             raw_max_bytes=self._settings.raw_max_bytes, detail_max_chars=self._settings.detail_max_chars,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import polars as pl
 
@@ -45,8 +46,8 @@ def refusals(
 ) -> list[RejectedEvent]:  # fmt: skip
     """Rejected events of these rows, as they would have been delivered. The log gives the ids."""
     events = []
-    for row in refused:
-        (line,) = json_lines(batch.part(row.row, row.row + 1), spec)
+    lines = json_lines(replace(batch, frame=batch.frame[[row.row for row in refused]]), spec) if refused else []
+    for row, line in zip(refused, lines, strict=True):
         events.append(
             RejectedEvent(
                 id="",
