@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from processor.rules_rig import System, lot, system_on
 
+from penstock.codecs.ndjson import encode_lines
 from penstock.errors import PenstockError
 from penstock.logs.memory import MemoryLog
 from penstock.logs.open import open_log
 from penstock.logs.settings import LogSettings
+from penstock.model.batch import Encoding, NewBatch
 from penstock.model.position import Position
+from penstock.model.stream import StreamSpec
 from penstock.ports.clock import SystemClock
-from penstock.ports.log import Log, Transaction
+from penstock.ports.log import AppRecord, Log, Transaction
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
 from penstock.testing.clock import ManualClock
@@ -119,3 +123,27 @@ async def test_a_commit_that_fails_counts_and_writes_nothing_until_it_succeeds()
             return (await system.rule("high"))["hits"] == 1
 
         await system.until(counted)
+
+
+async def test_events_of_a_partition_that_is_new_hit_from_its_first_one() -> None:
+    class BusyLog(MemoryLog):
+        """Events come to the new partition before anybody else knows of it."""
+
+        async def put_app(
+            self, name: str, sql: str, streams: Sequence[StreamSpec], expected_version: int | None = None
+        ) -> AppRecord:
+            record = await super().put_app(name, sql, streams, expected_version)
+            if (name, record.version) == ("produce", 2):
+                lines = [msgspec.json.encode(lot("Agra", 150))]
+                await self.append([NewBatch("lots", 1, Encoding.NDJSON_ZSTD, encode_lines(lines), 1)])
+            return record
+
+    log = BusyLog(clock=ManualClock())
+    async with system_on(log, SystemClock()) as system:
+        await system.deploy()
+        await system.put("high")
+        await system.send(lot("Agra", 120))
+        await system.caught_up()
+        await system.deploy(partitions=2)
+        await system.caught_up()
+        assert [row["price"] for row in await system.rows("alerts")] == [120.0, 150.0]

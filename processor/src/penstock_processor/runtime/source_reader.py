@@ -39,7 +39,8 @@ class SourceReader:
         self._settings = settings
         self._read = read_relations(plan)
         self._partitions = input_partitions(plan)
-        self._followed = followed(plan)
+        follows = followed(plan)
+        self._from_now_on = None if any(stream == follows for stream, _ in positions) else follows
         self._internal = {name for name, source in plan.sources.items() if source.spec.internal}
         self._next: dict[StreamPartition, int | None] = {key: positions.get(key) for key in self._partitions}
         self._through: dict[StreamPartition, int] = {}
@@ -94,8 +95,8 @@ class SourceReader:
         head = await self._log.head(stream, partition)  # before the batches: see Head.watermark_ms
         expected = self._next[key]
         # Without a position the source is new: it begins at the earliest event that the log has. A stream of another
-        # app is followed from now on.
-        new = head.next if stream == self._followed else head.first
+        # app is followed from now on, but for partitions that it has got since then.
+        new = head.next if stream == self._from_now_on else head.first
         start = new if expected is None else expected
         if start > head.next:
             raise LogUnavailable(
