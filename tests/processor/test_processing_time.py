@@ -125,6 +125,21 @@ def test_an_idle_app_has_nothing_to_do() -> None:
     assert engine.due_ms is None
 
 
+def test_the_window_of_a_replayed_row_ends_with_the_clock() -> None:
+    plan = plan_app("live", TABLE + TUMBLE)
+    engine = build_engine(plan)
+    assert isinstance(engine, Timed)
+    for now_ms in (90_000, 120_000):
+        engine.step([], now_ms=now_ms)
+    schema = polars_schema(plan.sources["readings"].spec.columns)
+    again = SourceBlock("readings", 0, pl.DataFrame([("a", 7, None)], schema=schema, orient="row"))
+    engine.replay(plan.statements[0].label, again, now_ms=200_000)
+    assert engine.due_ms is not None
+    assert engine.step([], now_ms=200_000).outputs[0].frame.height == 0
+    assert engine.due_ms == 240_000
+    assert engine.step([], now_ms=240_000).outputs[0].frame["total"].to_list() == [7]
+
+
 @pytest.mark.parametrize(
     ("sql", "code"),
     [

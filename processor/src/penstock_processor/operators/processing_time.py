@@ -39,10 +39,10 @@ class ProcessingTimeOperator:
         if frame is not None and frame.height:
             time = pl.lit(now_ms, pl.Int64).cast(pl.Datetime("ms", "UTC")).alias(self._column)
             frame = frame.with_columns(time)
+        if (frame is not None and frame.height) or (step.advancing and self._until_ms is None):
+            self._until_ms = self._border(now_ms) + self._size_ms
         if not step.advancing:
             return Flow(frame, before, before)
-        if (frame is not None and frame.height) or self._until_ms is None:
-            self._until_ms = self._border(now_ms) + self._size_ms
         self._now_ms = now_ms
         if step.durable and (before is None or self._border(now_ms) - 1 > before):
             step.deltas.append(self.compact())
