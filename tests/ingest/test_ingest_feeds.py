@@ -18,6 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from penstock.codecs.ndjson import decode_lines
 from penstock.errors import LogUnavailable
 from penstock.feeds.file import FileFeed
+from penstock.feeds.open import feed_options
 from penstock.feeds.options import FileFeedOptions
 from penstock.logs.memory import MemoryLog
 from penstock.model.batch import NewBatch, RejectedEvent
@@ -25,6 +26,7 @@ from penstock.model.position import Position
 from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT, STRING, TIMESTAMP
 from penstock.ports.clock import SystemClock
+from penstock.ports.feed import FeedUnavailable
 from penstock.ports.log import RejectedFilter
 from penstock.ports.store import Store
 from penstock.role import Ports
@@ -197,6 +199,15 @@ async def test_a_folder_that_comes_later_is_waited_for(tmp_path: Path):
         (tmp_path / "later").mkdir()
         (tmp_path / "later" / "a").write_bytes(lines([7]))
         await taken.until(7)
+
+
+async def test_a_folder_of_secrets_is_no_folder_of_events(folder: Path):
+    (folder / "inner").mkdir()
+    (folder.parent / "link").symlink_to(folder / "inner")
+    for place in (folder, folder / "inner", folder.parent / "link"):
+        with pytest.raises(FeedUnavailable, match="secrets"):
+            feed_options(files(place), secrets=folder)
+    assert feed_options(files(folder.parent), secrets=folder).connector == "file"
 
 
 async def test_parquet_files_are_read_by_their_columns(folder: Path, tmp_path: Path):

@@ -34,6 +34,10 @@ def feed_options(spec: StreamSpec, *, secrets: Path | None) -> FeedOptions:
         raise FeedUnavailable(error.detail) from error
     if isinstance(found, list):
         raise FeedUnavailable(f"option '{found[0].name}' of '{spec.name}' with its secret: {found[0].remedy}")
+    if isinstance(found, FileFeedOptions) and secrets is not None:
+        folder = Path(found.path).resolve()
+        if folder.is_relative_to(secrets.resolve()):  # their lines would be rejected events, for all to read
+            raise FeedUnavailable(f"folder {folder} is one of secrets; name another in 'path'")
     return found
 
 
