@@ -319,3 +319,17 @@ async def test_a_request_out_of_all_form_is_one_that_is_answered(
 async def test_a_limit_of_thousands_of_digits_is_no_limit_that_there_is(system: System) -> None:
     async with system.client.get("/v1/rejected", params={"limit": "1" * 5_000}) as reply:
         assert (reply.status, (await reply.json())["code"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("target", ["totals", "alerts"])
+async def test_a_target_of_others_is_refused_before_rules_of_another_source_are_put(
+    system: System, target: str
+) -> None:
+    rules = [
+        {"name": "a", "source": "lots", "predicate": "n > 1", "target": "alerts"},
+        {"name": "b", "source": "cheap", "predicate": "price > 1", "target": target},
+    ]
+    status, answer, _ = await system.call("POST", "", {"rules": rules})
+    assert (status, answer["code"]) == (409, "name_taken")
+    assert f"'{target}'" in answer["detail"]
+    assert (await system.call("GET", ""))[1] == {"rules": []}

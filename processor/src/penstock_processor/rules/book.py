@@ -157,6 +157,7 @@ class RuleBook:
             if after != before:
                 await asyncio.to_thread(self._check_runs, source, new, catalog)
                 plans.append((await asyncio.to_thread(self._planned, after, catalog), before))
+        _check_targets([plan for plan, _ in plans], catalog)
         for plan, before in plans:
             await self._install(plan, before, catalog)
 
@@ -272,6 +273,20 @@ def _check_version(name: str, old: KeptRule | None, expected: int | None) -> Non
         raise PenstockError(
             "precondition_failed", f"rule '{name}' {now}, not at {expected}; read it again and repeat the change"
         )
+
+
+def _check_targets(plans: Sequence[RulesPlan], catalog: Catalog) -> None:
+    """`name_taken` for a stream of others, before the rules of any source are in force."""
+    owners = {name: spec.app for name, spec in catalog.streams.items()}
+    for plan in plans:
+        for target in target_specs(plan):
+            owner = owners.setdefault(target.name, plan.name)
+            if owner != plan.name:
+                raise PenstockError(
+                    "name_taken",
+                    f"the target '{target.name}' of rules over '{plan.source}' belongs to app '{owner}'; rename it: "
+                    "rules share a target with rules of the same source only",
+                )
 
 
 def _names(rules: RuleSet) -> str:
