@@ -66,7 +66,8 @@ async def test_a_row_that_moves_to_another_task_stays_in_the_table_whichever_tas
     ("query", "key", "wanted"),
     [
         (MOVES, "id", True),
-        ("SELECT a.id, a.c, b.x FROM a JOIN b ON a.c = b.c", "id, c", True),
+        ("SELECT a.id, a.c, b.x FROM a JOIN b ON a.c = b.c", "id, c", False),
+        (MOVES, "id, x", True),
         (f"SELECT p.id, p.c, b.x FROM ({MOVES}) AS p LEFT JOIN b ON p.id = b.c", "id", True),
         ("SELECT id, c, 0 FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY c ORDER BY id) AS n FROM a) WHERE n < 3",
          "id", True),

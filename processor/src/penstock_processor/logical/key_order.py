@@ -18,21 +18,22 @@ from penstock_processor.logical.rewrite import inputs_of
 __all__ = ["in_order_of_key"]
 
 
-def in_order_of_key(node: Node, key: Sequence[str], *, whole: Node) -> Node:
+def in_order_of_key(node: Node, key: Sequence[str], *, whole: Node, moved: bool) -> Node:
     """`node`, of which the tasks have made the rows of `whole`, with at most one row for each `key` at any time.
 
-    Of rows that are there at once, the one that came last; it stays until it is taken back itself.
+    Of rows that are there at once, the one that came last; it stays until it is taken back itself. `moved`: the rows
+    come from other tasks than that of their key.
     """
-    if not updating(whole) or _in_order(whole):
+    if not updating(whole) or _in_order(whole, moved=moved):
         return node
     return TopN(node.fields, node, tuple(key), (), 1, ranked=False, latest=True, ttl_ms=_ttl_ms(whole))
 
 
-def _in_order(node: Node) -> bool:
+def _in_order(node: Node, *, moved: bool = True) -> bool:
     """Whether all changes of a unique key come from one task, which takes a row back before it brings another."""
     match node:
         case Filter() | Project():
-            return _in_order(node.input)
+            return _in_order(node.input, moved=moved)
         case GroupAggregate():
             return True
         case TopN():
@@ -40,7 +41,7 @@ def _in_order(node: Node) -> bool:
                 return True
             return set(node.partition) <= (unique_key(node.input) or frozenset()) and _in_order(node.input)
         case RegularJoin():
-            return _stays(node) and _in_order(node.left) and _in_order(node.right)
+            return (not moved or _stays(node)) and _in_order(node.left) and _in_order(node.right)
         case _:
             return not updating(node)
 

@@ -168,7 +168,7 @@ class _Cutter:
                 by = spec.primary_key if moves else ()
                 node = self._moved(statement, node, stage, Repartition(node.fields, node, route, by, required))
             if spec.primary_key:
-                node = in_order_of_key(node, spec.primary_key, whole=statement.plan)
+                node = in_order_of_key(node, spec.primary_key, whole=statement.plan, moved=moves)
             self._fragments.append((reached, replace(statement, plan=node, whole=statement.plan)))
         self._stages[target] = reached
         self._spreads[target] = frozenset({spec.primary_key}) if moves else common
