@@ -69,6 +69,15 @@ class TestHttp(OutletContract):
         return of_changes(self.receiver.taken) if spec is TABLE else self.receiver.taken
 
 
+async def test_a_url_that_cannot_be_asked_is_not_told_with_its_secrets():
+    outlet = HttpOutlet(STREAM, options("http", url="http://127.0.0.1:99999/?key=s3cret", format="json"))
+    await outlet.open()
+    with pytest.raises(OutletUnavailable, match="correct 'url'") as away:
+        await outlet.deliver(rows(0, 1))
+    await outlet.close()
+    assert "s3cret" not in away.value.detail
+
+
 @pytest.mark.parametrize("make", [HttpOutlet, WebSocketOutlet])
 async def test_a_secret_in_an_address_is_in_no_message(make: Any):
     connector = "http" if make is HttpOutlet else "websocket"
@@ -87,8 +96,9 @@ async def _open_and_deliver(outlet: Outlet) -> None:
     await outlet.deliver(rows(0, 1))
 
 
-async def test_a_secret_in_the_address_of_a_lookup_is_in_no_message():
-    url = "http://127.0.0.1:9/users/{id}/"
+@pytest.mark.parametrize("port", [9, 99999])
+async def test_a_secret_in_the_address_of_a_lookup_is_in_no_message(port: int):
+    url = f"http://127.0.0.1:{port}/users/{{id}}/"
     found = read_lookup_options("http", {"url": url + "s3cret"})
     assert isinstance(found, HttpLookupOptions)
     lookup = HttpLookup(found, requests_max=1, reply_max_bytes=1000, written=url + "${token}")

@@ -71,6 +71,8 @@ class HttpLookup:
                     body += more
         except TimeoutError as error:
             raise LookupFailed(f"{place}: no reply in {self._options.timeout_s:g} s") from error
+        except aiohttp.InvalidURL as error:  # its words are the whole URL
+            raise LookupFailed(f"{place}: no URL that can be asked; correct 'url'") from error
         except (aiohttp.ClientError, OSError) as error:
             raise LookupFailed(f"{place}: {error or type(error).__name__}") from error
         if status in _NO_ROW:

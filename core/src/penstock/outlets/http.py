@@ -80,6 +80,8 @@ class HttpOutlet:
                 status, retry_after = reply.status, reply.headers.get("Retry-After", "")
         except TimeoutError as error:
             raise OutletUnavailable(f"{place}: no reply in {self._options.timeout_s:g} s") from error
+        except aiohttp.InvalidURL as error:  # its words are the whole URL
+            raise OutletUnavailable(f"{place}: no URL that can be asked; correct 'url'") from error
         except (aiohttp.ClientError, OSError) as error:
             raise OutletUnavailable(f"{place}: {error or type(error).__name__}") from error
         if status in _TAKEN:
