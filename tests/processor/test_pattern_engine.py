@@ -62,6 +62,15 @@ def test_a_match_is_told_once_the_watermark_has_passed_it():
     assert _rows(engine.step([_block(plan, [("y", 4, 1, 3)])])) == [("x", 1, 2)]
 
 
+def test_rows_wait_while_a_partition_has_not_been_heard_of():
+    source = SOURCE.replace("'penstock')", "'penstock', 'partitions' = '2')")
+    target = "CREATE TABLE o WITH ('connector' = 'penstock')"
+    plan = plan_app("app", f"{source}{target} AS SELECT * FROM t MATCH_RECOGNIZE ({PAIR});")
+    engine, other = build_engine(plan), _block(plan, [("y", 3, 1, 9)])
+    assert _rows(engine.step([_block(plan, [("x", 1, 1, 0), ("x", 2, 2, 1)])])) == []
+    assert _rows(engine.step([_block(plan, [("x", 4, 1, 9)]), SourceBlock("t", 1, other.frame)])) == [("x", 1, 2)]
+
+
 @pytest.mark.parametrize(("measures", "seconds"), [("MATCH_ROWTIME() AS t", 8), ("A.ts AS t, B.ts AS u", -52)])
 def test_a_result_with_earlier_times_is_complete_only_so_far_as_a_match_reaches_back(measures, seconds):
     plan = _plan(PAIR.replace("A.n AS a, B.n AS b", measures))

@@ -115,7 +115,8 @@ class MatchOperator:
                 self._waiting.add(early)
                 if step.durable:
                     step.deltas.append(StateDelta(self.id, DeltaKind.APPEND, pack([early])))
-            found.append(new if early.height == 0 else new.filter(pl.col(_DUE) <= flow.after))
+            if flow.after is not None:
+                found.append(new if early.height == 0 else new.filter(pl.col(_DUE) <= flow.after))
         due = pl.concat(found) if found else None
         if due is None or due.height == 0:
             return None
