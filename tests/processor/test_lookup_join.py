@@ -56,7 +56,8 @@ class Running:
     def __init__(self, sql: str) -> None:
         self.plan = plan_app("app", sql)
         self.log = MemoryLog(clock=SystemClock())
-        settings = ProcessorSettings(wait_s=0.05, retry_min_s=0.05, lookups=LookupSettings(retry_min_s=0.01))
+        settings = ProcessorSettings(wait_s=0.05, retry_min_s=0.05,
+                                     lookups=LookupSettings(retry_min_s=0.01, stop_grace_s=0.05))  # fmt: skip
         self.runner = AppRunner(self.plan, log=self.log, clock=SystemClock(), settings=settings,
                                 build_engine=build_engine)  # fmt: skip
 
@@ -230,6 +231,25 @@ async def test_a_lookup_that_fails_is_tried_again_and_then_the_app_waits_with_th
         assert "lookup in 'users': GET http" in it.runner.detail and "answers 500" in it.runner.detail
         endpoint.broken = 0
         assert await it.rows(3) == FOUND
+
+
+async def test_an_app_stops_although_the_other_side_does_not_answer():
+    asked = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(stall, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/users/{{id}}"
+    async with running(app({"connector": "http", "url": url, "request.timeout": "1 min"})) as it:
+        await it.send((10, 1, 1))
+        await asyncio.wait_for(asked.wait(), 10)
+    assert it.runner.state is AppState.STOPPED
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_lookup_that_fails_rejects_its_events_alone_if_the_table_says_so_and_they_can_be_replayed(endpoint):

@@ -43,6 +43,9 @@ class LookupSettings(BaseModel, frozen=True):
     reply_max_bytes: int = Field(default=1024 * 1024, ge=1024, description="Bytes of one HTTP reply.")
     retry_min_s: float = Field(default=0.1, gt=0, description="First wait before a lookup is tried again.")
     retry_max_s: float = Field(default=5.0, gt=0, description="Longest wait before a lookup is tried again.")
+    stop_grace_s: float = Field(
+        default=3.0, ge=0, description="How long a lookup under way may take to end when its app stops."
+    )
 
 
 class ProcessorSettings(BaseModel, frozen=True):

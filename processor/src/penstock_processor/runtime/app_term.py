@@ -16,8 +16,9 @@ from penstock.model.batch import RejectedEvent
 from penstock.observe.traces import Span, Traces, within
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
+from penstock.ports.lookup import LookupFailed
 from penstock_processor.logical.plan import AppPlan
-from penstock_processor.operators.interface import Engine, Found, SourceBlock
+from penstock_processor.operators.interface import Engine, Found, SourceBlock, Wanted
 from penstock_processor.runtime.app_worker import AppWorker, CycleResult
 from penstock_processor.runtime.cycle_spans import begin_cycle, with_trace
 from penstock_processor.runtime.lookups import Lookups
@@ -29,6 +30,7 @@ from penstock_processor.settings import ProcessorSettings
 __all__ = ["AppTerm", "BuildEngine", "ReplayRequest", "Signals"]
 
 BuildEngine = Callable[[AppPlan], Engine]
+_STOP_LOOK_S = 0.05  # how often a lookup under way looks whether the app is stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,22 @@ class AppTerm:
         found: dict[str, Found] = {}
         for depth in range(worker.lookup_depth):
             wanted = await asyncio.to_thread(worker.wanted, blocks, found, now_ms=now_ms, depth=depth)
-            found |= await self._lookups.find(wanted)
+            found |= await self._find(wanted)
         return found
+
+    async def _find(self, wanted: Sequence[Wanted]) -> dict[str, Found]:
+        """What was found. A place that does not answer keeps no app from being stopped: LookupFailed."""
+        finding = asyncio.create_task(self._lookups.find(wanted))
+        try:
+            while not (finding.done() or self._signals.stopping):
+                await asyncio.wait({finding}, timeout=_STOP_LOOK_S)
+            await asyncio.wait({finding}, timeout=self._settings.lookups.stop_grace_s)
+            if finding.done():
+                return finding.result()
+            raise LookupFailed("the app is stopped before the other side has answered; the cycle is begun anew later")
+        finally:
+            finding.cancel()
+            await asyncio.gather(finding, return_exceptions=True)
 
     def _rest_s(self, rows: int, seconds: float) -> float:
         """How long to rest after a cycle of `rows` events that took `seconds`."""
