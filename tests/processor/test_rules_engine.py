@@ -48,6 +48,7 @@ PREDICATES = [
     "device LIKE 'a%' AND x > 0", "device LIKE 'a%' AND x > 1", "device <> NULL OR n > 1", "x * 2 > 3 OR n = 3",
     "CAST(NULL AS BOOLEAN) OR x > 1", "ts <> TIMESTAMP '2018-01-01 00:00:01' OR n = 1", "TRUE AND x > 1",
     "x < 2 AND x > 0", "x < 3 AND x > 1", "device > 'a'", "n IS NOT DISTINCT FROM 1",
+    "device = 'a' AND device = 'b'", "device IN ('a', 'b') AND device IN ('b', 'c') AND x > 0", "n = 1 AND n = 1",
 ]  # fmt: skip
 
 

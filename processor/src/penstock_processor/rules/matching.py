@@ -120,7 +120,8 @@ def _part(subjects: Subjects, members: list[tuple[int, Formula]]) -> _Part | Non
     if len(together) == len(members):
         compared = together[0]
         equal = [n for n, each in enumerate(compared) if each.operator == "="]
-        if equal or len(compared) == 1:
+        asked = {compared[n].subject for n in equal}
+        if (equal or len(compared) == 1) and len(asked) == len(equal):  # an index asks for one value of a subject
             bounds = [
                 Bounds(subjects, [each[n] for each in together]) for n in range(len(compared)) if n not in equal
             ]
