@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 from processor.delivery_rig import SOURCE, CutLog, processor, until
+from prometheus_client import REGISTRY
 
 from penstock_processor.runtime.delivery import DeliveryState
 
@@ -86,14 +87,22 @@ async def test_a_place_that_another_log_filled_is_refused_with_the_remedy(place:
 
 async def test_a_database_without_the_table_gets_its_rows_once_it_is_there(tmp_path: Path):
     database = tmp_path / "theirs.db"
+
+    def waiting() -> float | None:
+        of = {"app": "shop", "stream": "cheap", "connector": "jdbc", "partition": "0"}
+        return REGISTRY.get_sample_value("penstock_processor_delivery_lag_events", of)
+
     async with processor(SOURCE + ROWS.format(path=database)) as rig:
         await rig.send(lots(0, 3))
         await until(lambda: rig.delivery.state is DeliveryState.WAITING)
+        await until(lambda: rig.delivery.waiting == waiting() == 3)
         with sqlite3.connect(database) as connection:
             connection.execute("CREATE TABLE cheap (id INTEGER PRIMARY KEY, price REAL)")
         connection.close()
         await rig.caught_up("cheap")
         assert await rig.rejected() == []
+        await until(lambda: waiting() == 0)
+    assert waiting() is None
     assert in_database(database) == [0, 1, 2]
 
 

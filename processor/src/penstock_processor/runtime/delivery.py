@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -95,6 +94,7 @@ class Delivery:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
             self._refuse_replays()
+            DELIVERY_LAG_EVENTS.remove(*self._labels, self.partition)
         if self.state is not DeliveryState.FENCED:
             self._enter(DeliveryState.STOPPED, "stopped")
 
@@ -184,7 +184,7 @@ class Delivery:
             raise Fenced(f"version {found.app.version} of app '{self._spec.app}' is in force, with another text")
         self._term = found.term
         await self._take_up(found.positions.get((self.stream, self.partition)))
-        options = await asyncio.to_thread(outlet_options, self._spec, secrets=self._secrets)
+        options = await asyncio.to_thread(outlet_options, self._spec, secrets=self._settings.secrets_folder)
         outlet = make_outlet(self._spec, options, partition=self.partition, task=self.task)
         try:
             try:
@@ -199,15 +199,12 @@ class Delivery:
         finally:
             await outlet.close()
 
-    @property
-    def _secrets(self) -> Path | None:
-        return self._settings.secrets_folder
-
     async def _take_up(self, position: int | None) -> None:
         """Where the log says to go on. The first position is committed at once: the log keeps what follows it."""
         head = await self._log.head(self.stream, self.partition)
         self._epoch, self._expected = head.epoch, position
         self._next = head.first if position is None else position
+        self._note_waiting(head)  # of an outage, too, in which no turn is begun
         if position is None:
             await self._commit(self._next, ())
 
@@ -233,8 +230,7 @@ class Delivery:
         head = await self._log.head(self.stream, self.partition)
         if head.epoch != self._epoch:
             raise Fenced(f"'{self.stream}' was recreated")
-        self.waiting = head.next - self._next
-        DELIVERY_LAG_EVENTS.labels(*self._labels, self.partition).set(self.waiting)
+        self._note_waiting(head)
         left_s = self._until_due_s(head, options)
         if left_s > 0:
             self._succeeded()
@@ -257,6 +253,10 @@ class Delivery:
             DELIVERY_LOST.labels(*self._labels).inc(lost)
             _log.warning("delivery_lost_events", task=self.task, events=lost)
         return await asyncio.to_thread(merged, batches, at=self._next, rows_max=options.max_rows)
+
+    def _note_waiting(self, head: Head) -> None:
+        self.waiting = head.next - self._next
+        DELIVERY_LAG_EVENTS.labels(*self._labels, self.partition).set(self.waiting)
 
     async def _rest(self) -> None:
         """Until the log wants another commit; meanwhile the next batch grows."""
