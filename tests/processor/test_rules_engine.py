@@ -23,7 +23,7 @@ from penstock_processor.rules import formulas, matching
 from penstock_processor.rules.bind import bind_rule, spelled_out
 from penstock_processor.rules.engine import RulesEngine
 from penstock_processor.rules.matching import Matcher
-from penstock_processor.rules.model import Rule, RuleSet, Severity
+from penstock_processor.rules.model import Rule, RuleSet, Severity, read_rule
 from penstock_processor.rules.plan import RulesPlan, plan_rules, target_specs
 
 COLUMNS = (
@@ -228,6 +228,10 @@ def test_the_target_has_the_rule_its_severity_and_the_columns() -> None:
         ({"columns": "device, x + 1"}, "columns", (1, 9), "unnamed_column"),
         ({"columns": "device, device"}, "columns", (1, 9), "name_taken"),
         ({"columns": "x AS `rule`"}, "columns", (1, 1), "name_taken"),
+        ({"columns": "x AS Severity"}, "columns", (1, 1), "name_taken"),
+        ({"columns": "x, n AS X"}, "columns", (1, 4), "name_taken"),
+        ({"columns": "x, n AS `$op`"}, "columns", (1, 4), "bad_name"),
+        ({"columns": "x AS " + "x" * 64}, "columns", (1, 1), "bad_name"),
         ({"columns": "*, x AS y"}, "columns", (1, 1), "unsupported"),
         ({"columns": "device FROM other"}, "columns", (1, 13), "unsupported"),
         ({"columns": "device; DROP TABLE x"}, "columns", (1, 9), "unsupported_statement"),
@@ -257,3 +261,11 @@ def test_a_text_that_is_kept_reads_back_equal() -> None:
     assert {n: (k.version, k.changed_at_ms == 99) for n, k in changed.by_name().items()} == {
         "r0": (1, False), "r1": (2, True), "r2": (1, False),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["_alerts", "a" * 64, "7up", "a-b", ""])
+def test_a_target_is_named_as_any_stream(target: str) -> None:
+    body = {"source": "readings", "predicate": "x > 1", "target": target}
+    with pytest.raises(PenstockError, match="no name of a stream"):
+        read_rule("hot", body)
+    assert read_rule("hot", {**body, "target": "a" * 63}).target == "a" * 63

@@ -17,6 +17,7 @@ from penstock.expressions.reserved import RESERVED
 from penstock.expressions.settings import DEFAULT_LIMITS
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import STRING, Kind
+from penstock_processor.logical.bind_table import NAME_CHARS_MAX
 from penstock_processor.logical.expressions import PROCTIME, bind_condition, bind_value, rows_only
 from penstock_processor.logical.plan import Field, Filter, Named, Project, Scan
 from penstock_processor.logical.scope import RowScope, Seen
@@ -159,8 +160,12 @@ def _named(tree: exp.Select, scope: RowScope) -> list[Named]:
         name = found.name
         if name is None:
             raise refusal(at, "unnamed_column", message="This column has no name.", remedy="Write ... AS name.")
-        if name in (RULE_COLUMN, SEVERITY_COLUMN) or name in {each.name for each in outputs}:
-            why = "is written by every rule already" if name in (RULE_COLUMN, SEVERITY_COLUMN) else "is there twice"
+        if name.startswith("$") or len(name) > NAME_CHARS_MAX or not name.isprintable():  # as in CREATE TABLE
+            raise refusal(at, "bad_name", message=f"'{name[:80]}' cannot name a column.",
+                          remedy=f"Use at most {NAME_CHARS_MAX} characters, and no $ in front.")  # fmt: skip
+        head = name.lower() in (RULE_COLUMN, SEVERITY_COLUMN)  # databases do not tell upper from lower case
+        if head or name.lower() in {each.name.lower() for each in outputs}:
+            why = "is written by every rule already" if head else "is there twice"
             raise refusal(at, "name_taken", message=f"The column '{name}' {why}.",
                           remedy=f"Write the columns out, with {name} AS another name.")  # fmt: skip
         if found.expr.type.kind in (Kind.NULL, Kind.INTERVAL):

@@ -16,7 +16,7 @@ __all__ = ["RULES_APP_PREFIX", "KeptRule", "Rule", "RuleSet", "Severity", "is_ru
 RULES_APP_PREFIX = "rules."
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_TARGET = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_TARGET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")  # as of any stream: it names tables of databases
 
 
 class Severity(StrEnum):
@@ -130,8 +130,8 @@ def read_rule(name: str | None, value: object) -> Rule:
     if not _TARGET.fullmatch(rule.target):
         raise PenstockError(
             "bad_request",
-            f"{_shown(rule.name)}: the target '{rule.target[:50]}' is no name of a stream: a letter or '_', then up "
-            "to 127 letters, digits or '_'",
+            f"{_shown(rule.name)}: the target '{rule.target[:50]}' is no name of a stream: a letter, then up to "
+            "62 letters, digits or '_'",
         )
     return rule
 
