@@ -17,6 +17,7 @@ from penstock.ports.log import Log
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
 from penstock_processor.logical.plan_app import plan_app
+from penstock_processor.logical.stages import task_plans
 from penstock_processor.service import ProcessorRole, build
 from penstock_processor.settings import ProcessorSettings
 
@@ -39,6 +40,7 @@ async def test_two_replicas_over_kafka_take_over_from_each_other(kafka_broker: K
     events = trades(6, 300)
     one = await outcome(MemoryLog(clock=CLOCK), 1, events, random.Random(1), kills=0)
     sql = f"{WIDE}SET 'parallelism.default' = '2';"
+    all_tasks = len(task_plans(plan_app("produce", sql)))
     url, both = f"{kafka_broker.url}/replicas", frozenset({"ingest", "processor"})
     first_log = await open_log(url, roles=both, clock=CLOCK)
     second_log = await open_log(url, roles=frozenset({"processor"}), clock=CLOCK)
@@ -48,12 +50,12 @@ async def test_two_replicas_over_kafka_take_over_from_each_other(kafka_broker: K
     try:
         await _until(lambda: all(len(role.replica.members) == 2 for role in (first, second)))
         await first.deploy("produce", sql)
-        await _until(lambda: _count(first) == _count(second) == 3)
+        await _until(lambda: _count(first) == _count(second) == all_tasks // 2)
         for at in range(0, 150, 50):
             await send(first_log, events[at : at + 50])
         stops[1].set()
         await running[1]
-        await _until(lambda: _count(first) == 6)
+        await _until(lambda: _count(first) == all_tasks)
         await send(first_log, events[150:])
         tasks = Tasks(first_log, CLOCK, plan_app("produce", sql))
         await tasks.complete(FAR_MS)
