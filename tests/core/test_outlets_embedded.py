@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -126,8 +127,8 @@ class FileContract(OutletContract):
         blocked.write_text("no folder")
         return FileOutlet(spec, options("file", path=str(blocked), format=self.form), partition=0)
 
-    def read(self, path: Path) -> list[dict[str, Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, path: Path) -> list[dict[str, Any]]: ...
 
     async def seen(self, spec: StreamSpec) -> list[Any]:
         lines = [line for path in sorted(self.path.iterdir()) for line in self.read(path)]
@@ -190,8 +191,8 @@ class JdbcContract(OutletContract):
     def make(self, spec: StreamSpec) -> Outlet:
         return JdbcOutlet(spec, options("jdbc", url=self.url, table__name="lots", **self.given), task="shop#lots.0")
 
-    def execute(self, sql: str) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def execute(self, sql: str) -> list[Any]: ...
 
     async def seen(self, spec: StreamSpec) -> list[Any]:
         found = self.execute("SELECT id, market, price FROM lots ORDER BY id")

@@ -12,8 +12,8 @@ import msgspec
 from aiohttp import web
 
 from penstock.errors import PenstockError, SqlErrors
-from penstock.http.problem import Handler, guarded
 from penstock.ports.log import AppRecord
+from penstock_processor.admin import admin
 from penstock_processor.conditional import etag, expected_version, has_already
 from penstock_processor.replays import ReplayEvent, rejected_json, replay_events, where_of
 from penstock_processor.runtime.statistics import AppStatistics
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from penstock_processor.service import ProcessorRole
 
 __all__ = ["routes"]
-
-_SCOPE = "apps:admin"
 
 
 class _ReplayBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,15 +32,15 @@ def routes(role: ProcessorRole) -> Sequence[web.AbstractRouteDef]:
     """All routes; each needs the scope `apps:admin`."""
     edge = _Edge(role)
     return [
-        web.get("/v1/apps", edge.admin(edge.list_apps)),
-        web.get("/v1/apps/{app}", edge.admin(edge.get_app)),
-        web.put("/v1/apps/{app}", edge.admin(edge.put_app)),
-        web.delete("/v1/apps/{app}", edge.admin(edge.delete_app)),
-        web.post("/v1/apps/{app}/validate", edge.admin(edge.validate)),
-        web.get("/v1/apps/{app}/explain", edge.admin(edge.explain)),
-        web.get("/v1/apps/{app}/statistics", edge.admin(edge.statistics)),
-        web.get("/v1/rejected", edge.admin(edge.list_rejected)),
-        web.post("/v1/rejected/replay", edge.admin(edge.replay)),
+        web.get("/v1/apps", admin(role.ports, edge.list_apps)),
+        web.get("/v1/apps/{app}", admin(role.ports, edge.get_app)),
+        web.put("/v1/apps/{app}", admin(role.ports, edge.put_app)),
+        web.delete("/v1/apps/{app}", admin(role.ports, edge.delete_app)),
+        web.post("/v1/apps/{app}/validate", admin(role.ports, edge.validate)),
+        web.get("/v1/apps/{app}/explain", admin(role.ports, edge.explain)),
+        web.get("/v1/apps/{app}/statistics", admin(role.ports, edge.statistics)),
+        web.get("/v1/rejected", admin(role.ports, edge.list_rejected)),
+        web.post("/v1/rejected/replay", admin(role.ports, edge.replay)),
     ]
 
 
@@ -51,15 +49,6 @@ class _Edge:
 
     def __init__(self, role: ProcessorRole) -> None:
         self._role = role
-
-    def admin(self, handler: Handler) -> Handler:
-        """The handler behind the scope check; errors become problem details."""
-
-        async def checked(request: web.Request) -> web.StreamResponse:
-            await self._role.ports.access.require(request, _SCOPE)
-            return await handler(request)
-
-        return guarded(checked)
 
     async def list_apps(self, request: web.Request) -> web.Response:
         """`{"apps": [{"name", "version", "deployed_at", "state", "detail"}]}`."""

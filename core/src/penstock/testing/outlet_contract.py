@@ -4,6 +4,7 @@ make one and how to look at the other side.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,23 +49,26 @@ def _batch(spec: StreamSpec, found: Sequence[tuple[Any, ...]], *, first: int, of
     return OutBatch(spec.name, 0, 1, first, offsets[-1] + 1, frame, offsets)
 
 
-class OutletContract:
+class OutletContract(ABC):
     """Override `make`, `seen` and `away`. Rows are compared as `id`, `market`, `price`."""
 
     guarantee: Guarantee
     takes_tables = True
 
+    @abstractmethod
     def make(self, spec: StreamSpec) -> Outlet:
         """An outlet for this stream or table to the other side of this test; each time the same place."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     async def seen(self, spec: StreamSpec) -> list[Row]:
         """What a reader of the other side sees: rows in order, or, of a table, what is left after all changes."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def away(self, spec: StreamSpec) -> Outlet:
         """An outlet whose other side does not answer."""
-        raise NotImplementedError
+        ...
 
     async def test_rows_are_there_in_order_when_deliver_returns(self) -> None:
         outlet = self.make(STREAM)

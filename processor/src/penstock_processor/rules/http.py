@@ -10,7 +10,7 @@ from aiohttp import web
 
 from penstock.codecs.json_values import write_timestamp
 from penstock.errors import PenstockError
-from penstock.http.problem import Handler, guarded
+from penstock_processor.admin import admin
 from penstock_processor.conditional import etag, expected_version, has_already
 from penstock_processor.rules.book import ShownRule
 from penstock_processor.rules.dry_run import dry_run
@@ -21,19 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["routes"]
 
-_SCOPE = "apps:admin"
-
 
 def routes(role: ProcessorRole) -> Sequence[web.AbstractRouteDef]:
     """All routes; each needs the scope `apps:admin`."""
     edge = _Edge(role)
     return [
-        web.get("/v1/rules", edge.admin(edge.list_rules)),
-        web.post("/v1/rules", edge.admin(edge.put_rules)),
-        web.get("/v1/rules/{rule}", edge.admin(edge.get_rule)),
-        web.put("/v1/rules/{rule}", edge.admin(edge.put_rule)),
-        web.delete("/v1/rules/{rule}", edge.admin(edge.delete_rule)),
-        web.post("/v1/rules/{rule}/dry-run", edge.admin(edge.try_rule)),
+        web.get("/v1/rules", admin(role.ports, edge.list_rules)),
+        web.post("/v1/rules", admin(role.ports, edge.put_rules)),
+        web.get("/v1/rules/{rule}", admin(role.ports, edge.get_rule)),
+        web.put("/v1/rules/{rule}", admin(role.ports, edge.put_rule)),
+        web.delete("/v1/rules/{rule}", admin(role.ports, edge.delete_rule)),
+        web.post("/v1/rules/{rule}/dry-run", admin(role.ports, edge.try_rule)),
     ]
 
 
@@ -43,15 +41,6 @@ class _Edge:
     def __init__(self, role: ProcessorRole) -> None:
         self._role = role
         self._settings = role.settings.rules
-
-    def admin(self, handler: Handler) -> Handler:
-        """The handler behind the scope check; errors become problem details."""
-
-        async def checked(request: web.Request) -> web.StreamResponse:
-            await self._role.ports.access.require(request, _SCOPE)
-            return await handler(request)
-
-        return guarded(checked)
 
     async def list_rules(self, request: web.Request) -> web.Response:
         """`{"rules": [...]}` by name; `source=` for those of one stream."""

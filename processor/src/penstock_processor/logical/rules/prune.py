@@ -56,14 +56,12 @@ def _needing(node: Node, names: set[str]) -> Node:
         case Unnest():
             wanted = (names & {f.name for f in node.input.fields}) | columns_read(node.collection)
             below = _needing(node.input, wanted)
-            return replace(node, fields=(*below.fields, *node.fields[len(node.input.fields) :]), input=below)
+            return replace(node, fields=_with_own(node.fields, node.input, below), input=below)
         case WindowAssign():
             below = _needing(
                 node.input, (names | {node.time_column, *node.partition}) & {f.name for f in node.input.fields}
             )
-            own = node.fields[len(node.input.fields) :]
-            plain = tuple(f for f in node.fields if f.name in {b.name for b in below.fields})
-            return replace(node, fields=(*plain, *own), input=below)
+            return replace(node, fields=_with_own(node.fields, node.input, below), input=below)
         case Aggregate():
             read = columns_read(
                 *(n.expr for n in node.keys), *(c.arg for c in node.calls), *(c.filter for c in node.calls)
@@ -74,9 +72,7 @@ def _needing(node: Node, names: set[str]) -> Node:
         case Expand():
             inner = {f.name for f in node.input.fields}
             below = _needing(node.input, (names & inner) | columns_read(*(n.expr for n in node.keys)))
-            own = node.fields[len(node.input.fields) :]
-            plain = tuple(f for f in node.fields if f.name in {b.name for b in below.fields})
-            return replace(node, fields=(*plain, *own), input=below)
+            return replace(node, fields=_with_own(node.fields, node.input, below), input=below)
         case GroupAggregate():
             read = columns_read(
                 *(n.expr for n in node.keys), *(c.arg for c in node.calls), *(c.filter for c in node.calls)
@@ -107,6 +103,12 @@ def _needing(node: Node, names: set[str]) -> Node:
             return _narrowed_join(node, names)
         case _:
             raise TypeError(f"no rule for {type(node).__name__}")
+
+
+def _with_own(fields: tuple[Field, ...], before: Node, below: Node) -> tuple[Field, ...]:
+    """Of a node that adds columns behind those of its input: what is left of `before`, and its own."""
+    left = {f.name for f in below.fields}
+    return (*(f for f in fields[: len(before.fields)] if f.name in left), *fields[len(before.fields) :])
 
 
 def _kept(node: Project, names: set[str]) -> Project:
