@@ -10,10 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from penstock.outlets.options import DatabaseUrl, Duration, Headers, HttpUrl, OptionError
-from penstock.outlets.places import table_place
+from penstock.outlets.options import Duration, Headers, HttpUrl, JdbcTable, OptionError
 
 __all__ = ["LOOKUPS", "HttpLookupOptions", "JdbcLookupOptions", "LookupOptions", "read_lookup_options"]
 
@@ -79,23 +78,13 @@ class LookupOptions(BaseModel, frozen=True, extra="forbid"):
         return None
 
 
-class JdbcLookupOptions(LookupOptions, frozen=True):
+class JdbcLookupOptions(JdbcTable, LookupOptions, frozen=True):
     """`'connector' = 'jdbc'`."""
 
-    url: DatabaseUrl = Field(description="The database: jdbc:postgresql://host:port/database or jdbc:sqlite:/path.")
-    table_name: str = Field(alias="table-name", description="Its table or view: name or schema.name.")
-    username: str | None = Field(default=None, description="User of PostgreSQL.")
-    password: SecretStr | None = Field(default=None, description="Its password, best as ${NAME}.")
     timeout_s: Duration = Field(
         default=10.0, ge=1, le=600, alias="connection.max-retry-timeout",
         description="Longest wait for a connection and for one query.",
     )  # fmt: skip
-
-    @field_validator("table_name")
-    @classmethod
-    def _names_a_table(cls, text: str) -> str:
-        table_place(text)
-        return text
 
 
 class HttpLookupOptions(LookupOptions, frozen=True):

@@ -17,7 +17,7 @@ from penstock.model.durations import duration_ms
 from penstock.outlets.places import database_url, folder_path, http_url, table_place, websocket_url
 
 __all__ = ["OUTLETS", "DatabaseUrl", "Duration", "FileOutletOptions", "Folder", "Headers", "HttpOutletOptions",
-           "HttpUrl", "JdbcOutletOptions", "KafkaOutletOptions", "OptionError", "OutletOptions",
+           "HttpUrl", "JdbcOutletOptions", "JdbcTable", "KafkaOutletOptions", "OptionError", "OutletOptions",
            "UpsertKafkaOutletOptions", "WebSocketOutletOptions", "WebSocketUrl", "read_model",
            "read_outlet_options"]  # fmt: skip
 
@@ -138,23 +138,28 @@ class FileOutletOptions(OutletOptions, frozen=True):
     )  # fmt: skip
 
 
-class JdbcOutletOptions(OutletOptions, frozen=True):
-    """`'connector' = 'jdbc'`."""
+class JdbcTable(BaseModel, frozen=True):
+    """Which table of which database, and as whom."""
 
     url: DatabaseUrl = Field(description="The database: jdbc:postgresql://host:port/database or jdbc:sqlite:/path.")
     table_name: str = Field(alias="table-name", description="Its table, which must exist: name or schema.name.")
     username: str | None = Field(default=None, description="User of PostgreSQL.")
     password: SecretStr | None = Field(default=None, description="Its password, best as ${NAME}.")
-    timeout_s: Duration = Field(
-        default=30.0, ge=1, le=600, alias="connection.max-retry-timeout",
-        description="Longest wait for a connection and for one transaction.",
-    )  # fmt: skip
 
     @field_validator("table_name")
     @classmethod
     def _names_a_table(cls, text: str) -> str:
         table_place(text)
         return text
+
+
+class JdbcOutletOptions(JdbcTable, OutletOptions, frozen=True):
+    """`'connector' = 'jdbc'`."""
+
+    timeout_s: Duration = Field(
+        default=30.0, ge=1, le=600, alias="connection.max-retry-timeout",
+        description="Longest wait for a connection and for one transaction.",
+    )  # fmt: skip
 
 
 class _Brokers(OutletOptions, frozen=True):
