@@ -1,12 +1,14 @@
 """`make bench-nexmark`: events a second and core of Nexmark, in Penstock and in Apache Flink, and the ratio.
 
-    PYTHONPATH=tests python -m loadtests.nexmark.bench [QUERY ...] [--events 1000000 4000000] [--rounds 2]
+    PYTHONPATH=tests python -m loadtests.nexmark.bench [QUERY ...] [--seconds 60] [--rounds 2] [--events FEWER MORE]
 
 Both read the same NDJSON files and forget what they give. Both have one core (`taskset`), the same for both, and take
 turns. A rate is the slope between two sizes of files, (more - fewer events) / (longer - shorter time), so that
-start-up is taken out; a job over the smaller files warms Flink's JVM before. The spread is of a system against itself
-over the rounds. Flink is the one of the goldens (`make golden` installs it), in one JVM, with mini-batches and object
-reuse as its own Nexmark suite sets them. Results go to loadtests/results/nexmark.json as well.
+start-up is taken out; a job over the smaller files warms Flink's JVM before. The larger files of a query are the
+least power of two of half a million events over which Flink runs `--seconds` (a short job tells how fast it is), at
+most `--events-max`; the smaller ones have an eighth of that. The spread is of a system against itself over the
+rounds. Flink is the one of the goldens (`make golden` installs it), in one JVM, with mini-batches and object reuse as
+its own Nexmark suite sets them. Results go to loadtests/results/nexmark.json as well.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ RESULTS = Path(__file__).parents[1] / "results" / "nexmark.json"
 _ROOT = Path(__file__).parents[2]
 _CORE = 0
 _TARGET = 3.0
+_EVENTS_MIN = 500_000  # of the larger files; half of them are the job that tells how fast Flink is
+_SMALLER = 8  # the smaller files have one event of so many
 
 
 def main() -> int:
@@ -40,16 +44,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = {query.name: query for query in queries()}
     parser.add_argument("query", nargs="*", choices=[*known, []], help="default: all")
-    parser.add_argument("--events", nargs=2, type=int, default=(1_000_000, 4_000_000), metavar=("FEWER", "MORE"))
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long Flink runs over the larger files")
+    parser.add_argument("--events-max", type=int, default=64_000_000, help="largest files (about 200 bytes an event)")
+    parser.add_argument(
+        "--events", nargs=2, type=int, metavar=("FEWER", "MORE"), help="the same files for all queries"
+    )
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--without-flink", action="store_true")
     chosen = parser.parse_args()
     rows = []
-    print(f"machine: {json.dumps(describe_machine())}; events: {chosen.events[0]:,} and {chosen.events[1]:,}")
+    print(f"machine: {json.dumps(describe_machine())}; {chosen.rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="penstock-nexmark-") as folder:
-        sizes = [write_files(Path(folder) / str(count), count) for count in chosen.events]
+        files = _Written(Path(folder))
         for name in chosen.query or list(known):
-            row = _measured(known[name], sizes, rounds=chosen.rounds, flink=not chosen.without_flink)
+            query = known[name]
+            more = chosen.events[1] if chosen.events else _enough(query, files, chosen.seconds, chosen.events_max)
+            sizes = [files.of(chosen.events[0] if chosen.events else more // _SMALLER), files.of(more)]
+            row = _measured(query, sizes, rounds=chosen.rounds, flink=not chosen.without_flink)
             rows.append(row)
             print(_line(row), flush=True)
     ratios = [row["ratio"] for row in rows if "ratio" in row]
@@ -57,22 +68,50 @@ def main() -> int:
         print(f"geometric mean of the ratios: {statistics.geometric_mean(ratios):.2f} (target: each >= {_TARGET})")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps({"machine": describe_machine(), "events": chosen.events, "rows": rows}, indent=1) + "\n"
+        json.dumps({"machine": describe_machine(), "rounds": chosen.rounds, "rows": rows}, indent=1) + "\n"
     )
     return 0
+
+
+class _Written:
+    """Files by their number of events, each written once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[int, Files] = {}
+
+    def of(self, events: int) -> Files:
+        """The files with the first `events` events."""
+        if events not in self._files:
+            self._files[events] = write_files(self._folder / str(events), events)
+        return self._files[events]
+
+
+def _enough(query: NexmarkQuery, files: _Written, seconds: float, events_max: int) -> int:
+    """Events over which Flink runs at least so many seconds, or the largest number allowed."""
+    sizes = [files.of(_EVENTS_MIN // _SMALLER), files.of(_EVENTS_MIN // 2)]
+    rate = (sizes[1].events - sizes[0].events) / slope(_flink(query, sizes))
+    events = _EVENTS_MIN
+    while events < rate * seconds and events * 2 <= events_max:
+        events *= 2
+    return events
 
 
 def _measured(query: NexmarkQuery, sizes: list[Files], *, rounds: int, flink: bool) -> dict[str, Any]:
     """Median rates of the rounds, in turns."""
     ours, theirs = [], []
     more = sizes[1].events - sizes[0].events
+    flink_s = []
     for _ in range(rounds):
         ours.append(more / slope([_penstock(query, files) for files in sizes]))
         if flink:
-            theirs.append(more / slope(_flink(query, sizes)))
+            took_s = _flink(query, sizes)
+            theirs.append(more / slope(took_s))
+            flink_s.append(took_s[-1])
     row: dict[str, Any] = {"query": query.name, "penstock": statistics.median(ours), "penstock_spread": spread(ours)}
+    row["events"] = sizes[1].events
     if theirs:
-        row |= {"flink": statistics.median(theirs), "flink_spread": spread(theirs)}
+        row |= {"flink": statistics.median(theirs), "flink_spread": spread(theirs), "flink_s": min(flink_s)}
         row["ratio"] = row["penstock"] / row["flink"]
     return row
 
@@ -116,6 +155,7 @@ def _line(row: dict[str, Any]) -> str:
     line = f"{row['query']:4} Penstock {row['penstock']:>12,.0f} events/s ± {row['penstock_spread']:.0%} A/A"
     if "ratio" in row:
         line += f"   Flink {row['flink']:>10,.0f} ± {row['flink_spread']:.0%}   ratio {row['ratio']:.2f}"
+        line += f"   ({row['events'] / 1e6:g} M events, Flink {row['flink_s']:.0f} s)"
     return line
 
 
