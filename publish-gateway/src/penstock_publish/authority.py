@@ -23,6 +23,7 @@ from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
 from penstock.stores.open import is_postgres_url
+from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
 from penstock_publish.metrics import REVOKED_TOKENS
 from penstock_publish.oauth.clients import Client, Clients, ClientStore
 from penstock_publish.oauth.keys import SigningKeys, open_signing_keys, read_public_keys
@@ -41,11 +42,11 @@ _T = TypeVar("_T")
 
 def ensure_development_client(data_dir: Path, token_url: str) -> Path:
     """Write `<data>/client.json` (mode 600) for the development client, with the same secret each time. Blocking."""
-    clients = ClientStore(data_dir)
+    database = open_gateway_database(data_dir)
     try:
-        return clients.ensure_development_client(token_url)
+        return ClientStore(data_dir, database).ensure_development_client(token_url)
     finally:
-        clients.close()
+        database.close()
 
 
 async def open_authority(
@@ -107,8 +108,7 @@ class EmbeddedServer:
     async def close(self) -> None:
         """Finish what is under way and release file or connections."""
         await asyncio.to_thread(self._watcher.shutdown)
-        await self._in_worker(self._clients.close)
-        self._worker.shutdown(wait=False)
+        await asyncio.to_thread(self._worker.shutdown)
 
     async def _in_worker(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
@@ -125,8 +125,10 @@ class Authority:
         revoked: dict[str, float],
         embedded: EmbeddedServer | None,
         *,
+        database: GatewayDatabase,
         clock: Clock,
     ) -> None:
+        self.database = database
         self.settings = settings
         self.access = access
         self.public_url = public_url
@@ -212,6 +214,7 @@ class Authority:
             await asyncio.gather(self._following, return_exceptions=True)
         if self.embedded is not None:
             await self.embedded.close()
+        await asyncio.to_thread(self.database.close)
 
 
 def _open(
@@ -223,28 +226,48 @@ def _open(
     followed: FollowedIssuer | None,
     database_url: str | None,
 ) -> Authority:
+    database = open_gateway_database(data_dir, database_url)
     revoked: dict[str, float] = {}
-    if settings.issuer is not None and followed is not None:
-        verifier = _verifier(settings, followed.keys, settings.issuer, clock, revoked)
+    try:
+        if settings.issuer is None:
+            return _open_embedded(data_dir, settings, database, clock=clock, public_url=public_url, revoked=revoked)
+        verifier = _verifier(settings, _external_keys(settings, followed), settings.issuer, clock, revoked)
         access = JwtAccess(verifier, public_url=public_url, keys=followed)
-        return Authority(settings, access, public_url, revoked, None, clock=clock)
-    if settings.issuer is not None:
-        if settings.jwks_file is None:
-            raise PenstockError(
-                "internal",
-                "auth.issuer needs that issuer's keys: their address, auth.jwks_url, or a file, auth.jwks_file",
-            )
-        verifier = _verifier(settings, read_public_keys(settings.jwks_file), settings.issuer, clock, revoked)
-        return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, None, clock=clock)
+        return Authority(settings, access, public_url, revoked, None, database=database, clock=clock)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _external_keys(settings: AuthSettings, followed: FollowedIssuer | None) -> Mapping[str, ECKey]:
+    if followed is not None:
+        return followed.keys
+    if settings.jwks_file is None:
+        raise PenstockError(
+            "internal",
+            "auth.issuer needs that issuer's keys: their address, auth.jwks_url, or a file, auth.jwks_file",
+        )
+    return read_public_keys(settings.jwks_file)
+
+
+def _open_embedded(
+    data_dir: Path,
+    settings: AuthSettings,
+    database: GatewayDatabase,
+    *,
+    clock: Clock,
+    public_url: str,
+    revoked: dict[str, float],
+) -> Authority:
     clients: Clients
-    if database_url is not None:
+    if database.postgres is not None:
         # Imported here: the driver is an extra, and not needed for a single process.
         from penstock_publish.oauth.shared_database import SharedDatabase
 
-        clients = SharedDatabase(database_url, data_dir)
+        clients = SharedDatabase(database, data_dir)
         keys = clients.signing_keys()
     else:
-        clients = ClientStore(data_dir)
+        clients = ClientStore(data_dir, database)
         keys = open_signing_keys(data_dir)
     verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     issuer = TokenIssuer(
@@ -256,7 +279,8 @@ def _open(
     # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
     workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     embedded = EmbeddedServer(clients, keys=keys, issuer=issuer, verifier=workers_verifier)
-    return Authority(settings, JwtAccess(verifier, public_url=public_url), public_url, revoked, embedded, clock=clock)
+    access = JwtAccess(verifier, public_url=public_url)
+    return Authority(settings, access, public_url, revoked, embedded, database=database, clock=clock)
 
 
 def _verifier(

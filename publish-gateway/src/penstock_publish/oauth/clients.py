@@ -11,16 +11,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
 
 from penstock.errors import PenstockError
+from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.oauth.keys import write_private
 
 __all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "Client", "ClientStore", "Clients",
@@ -62,10 +61,6 @@ class Client:
 class Clients(Protocol):
     """Where clients and revoked tokens are kept."""
 
-    def close(self) -> None:
-        """Release what is open."""
-        ...
-
     def find(self, client_id: str) -> Client | None:
         """A client by its id."""
         ...
@@ -88,25 +83,16 @@ class Clients(Protocol):
 
 
 class ClientStore:
-    """Implements `Clients`. Opens `<data>/publish.db` (mode 600) and keeps it open."""
+    """Implements `Clients` over `<data>/publish.db`."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, database: GatewayDatabase) -> None:
         self._data_dir = data_dir
-        path = data_dir / "publish.db"
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._engine = sa.create_engine(
-            f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False}
-        )
-        with self._engine.begin() as connection:
-            _metadata.create_all(connection)
-
-    def close(self) -> None:
-        """Release the file."""
-        self._engine.dispose()
+        self._database = database
+        database.create(*_metadata.sorted_tables)
 
     def find(self, client_id: str) -> Client | None:
         """A client by its id."""
-        with self._engine.connect() as connection:
+        with self._database.transaction("looking up a client") as connection:
             row = connection.execute(sa.select(_clients).where(_clients.c.client_id == client_id)).one_or_none()
         return None if row is None else Client(row.client_id, row.secret_sha256, row.scope)
 
@@ -114,20 +100,20 @@ class ClientStore:
         """Register or change a client; returns its secret, a new one where none is given."""
         secret = secret or new_secret()
         row = {"client_id": client_id, "secret_sha256": hashed_secret(secret), "scope": scope}
-        with self._engine.begin() as connection:
+        with self._database.transaction("registering a client") as connection:
             connection.execute(sa.delete(_clients).where(_clients.c.client_id == client_id))
             connection.execute(sa.insert(_clients).values(**row))
         return secret
 
     def revoke(self, token_id: str, *, expires_at_s: float) -> None:
         """Remember a token as revoked until it would have expired."""
-        with self._engine.begin() as connection:
+        with self._database.transaction("revoking a token") as connection:
             connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token_id))
             connection.execute(sa.insert(_revoked).values(token_id=token_id, expires_at_s=expires_at_s))
 
     def revoked(self, now_s: float) -> dict[str, float]:
         """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
-        with self._engine.begin() as connection:
+        with self._database.transaction("reading revoked tokens") as connection:
             connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
             return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(_revoked))}
 

@@ -7,16 +7,12 @@ is, so that each replica can write the same `client.json`; the signing keys besi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from penstock.stores.migrate import migrate_database
-from penstock.stores.postgres import AUTH_SCHEMA, PostgresDatabase
-from penstock.stores.settings import StoreSettings
+from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.oauth.clients import (
     DEVELOPMENT_CLIENT,
     DEVELOPMENT_SCOPE,
@@ -30,7 +26,6 @@ from penstock_publish.oauth.keys import SigningKeys, new_key_set, read_key_set, 
 
 __all__ = ["SharedDatabase"]
 
-_READERS = 2  # the worker thread, and the one that follows revocations
 #: How far a look at news goes back behind the last one: a revocation that was being committed then is not missed.
 _OVERLAP = timedelta(seconds=60)
 _LOCK = int.from_bytes(b"authorit", "big")
@@ -61,18 +56,14 @@ _keys = sa.Table(
 
 
 class SharedDatabase:
-    """Implements `oauth.clients.Clients`. Errors: `store_unavailable`; of opening also `store_too_new`."""
+    """Implements `oauth.clients.Clients`. Errors: `store_unavailable`."""
 
-    def __init__(self, database_url: str, data_dir: Path) -> None:
+    def __init__(self, database: GatewayDatabase, data_dir: Path) -> None:
+        assert database.postgres is not None, "opened with the URL of a PostgreSQL database"
         self._data_dir = data_dir
-        self._database = PostgresDatabase(database_url, StoreSettings(readers=_READERS))
-        migrate_database(self._database)
-        self._engine = self._database.shared_engine(AUTH_SCHEMA)
+        self._address = database.postgres.address
+        self._transaction = database.transaction
         self._seen: datetime | None = None  # the database's clock at the last look at revocations
-
-    def close(self) -> None:
-        """Release connections."""
-        self._engine.dispose()
 
     def find(self, client_id: str) -> Client | None:
         """A client by its id."""
@@ -135,8 +126,8 @@ class SharedDatabase:
                 for key in reversed(made["keys"]):
                     row = {"kid": key["kid"], "jwk": json.dumps(key), "made_at": sa.func.clock_timestamp()}
                     connection.execute(sa.insert(_keys).values(row))
-                return SigningKeys(read_key_set(made, self._database.address))
-        return SigningKeys(read_key_set({"keys": [json.loads(jwk) for jwk in found]}, self._database.address))
+                return SigningKeys(read_key_set(made, self._address))
+        return SigningKeys(read_key_set({"keys": [json.loads(jwk) for jwk in found]}, self._address))
 
     def _look(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, float]:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
@@ -154,8 +145,3 @@ class SharedDatabase:
                 secret=secret if readable else None,
             )
         )
-
-    @contextmanager
-    def _transaction(self, doing: str) -> Iterator[sa.Connection]:
-        with self._database.translated(doing), self._engine.begin() as connection:
-            yield connection
