@@ -35,7 +35,8 @@ RESULTS = Path(__file__).parents[1] / "results" / "nexmark.json"
 _ROOT = Path(__file__).parents[2]
 _CORE = 0
 _TARGET = 3.0
-_EVENTS_MIN = 500_000  # of the larger files; half of them are the job that tells how fast Flink is
+_EVENTS_MIN = 500_000  # of the larger files, and of the job that tells how fast Flink is
+_PROBE_S = 0.5  # so much longer the larger files of that job take at least
 _SMALLER = 8  # the smaller files have one event of so many
 
 
@@ -89,8 +90,13 @@ class _Written:
 
 def _enough(query: NexmarkQuery, files: _Written, seconds: float, events_max: int) -> int:
     """Events over which Flink runs at least so many seconds, or the largest number allowed."""
-    sizes = [files.of(_EVENTS_MIN // _SMALLER), files.of(_EVENTS_MIN // 2)]
-    rate = (sizes[1].events - sizes[0].events) / slope(_flink(query, sizes))
+    probe = _EVENTS_MIN
+    while True:
+        shorter, longer = _flink(query, [files.of(probe // _SMALLER), files.of(probe)])
+        if longer - shorter >= _PROBE_S or probe * 4 > events_max:
+            break
+        probe *= 4  # the noise of a start is as long as the job: a larger one
+    rate = probe * (1 - 1 / _SMALLER) / max(longer - shorter, _PROBE_S / 10)
     events = _EVENTS_MIN
     while events < rate * seconds and events * 2 <= events_max:
         events *= 2
