@@ -25,7 +25,8 @@ from penstock.ports.clock import Clock
 from penstock.stores.open import is_postgres_url
 from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
 from penstock_publish.metrics import REVOKED_TOKENS
-from penstock_publish.oauth.clients import Client, Clients, ClientStore
+from penstock_publish.oauth.client_store import ClientStore
+from penstock_publish.oauth.clients import Client, Clients
 from penstock_publish.oauth.keys import SigningKeys, open_signing_keys, read_public_keys
 from penstock_publish.oauth.server import OAuthReply, OAuthServer, TokenIssuer
 from penstock_publish.settings import AuthSettings
@@ -94,6 +95,14 @@ class EmbeddedServer:
         """The client if the secret is its own."""
         client = await self._in_worker(partial(self._clients.find, client_id))
         return client if client is not None and client.has_secret(secret) else None
+
+    async def put_client(self, client: Client) -> None:
+        """Register or change a client."""
+        await self._in_worker(partial(self._clients.put, client))
+
+    async def remove_client(self, client_id: str) -> None:
+        """Forget a client: it gets no more tokens; those that it has expire."""
+        await self._in_worker(partial(self._clients.remove, client_id))
 
     async def remember_revoked(self, principal: Principal) -> None:
         """Keep a revocation over restarts."""

@@ -202,6 +202,7 @@ def _scopes(topics: Iterable[StreamSpec]) -> dict[str, str]:
         "data:query": "SQL queries.",
         "ingest:write": "Sending events.",
         "apps:admin": "Apps, rules and rejected events.",
+        "applications:write": "One's own applications: register, change, remove.",
     }
     return scopes | {scope_of(spec): f"The topic {spec.name}." for spec in topics}
 

@@ -51,7 +51,7 @@ class AuthSettings(BaseModel, frozen=True):
         description="Who gets a session of the page without a secret: callers from loopback, everybody, or nobody.",
     )
     page_scope: str = Field(
-        default="*:read data:read data:query ingest:write apps:admin",
+        default="*:read data:read data:query ingest:write apps:admin applications:write",
         description="Scopes of the page's session where it is opened without a secret. On a machine with several "
         "users, take scopes away here or close the page.",
     )

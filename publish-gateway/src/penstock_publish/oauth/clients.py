@@ -1,9 +1,7 @@
-"""Clients and revoked tokens: `publish.db` in the data folder. Blocking; used by one worker thread only.
-
-Several replicas share a database instead: `oauth.shared_database`.
+"""Clients: what is known of them, where they are kept, and `client.json` of the development client.
 
 Secrets are made here, from 256 random bits, so a plain SHA-256 keeps them: there is nothing to guess that a slow hash
-would protect. The file has one connection and a rollback journal; its writes are rare.
+would protect.
 """
 
 from __future__ import annotations
@@ -16,53 +14,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import sqlalchemy as sa
-
 from penstock.errors import PenstockError
-from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.oauth.keys import write_private
 
-__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "Client", "ClientStore", "Clients",
-           "hashed_secret", "new_secret", "secret_in_file", "write_client_file"]  # fmt: skip
+__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "GRANTS", "Client", "Clients",
+           "development_client", "hashed_secret", "new_secret", "secret_in_file", "write_client_file"]  # fmt: skip
 
 CLIENT_FILE = "client.json"
-DEVELOPMENT_SCOPE = "*:read data:read data:query ingest:write apps:admin"
+DEVELOPMENT_SCOPE = "*:read data:read data:query ingest:write apps:admin applications:write"
 DEVELOPMENT_CLIENT = "development"
-
-_metadata = sa.MetaData()
-_clients = sa.Table(
-    "clients",
-    _metadata,
-    sa.Column("client_id", sa.String, primary_key=True),
-    sa.Column("secret_sha256", sa.String, nullable=False),
-    sa.Column("scope", sa.String, nullable=False),
-)
-_revoked = sa.Table(
-    "revoked_tokens",
-    _metadata,
-    sa.Column("token_id", sa.String, primary_key=True),
-    sa.Column("expires_at_s", sa.Float, nullable=False),
-)
+#: The grants that a client can have.
+GRANTS = frozenset({"client_credentials", "authorization_code", "refresh_token"})
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A registered client; `scope` is all that it may ask for, separated by spaces."""
+    """A registered client; `scope` is all that it may ask for, separated by spaces.
+
+    `redirect_uris`: where a person who logged in is sent back to, matched exactly. `grants`: some of `GRANTS`.
+    `public`: it can keep no secret (a page, a command line), so it has none; `secret_sha256` is then empty.
+    """
 
     client_id: str
     secret_sha256: str
     scope: str
+    name: str = ""
+    redirect_uris: tuple[str, ...] = ()
+    grants: frozenset[str] = frozenset({"client_credentials"})
+    public: bool = False
 
     def has_secret(self, secret: str) -> bool:
-        """Compare in constant time."""
-        return hmac.compare_digest(self.secret_sha256, hashed_secret(secret))
+        """Compare in constant time; a public client has none."""
+        return not self.public and hmac.compare_digest(self.secret_sha256, hashed_secret(secret))
 
 
 class Clients(Protocol):
-    """Where clients and revoked tokens are kept."""
+    """Where clients and revoked tokens are kept: `oauth.client_store`, `oauth.shared_database`. Blocking."""
 
     def find(self, client_id: str) -> Client | None:
         """A client by its id."""
+        ...
+
+    def put(self, client: Client) -> None:
+        """Register or change a client."""
+        ...
+
+    def remove(self, client_id: str) -> None:
+        """Forget a client: it gets no more tokens. One that is not there is no error."""
         ...
 
     def revoke(self, token_id: str, *, expires_at_s: float) -> None:
@@ -82,51 +80,9 @@ class Clients(Protocol):
         ...
 
 
-class ClientStore:
-    """Implements `Clients` over `<data>/publish.db`."""
-
-    def __init__(self, data_dir: Path, database: GatewayDatabase) -> None:
-        self._data_dir = data_dir
-        self._database = database
-        database.create(*_metadata.sorted_tables)
-
-    def find(self, client_id: str) -> Client | None:
-        """A client by its id."""
-        with self._database.transaction("looking up a client") as connection:
-            row = connection.execute(sa.select(_clients).where(_clients.c.client_id == client_id)).one_or_none()
-        return None if row is None else Client(row.client_id, row.secret_sha256, row.scope)
-
-    def put(self, client_id: str, *, scope: str, secret: str | None = None) -> str:
-        """Register or change a client; returns its secret, a new one where none is given."""
-        secret = secret or new_secret()
-        row = {"client_id": client_id, "secret_sha256": hashed_secret(secret), "scope": scope}
-        with self._database.transaction("registering a client") as connection:
-            connection.execute(sa.delete(_clients).where(_clients.c.client_id == client_id))
-            connection.execute(sa.insert(_clients).values(**row))
-        return secret
-
-    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
-        """Remember a token as revoked until it would have expired."""
-        with self._database.transaction("revoking a token") as connection:
-            connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token_id))
-            connection.execute(sa.insert(_revoked).values(token_id=token_id, expires_at_s=expires_at_s))
-
-    def revoked(self, now_s: float) -> dict[str, float]:
-        """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
-        with self._database.transaction("reading revoked tokens") as connection:
-            connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
-            return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(_revoked))}
-
-    def revoked_since(self) -> None:
-        """The file has one process."""
-
-    def ensure_development_client(self, token_url: str) -> Path:
-        """Make `<data>/client.json` and the client in it agree, keeping the secret over restarts.
-
-        The secret in the file counts: a deleted file means a new secret. Returns the file's path.
-        """
-        secret = self.put(DEVELOPMENT_CLIENT, scope=DEVELOPMENT_SCOPE, secret=secret_in_file(self._data_dir))
-        return write_client_file(self._data_dir, secret=secret, token_url=token_url)
+def development_client(secret: str) -> Client:
+    """The client of `client.json`."""
+    return Client(DEVELOPMENT_CLIENT, hashed_secret(secret), DEVELOPMENT_SCOPE, name="Development")
 
 
 def new_secret() -> str:

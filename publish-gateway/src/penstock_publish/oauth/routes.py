@@ -18,7 +18,7 @@ from penstock_publish.oauth.server import OAuthReply
 
 __all__ = ["SCOPES", "oauth_routes"]
 
-SCOPES = ("*:read", "data:read", "data:query", "ingest:write", "apps:admin")
+SCOPES = ("*:read", "data:read", "data:query", "ingest:write", "apps:admin", "applications:write")
 _AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 _FORM = "application/x-www-form-urlencoded"
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock_publish.gateway_database import GatewayDatabase
+from penstock_publish.oauth.client_rows import DETAILS, find_client, put_client, remove_client
 from penstock_publish.oauth.clients import (
     DEVELOPMENT_CLIENT,
-    DEVELOPMENT_SCOPE,
     Client,
-    hashed_secret,
+    development_client,
     new_secret,
     secret_in_file,
     write_client_file,
@@ -31,14 +31,8 @@ _OVERLAP = timedelta(seconds=60)
 _LOCK = int.from_bytes(b"authorit", "big")
 
 _metadata = sa.MetaData()
-_clients = sa.Table(
-    "clients",
-    _metadata,
-    sa.Column("client_id", sa.Text, primary_key=True),
-    sa.Column("secret_sha256", sa.Text, nullable=False),
-    sa.Column("scope", sa.Text, nullable=False),
-    sa.Column("secret", sa.Text),
-)
+#: Beside `client_rows.CLIENTS`: the development client's secret as it is.
+_secrets = sa.table("clients", sa.column("client_id"), sa.column("secret"))
 _revoked = sa.Table(
     "revoked_tokens",
     _metadata,
@@ -63,20 +57,23 @@ class SharedDatabase:
         self._data_dir = data_dir
         self._address = database.postgres.address
         self._transaction = database.transaction
+        database.create(DETAILS)
         self._seen: datetime | None = None  # the database's clock at the last look at revocations
 
     def find(self, client_id: str) -> Client | None:
         """A client by its id."""
         with self._transaction("looking up a client") as connection:
-            row = connection.execute(sa.select(_clients).where(_clients.c.client_id == client_id)).one_or_none()
-        return None if row is None else Client(row.client_id, row.secret_sha256, row.scope)
+            return find_client(connection, client_id)
 
-    def put(self, client_id: str, *, scope: str, secret: str | None = None) -> str:
-        """Register or change a client; returns its secret, a new one where none is given."""
-        secret = secret or new_secret()
+    def put(self, client: Client) -> None:
+        """Register or change a client."""
         with self._transaction("registering a client") as connection:
-            self._put(connection, client_id, scope=scope, secret=secret, readable=False)
-        return secret
+            put_client(connection, client)
+
+    def remove(self, client_id: str) -> None:
+        """Forget a client."""
+        with self._transaction("removing a client") as connection:
+            remove_client(connection, client_id)
 
     def revoke(self, token_id: str, *, expires_at_s: float) -> None:
         """Remember a token as revoked until it would have expired; other replicas see it at their next look."""
@@ -106,9 +103,11 @@ class SharedDatabase:
         of_file = secret_in_file(self._data_dir)
         with self._transaction("registering the development client") as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            known = sa.select(_clients.c.secret).where(_clients.c.client_id == DEVELOPMENT_CLIENT)
+            own = _secrets.c.client_id == DEVELOPMENT_CLIENT
+            known = sa.select(_secrets.c.secret).where(own)
             secret = connection.execute(known).scalar() or of_file or new_secret()
-            self._put(connection, DEVELOPMENT_CLIENT, scope=DEVELOPMENT_SCOPE, secret=secret, readable=True)
+            put_client(connection, development_client(secret))
+            connection.execute(sa.update(_secrets).where(own).values(secret=secret))
         return write_client_file(self._data_dir, secret=secret, token_url=token_url)
 
     def signing_keys(self) -> SigningKeys:
@@ -134,14 +133,3 @@ class SharedDatabase:
         found = connection.execute(sa.select(_revoked.c.token_id, _revoked.c.expires_at_s).where(where)).all()
         self._seen = now
         return {row.token_id: row.expires_at_s for row in found}
-
-    def _put(self, connection: sa.Connection, client_id: str, *, scope: str, secret: str, readable: bool) -> None:
-        connection.execute(sa.delete(_clients).where(_clients.c.client_id == client_id))
-        connection.execute(
-            sa.insert(_clients).values(
-                client_id=client_id,
-                secret_sha256=hashed_secret(secret),
-                scope=scope,
-                secret=secret if readable else None,
-            )
-        )

@@ -1,0 +1,72 @@
+"""Clients and revoked tokens in `publish.db` of the data folder. Blocking; used by one worker thread only.
+
+Several replicas share a database instead: `oauth.shared_database`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from penstock_publish.gateway_database import GatewayDatabase
+from penstock_publish.oauth.client_rows import CLIENTS, DETAILS, find_client, put_client, remove_client
+from penstock_publish.oauth.clients import Client, development_client, new_secret, secret_in_file, write_client_file
+
+__all__ = ["ClientStore"]
+
+_metadata = sa.MetaData()
+_revoked = sa.Table(
+    "revoked_tokens",
+    _metadata,
+    sa.Column("token_id", sa.String, primary_key=True),
+    sa.Column("expires_at_s", sa.Float, nullable=False),
+)
+
+
+class ClientStore:
+    """Implements `Clients` over `<data>/publish.db`."""
+
+    def __init__(self, data_dir: Path, database: GatewayDatabase) -> None:
+        self._data_dir = data_dir
+        self._database = database
+        database.create(*_metadata.sorted_tables, CLIENTS, DETAILS)
+
+    def find(self, client_id: str) -> Client | None:
+        """A client by its id."""
+        with self._database.transaction("looking up a client") as connection:
+            return find_client(connection, client_id)
+
+    def put(self, client: Client) -> None:
+        """Register or change a client."""
+        with self._database.transaction("registering a client") as connection:
+            put_client(connection, client)
+
+    def remove(self, client_id: str) -> None:
+        """Forget a client."""
+        with self._database.transaction("removing a client") as connection:
+            remove_client(connection, client_id)
+
+    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
+        """Remember a token as revoked until it would have expired."""
+        with self._database.transaction("revoking a token") as connection:
+            connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token_id))
+            connection.execute(sa.insert(_revoked).values(token_id=token_id, expires_at_s=expires_at_s))
+
+    def revoked(self, now_s: float) -> dict[str, float]:
+        """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
+        with self._database.transaction("reading revoked tokens") as connection:
+            connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
+            return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(_revoked))}
+
+    def revoked_since(self) -> None:
+        """The file has one process."""
+
+    def ensure_development_client(self, token_url: str) -> Path:
+        """Make `<data>/client.json` and the client in it agree, keeping the secret over restarts.
+
+        The secret in the file counts: a deleted file means a new secret. Returns the file's path.
+        """
+        secret = secret_in_file(self._data_dir) or new_secret()
+        self.put(development_client(secret))
+        return write_client_file(self._data_dir, secret=secret, token_url=token_url)
