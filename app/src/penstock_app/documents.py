@@ -1,7 +1,8 @@
 """Documents generated from the code: `python -m penstock_app.documents [--check]` from the repository's root.
 
 `docs/settings.md` from the settings models, `docs/errors.md` from the error table, `docs/functions.md` from the
-function table, `docs/metrics.md` from the metric objects.
+function table, `docs/sql.md` from its template and the tables of the language, `docs/metrics.md` from the metric
+objects.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from penstock.errors import STATUS
 from penstock.expressions.reference import functions_page
+from penstock_app.language_page import sql_page
 from penstock_app.settings import PenstockSettings
 
 __all__ = ["PAGES", "main"]
@@ -86,6 +88,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings_page,
     "docs/errors.md": errors_page,
     "docs/functions.md": functions_page,
+    "docs/sql.md": sql_page,
     "docs/metrics.md": metrics_page,
 }
 

@@ -18,7 +18,7 @@ from sqlglot.errors import TokenError
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 
-__all__ = ["FlinkTokenizer", "Places", "is_table_function", "scan"]
+__all__ = ["NOT_SQL", "FlinkTokenizer", "Places", "is_table_function", "scan"]
 
 _SYMBOLS = ("||", ">=", "<=", "<>", "=>")
 _WORDS = """
@@ -60,7 +60,8 @@ _LEXEME = re.compile(
 #: Quantifiers and the like; of Flink SQL only inside PATTERN (...) of MATCH_RECOGNIZE.
 _PATTERN_SYMBOLS = "?{}|^"
 
-_NOT_SQL = {
+#: What other dialects have -> (code, message, remedy).
+NOT_SQL = {
     "::": ("cast_operator", "'::' is not a cast in Flink SQL.", "Write CAST(x AS type)."),
     "==": ("double_equals", "'==' is not an operator in Flink SQL.", "Write a single =."),
     "!=": ("bang_equals", "'!=' is not accepted by Flink SQL.", "Write <>."),
@@ -171,7 +172,7 @@ def _pattern_depth(depth: int, lexeme: str, *, opens: bool) -> int:
 
 def _not_sql(text: str, at: int, places: Places) -> SqlError:
     line, column = places.at(at)
-    for lexeme, (code, message, remedy) in _NOT_SQL.items():
+    for lexeme, (code, message, remedy) in NOT_SQL.items():
         if text.startswith(lexeme, at):
             return SqlError(line, column, code, message, remedy)
     shown = text[at] if text[at].isprintable() and text[at] != " " else f"U+{ord(text[at]):04X}"

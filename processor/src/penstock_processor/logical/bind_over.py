@@ -30,10 +30,11 @@ from penstock_processor.sql.findings import closest, refusal
 from penstock_processor.sql.limits import SqlLimits
 from penstock_processor.sql.parse import only
 
-__all__ = ["OverCalls", "name_windows", "numbered"]
+__all__ = ["OVER_FUNCTIONS", "OverCalls", "name_windows", "numbered"]
 
 _FORM = "SUM(x) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW)"
-_COMPUTED = frozenset(
+#: Aggregates that OVER computes.
+OVER_FUNCTIONS = frozenset(
     name
     for name in AGGREGATES
     if name not in ("LISTAGG", "PERCENTILE", "ARRAY_AGG", "COLLECT") and not name.startswith("APPROX_")
@@ -103,9 +104,9 @@ class OverCalls:
             raise _unsupported(
                 at, "FILTER cannot stand in front of OVER.", "Write SUM(CASE WHEN ... THEN x END) OVER."
             )
-        if not isinstance(call, exp.Anonymous) or call.name.upper() not in {*_COMPUTED, LAG}:
+        if not isinstance(call, exp.Anonymous) or call.name.upper() not in {*OVER_FUNCTIONS, LAG}:
             name = call.name.upper() if isinstance(call, exp.Anonymous) else "This"
-            known = ", ".join(sorted({*_COMPUTED, LAG, "ROW_NUMBER"}))
+            known = ", ".join(sorted({*OVER_FUNCTIONS, LAG, "ROW_NUMBER"}))
             raise _unsupported(at, f"{name} cannot stand in front of OVER.", f"Functions are {known}.")
         lagging = call.name.upper() == LAG
         window = self._bound(node, at, lagging=lagging)

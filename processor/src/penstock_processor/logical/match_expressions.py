@@ -26,9 +26,10 @@ from penstock_processor.logical.rewrite import columns_read
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import closest, refusal
 
-__all__ = ["MatchExpressions"]
+__all__ = ["PATTERN_AGGREGATES", "MatchExpressions"]
 
-_AGGREGATES = ("COUNT", "SUM", "AVG", "MIN", "MAX")
+#: Aggregates that DEFINE and MEASURES compute.
+PATTERN_AGGREGATES = ("COUNT", "SUM", "AVG", "MIN", "MAX")
 _ORDERED = (Kind.STRING, Kind.BOOLEAN, Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMP_LTZ)
 _REFUSED = {
     "PREV": "Rows are reached by what they are in the pattern: write LAST(A.price, 1).",
@@ -75,9 +76,11 @@ class MatchExpressions:
             return self._match_time(node, defining)
         if name in ("FIRST", "LAST"):
             return self._navigation(node, defining, first=name == "FIRST")
-        if is_aggregate(node) and name not in _AGGREGATES:
-            raise _unsupported(node, f"{name} in MATCH_RECOGNIZE", f"Aggregates here are {', '.join(_AGGREGATES)}.")
-        return self._aggregate(node, name) if name in _AGGREGATES else None
+        if is_aggregate(node) and name not in PATTERN_AGGREGATES:
+            raise _unsupported(
+                node, f"{name} in MATCH_RECOGNIZE", f"Aggregates here are {', '.join(PATTERN_AGGREGATES)}."
+            )
+        return self._aggregate(node, name) if name in PATTERN_AGGREGATES else None
 
     def _match_time(self, node: exp.Anonymous, defining: str | None) -> Expr:
         """Without an argument a TIMESTAMP; with the event time's column, of its type."""
@@ -110,7 +113,12 @@ class MatchExpressions:
             if isinstance(part, exp.Column):
                 used.append(part.table)
                 return self._reach(part, defining, first=first, offset=offset)
-            if isinstance(part, exp.Anonymous) and part.name.upper() in (*_AGGREGATES, *_REFUSED, "FIRST", "LAST"):
+            if isinstance(part, exp.Anonymous) and part.name.upper() in (
+                *PATTERN_AGGREGATES,
+                *_REFUSED,
+                "FIRST",
+                "LAST",
+            ):
                 raise _unsupported(part, f"{part.name.upper()} inside {node.name.upper()}", _REACH_FORM)
             return None
 

@@ -1,6 +1,6 @@
 """Options of `WITH ('option' = 'value')`: which exist, where they apply, what they mean. Pure text work.
 
-One table (`KNOWN`) names them all; docs/options.md and the error messages come from it.
+One table (`KNOWN`) names them all; docs/sql.md and the error messages come from it.
 """
 
 from __future__ import annotations

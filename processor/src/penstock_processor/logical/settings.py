@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from penstock_processor.logical.durations import duration_ms
 from penstock_processor.sql.findings import Findings, closest
 from penstock_processor.sql.statements import OptionText, Script, Setting
 
-__all__ = ["IDLE_TIMEOUT", "PARALLELISM", "PARALLELISM_MAX", "STATE_TTL", "idle_timeout_ms", "parallelism",
-           "read_settings", "state_ttl_ms"]  # fmt: skip
+__all__ = ["IDLE_TIMEOUT", "OF_A_CLUSTER", "PARALLELISM", "PARALLELISM_MAX", "SETTINGS", "STATE_TTL",
+           "idle_timeout_ms", "parallelism", "read_settings", "state_ttl_ms"]  # fmt: skip
 
 IDLE_TIMEOUT = "table.exec.source.idle-timeout"
 STATE_TTL = "table.exec.state.ttl"
@@ -15,16 +17,19 @@ PARALLELISM = "parallelism.default"
 #: A repartition stream has a partition for each pair of tasks.
 PARALLELISM_MAX = 16
 _UTC = ("utc", "etc/utc", "gmt", "z", "+00:00")
-_KNOWN = (
-    IDLE_TIMEOUT,
-    STATE_TTL,
-    "table.local-time-zone",
-    "execution.runtime-mode",
-    "pipeline.name",
-    PARALLELISM,
-)
+#: name -> meaning with its default, one line of the documentation.
+SETTINGS: Mapping[str, str] = {
+    PARALLELISM: f"Tasks that share the app, 1 (default) to {PARALLELISM_MAX}, fixed once it is deployed "
+    "([scale out](guides/scale-out.md)).",
+    STATE_TTL: "How long groups and rows that nothing touches are kept, such as '1 d'; queries whose rows change "
+    "need it.",
+    IDLE_TIMEOUT: "`scan.watermark.idle-timeout` of every source that has none of its own.",
+    "table.local-time-zone": "'UTC'.",
+    "execution.runtime-mode": "'streaming'.",
+    "pipeline.name": "A name for Flink; it has no effect here.",
+}
 #: Settings of a Flink cluster: deployment and tuning, without a meaning for results.
-_OF_A_CLUSTER = (
+OF_A_CLUSTER = (
     "execution.",
     "parallelism.",
     "pipeline.",
@@ -83,12 +88,12 @@ def _check(option: OptionText, findings: Findings) -> None:
             message=f"'{value}' is no number of tasks.",
             remedy=f"Write a number from 1 to {PARALLELISM_MAX}.",
         )
-    if key not in _KNOWN and not key.startswith(_OF_A_CLUSTER):
+    if key not in SETTINGS and not key.startswith(OF_A_CLUSTER):
         findings.add(
             option.span,
             "unknown_setting",
             message=f"There is no setting '{key}'.",
-            remedy=closest(key, _KNOWN, otherwise=f"Settings are {', '.join(_KNOWN)}."),
+            remedy=closest(key, SETTINGS, otherwise=f"Settings are {', '.join(SETTINGS)}."),
         )
     elif key in (IDLE_TIMEOUT, STATE_TTL) and duration_ms(value) is None:
         findings.add(
