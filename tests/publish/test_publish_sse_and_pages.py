@@ -8,6 +8,7 @@ from publish.conftest import orders_batch, running_gateway
 from websockets.exceptions import InvalidStatus
 
 from penstock.model.position import Cursor
+from penstock_publish.lifecycle.states import PUBLISHED
 from penstock_publish.operations import OPERATIONS
 
 
@@ -240,6 +241,7 @@ async def test_the_list_shows_the_topics_that_the_token_may_read(gateway, http):
             {"name": "sum_n", "type": "BIGINT", "nullable": True},
         ],
         "time_column": None, "partitions": 1, "early": True,
+            "lifecycle": PUBLISHED.as_json(),
     }  # fmt: skip
     async with http.get(f"{gateway.url}/v1/topics", headers=gateway.headers("orders:read")) as reply:
         assert [topic["topic"] for topic in (await reply.json())["topics"]] == ["orders"]

@@ -33,6 +33,7 @@ STATUS: dict[str, tuple[int, Who]] = {
     "not_acceptable": (406, "caller"),
     "conflict": (409, "caller"),
     "name_taken": (409, "caller"),
+    "topic_retired": (410, "caller"),
     "precondition_failed": (412, "caller"),
     "too_large": (413, "caller"),
     "unsupported_media_type": (415, "caller"),

@@ -6,6 +6,7 @@ Topics are described with the columns of their streams and tables, so the docume
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 import msgspec
@@ -18,6 +19,8 @@ from penstock.model.stream import Relation, StreamSpec
 from penstock.model.types import DataType, Kind
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
+from penstock_publish.lifecycle.registry import Lifecycles
+from penstock_publish.lifecycle.states import sees
 from penstock_publish.oauth.page_session import is_loopback_request
 from penstock_publish.operations import OPERATIONS, Operation
 from penstock_publish.topics.routes import scope_of
@@ -28,7 +31,7 @@ __all__ = ["asyncapi", "document_routes", "envelope_schema", "openapi"]
 _Json = dict[str, object]
 
 
-def document_routes(authority: Authority, log: Log) -> Sequence[web.AbstractRouteDef]:
+def document_routes(authority: Authority, log: Log, lifecycles: Lifecycles) -> Sequence[web.AbstractRouteDef]:
     """The documents, and `/errors/<code>`, leading there. From loopback with all topics, else the readable."""
     environment = Environment(
         loader=PackageLoader("penstock_publish", "templates"),
@@ -40,14 +43,16 @@ def document_routes(authority: Authority, log: Log) -> Sequence[web.AbstractRout
 
     async def topics(request: web.Request) -> list[StreamSpec]:
         streams = (await log.catalog()).streams
-        published = [spec for _, spec in sorted(streams.items()) if spec.publish]
+        await lifecycles.load()
+        principal = None
+        with suppress(PenstockError):
+            principal = authority.access.identify(request)
+        published = [
+            spec for name, spec in sorted(streams.items()) if spec.publish and sees(lifecycles.of(name), principal)
+        ]
         if is_loopback_request(request):
             return published
-        try:
-            principal = authority.access.identify(request)
-        except PenstockError:
-            return []
-        return [spec for spec in published if principal.allows(scope_of(spec))]
+        return [spec for spec in published if principal is not None and principal.allows(scope_of(spec))]
 
     async def openapi_json(request: web.Request) -> web.Response:
         return _reply(openapi(url, await topics(request)))

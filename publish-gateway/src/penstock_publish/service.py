@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -12,9 +13,12 @@ from penstock.role import Check, Ports
 from penstock_publish.authority import Authority
 from penstock_publish.documents import document_routes
 from penstock_publish.door.routes import Door
+from penstock_publish.lifecycle.registry import Lifecycles
+from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.hub import Hub
+from penstock_publish.topics.retiring import follow_lifecycle
 from penstock_publish.topics.routes import TopicRoutes
 from penstock_publish.topics.subscribe import Subscriber
 
@@ -46,8 +50,15 @@ class PublishRole:
         self, settings: PublishSettings, ports: Ports, authority: Authority, elsewhere: Mapping[str, Sequence[str]]
     ) -> None:
         self._hub = Hub(ports.log, ports.clock, settings, traces=ports.traces)
-        subscriber = Subscriber(self._hub, ports.log, ports.store, clock=ports.clock, settings=settings)
-        self._topics = TopicRoutes(authority, ports.log, subscriber, clock=ports.clock, settings=settings)
+        self._lifecycles = Lifecycles(authority.database, clock=ports.clock, settings=settings.lifecycle)
+        self._lifecycles.on_change(partial(follow_lifecycle, self._hub))
+        subscriber = Subscriber(
+            self._hub, ports.log, ports.store, self._lifecycles, clock=ports.clock, settings=settings
+        )
+        self._topics = TopicRoutes(
+            authority, ports.log, subscriber, self._lifecycles, clock=ports.clock, settings=settings
+        )
+        self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
         self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door, traces=ports.traces)
         self._authority = authority
         self._log = ports.log
@@ -56,19 +67,23 @@ class PublishRole:
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
-        own = [*self._topics.routes(), *document_routes(self._authority, self._log), *page_routes(self._authority)]
+        topics = [*self._topics.routes(), *self._lifecycle_routes.routes()]
+        documents = document_routes(self._authority, self._log, self._lifecycles)
+        own = [*topics, *documents, *page_routes(self._authority)]
         return [*own, *self._door.routes()]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after subscribers until `stop`, then send them away with a hint when to come back."""
         self._running = True
         door = asyncio.create_task(self._door.run(stop))
+        lifecycles = asyncio.create_task(self._lifecycles.run(stop))
         _log.info("publish_started", public_url=self._authority.public_url)
         try:
             await self._hub.run(stop)
             await door
         finally:
             door.cancel()
+            lifecycles.cancel()
             self._running = False
             _log.info("publish_stopped")
 
@@ -78,4 +93,6 @@ class PublishRole:
         hub = Check("publish.hub", self._running, detail if self._running else "not running")
         trouble = self._authority.trouble
         revocations = [] if trouble is None else [Check("publish.revocations", False, trouble)]
-        return [hub, *revocations, *self._door.ready()]
+        unknown = self._lifecycles.trouble
+        lifecycles = [] if unknown is None else [Check("publish.lifecycles", False, unknown)]
+        return [hub, *revocations, *lifecycles, *self._door.ready()]

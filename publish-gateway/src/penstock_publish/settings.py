@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["AuthSettings", "DoorSettings", "PublishSettings"]
+__all__ = ["AuthSettings", "DoorSettings", "LifecycleSettings", "PublishSettings"]
 
 
 class AuthSettings(BaseModel, frozen=True):
@@ -88,6 +88,17 @@ class DoorSettings(BaseModel, frozen=True):
     watch_timeout_s: float = Field(default=2.0, description="Time for it to answer that.", gt=0)
 
 
+class LifecycleSettings(BaseModel, frozen=True):
+    """States and versions of topics."""
+
+    poll_s: float = Field(
+        default=2.0, description="How often a replica looks for what others changed in a topic's lifecycle.", gt=0
+    )
+    body_bytes_max: int = Field(default=16_384, description="Largest body of a change.", ge=1_024)
+    version_chars_max: int = Field(default=40, description="Length of a version.", ge=1)
+    description_chars_max: int = Field(default=4_000, description="Length of a topic's description.", ge=0)
+
+
 class PublishSettings(BaseModel, frozen=True):
     """Topics: connections, rings, pages."""
 
@@ -130,3 +141,6 @@ class PublishSettings(BaseModel, frozen=True):
     ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
     tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
     door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")
+    lifecycle: LifecycleSettings = Field(
+        default_factory=LifecycleSettings, description="States and versions of topics."
+    )

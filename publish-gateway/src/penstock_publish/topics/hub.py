@@ -140,6 +140,11 @@ class Hub:
             if topic.connection_count == 0 and self._topics.get(topic.spec.name) is topic:
                 await self._stop_feed(topic, None)
 
+    def connections_of(self, name: str) -> list[Connection]:
+        """Those that are open on a topic now."""
+        topic = self._topics.get(name)
+        return [] if topic is None else topic.connections
+
     def revoke(self, token_id: str) -> None:
         """Close the connections of a token that was revoked."""
         for connection in tuple(self._by_token.get(token_id, ())):

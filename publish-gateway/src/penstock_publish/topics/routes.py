@@ -16,6 +16,8 @@ from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
 from penstock_publish.bodies import read_json
+from penstock_publish.lifecycle.registry import Lifecycles
+from penstock_publish.lifecycle.states import Lifecycle, page_headers, sees
 from penstock_publish.settings import PublishSettings
 from penstock_publish.tickets import Tickets
 from penstock_publish.topics.pages import serve_page
@@ -37,9 +39,17 @@ class TopicRoutes:
     """Handlers of `/v1/topics`, `/v1/topics/{topic}` and `/v1/tickets`."""
 
     def __init__(
-        self, authority: Authority, log: Log, subscriber: Subscriber, *, clock: Clock, settings: PublishSettings
+        self,
+        authority: Authority,
+        log: Log,
+        subscriber: Subscriber,
+        lifecycles: Lifecycles,
+        *,
+        clock: Clock,
+        settings: PublishSettings,
     ) -> None:
         self._authority = authority
+        self._lifecycles = lifecycles
         self._log = log
         self._subscriber = subscriber
         self._clock = clock
@@ -57,10 +67,11 @@ class TopicRoutes:
     async def _list(self, request: web.Request) -> web.Response:
         principal = self._authority.access.identify(request)
         catalog = await self._log.catalog()
+        await self._lifecycles.load()
         topics = [
-            _describe(spec)
-            for _, spec in sorted(catalog.streams.items())
-            if spec.publish and principal.allows(scope_of(spec))
+            _describe(spec, self._lifecycles.of(name))
+            for name, spec in sorted(catalog.streams.items())
+            if spec.publish and principal.allows(scope_of(spec)) and sees(self._lifecycles.of(name), principal)
         ]
         return _json({"topics": topics})
 
@@ -81,7 +92,9 @@ class TopicRoutes:
         wanted = read_topic_request(request, spec, transport=transport, settings=self._settings)
         if not transport.live:
             page = await self._subscriber.look_up(spec, wanted, principal)
-            return await serve_page(request, page, self._log, transport=transport, settings=self._settings)
+            reply = await serve_page(request, page, self._log, transport=transport, settings=self._settings)
+            reply.headers.extend(page_headers(name, self._lifecycles.of(name)))
+            return reply
         prepared = await self._subscriber.prepare(spec, wanted, principal)
         if transport is Transport.WEBSOCKET:
             return await serve_websocket(request, prepared, self._subscriber, settings=self._settings)
@@ -100,6 +113,7 @@ class TopicRoutes:
         spec = await self._spec(wanted.topic)
         if not principal.allows(scope_of(spec)):
             raise self._authority.access.scope_error(scope_of(spec))
+        await self._lifecycles.check(spec.name, principal)
         origin = wanted.origin or request.headers.get("Origin")
         ticket = self._tickets.issue(principal, spec.name, origin=origin, now_s=self._clock.monotonic_s())
         return _json({"ticket": ticket, "expires_in": self._settings.ticket_lifetime_s})
@@ -116,7 +130,7 @@ def scope_of(spec: StreamSpec) -> str:
     return spec.scope or f"{spec.name}:read"
 
 
-def _describe(spec: StreamSpec) -> dict[str, object]:
+def _describe(spec: StreamSpec, lifecycle: Lifecycle) -> dict[str, object]:
     return {
         "topic": spec.name,
         "app": spec.app,
@@ -127,6 +141,7 @@ def _describe(spec: StreamSpec) -> dict[str, object]:
         "time_column": spec.time_column,
         "partitions": spec.partitions,
         "early": spec.relation is Relation.TABLE and spec.emit == "early",
+        "lifecycle": lifecycle.as_json(),
     }
 
 

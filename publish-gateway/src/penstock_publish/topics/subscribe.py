@@ -19,6 +19,8 @@ from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.ports.store import Store
+from penstock_publish.lifecycle.registry import Lifecycles
+from penstock_publish.lifecycle.states import deprecated_notice
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.connection import Connection, Outlet
 from penstock_publish.topics.filters import Filters
@@ -51,8 +53,11 @@ class Prepared:
 class Subscriber:
     """Makes connections; one per process."""
 
-    def __init__(self, hub: Hub, log: Log, store: Store, *, clock: Clock, settings: PublishSettings) -> None:
+    def __init__(
+        self, hub: Hub, log: Log, store: Store, lifecycles: Lifecycles, *, clock: Clock, settings: PublishSettings
+    ) -> None:
         self._hub = hub
+        self._lifecycles = lifecycles
         self._log = log
         self._store = store
         self._clock = clock
@@ -66,6 +71,7 @@ class Subscriber:
 
     async def look_up(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """As `prepare`, for a page: it takes no connection."""
+        await self._lifecycles.check(spec.name, principal)
         filter_ = await self._filters.compile(spec, wanted.filter_text)
         history = History(self._log, self._store, spec, filter_=filter_, settings=self._settings)
         return Prepared(spec, wanted, principal, filter_, history, await history.start(wanted.after))
@@ -78,6 +84,9 @@ class Subscriber:
         kind = Kind(prepared.filter.text, prepared.wanted.form, outlet.encoding)
         subscription = self._hub.subscribe(live, kind, connection, filter_=prepared.filter)
         outlet.write(frame_notice(open_notice(prepared.spec.name, prepared.start.resume), outlet.encoding))
+        deprecated = deprecated_notice(prepared.spec.name, self._lifecycles.of(prepared.spec.name))
+        if deprecated is not None:
+            outlet.write(frame_notice(deprecated, outlet.encoding))
         if prepared.start.notice is not None:
             outlet.write(frame_notice(prepared.start.notice, outlet.encoding))
         if prepared.start.cursor.epoch != live.cursor.epoch:

@@ -1,0 +1,1 @@
+"""What a topic goes through: draft, published, deprecated, retired; with a version and words for its readers."""
