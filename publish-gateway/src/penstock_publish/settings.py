@@ -123,7 +123,16 @@ class PublishSettings(BaseModel, frozen=True):
     inline_bytes_max: int = Field(
         default=32 * 1024, description="Batches above this size are encoded in a thread.", ge=0
     )
-    inbound_bytes_max: int = Field(default=64 * 1024, description="Largest message accepted from a subscriber.", ge=1)
+    inbound_bytes_max: int = Field(
+        default=64 * 1024, description="Largest message accepted from a subscriber, also when it is inflated.", ge=1
+    )
+    inbound_messages_max: int = Field(
+        default=16, description="Messages of one subscriber that wait to be looked at; then it is not read.", ge=1
+    )
+    compression: bool = Field(
+        default=True,
+        description="Whether WebSockets that offer permessage-deflate get longer events compressed, once for all.",
+    )
     ping_s: float = Field(default=15.0, description="Pace of pings and of comments in event streams.", gt=0)
     pings_missed_max: int = Field(default=2, description="Unanswered pings after which a connection is closed.", ge=1)
     expiring_s: float = Field(default=60.0, description="Notice given before a token expires.", ge=0)

@@ -1,12 +1,15 @@
 """Envelopes, notices and frames as bytes, made once and shared by every subscriber of the same kind. Pure.
 
 An encoding is how lines travel: `ws` one text frame a line (RFC 6455, 5.2; server frames carry no mask, so they are
-the same for everybody), `sse` one event a line (HTML standard, 9.2), `lines` NDJSON.
+the same for everybody), `ws-deflate` the same with longer lines compressed (RFC 7692; each by itself, so that
+these too are the same for everybody), `sse` one event a line (HTML standard, 9.2), `lines` NDJSON.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+import zlib
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -17,9 +20,11 @@ from penstock_publish.topics.rows import Row
 
 __all__ = [
     "CLOSE_REASON_BYTES_MAX",
+    "DEFLATE_WINDOW_BITS",
     "PING_FRAME",
     "Encoding",
     "Form",
+    "close_frame",
     "close_reason",
     "envelopes",
     "expiring_notice",
@@ -28,21 +33,34 @@ __all__ = [
     "gap_notice",
     "hb_notice",
     "open_notice",
+    "pong_frame",
 ]  # fmt: skip
 
 PING_FRAME = b"\x89\x00"
 CLOSE_REASON_BYTES_MAX = 123  # RFC 6455, 5.5: control frames have at most 125 bytes, two of them are the code
+#: Window of what we compress. Lines are short: more than 4 KiB finds little, and costs time at each line's end.
+DEFLATE_WINDOW_BITS = 12
 
 _encode = msgspec.json.Encoder().encode
-_TEXT = 0x81
+_TEXT, _CLOSE, _PONG = 0x81, 0x88, 0x8A
+_COMPRESSED = 0x40  # RFC 7692, 6: RSV1 of a message's first frame
+#: Shorter lines grow or hardly shrink, and inflating costs every subscriber.
+_COMPRESS_BYTES_MIN = 256
+_COMPRESS_LEVEL = 1
 
 
 class Encoding(StrEnum):
     """How lines travel on a transport."""
 
     WS = "ws"
+    WS_DEFLATE = "ws-deflate"
     SSE = "sse"
     LINES = "lines"
+
+    @property
+    def answers_pings(self) -> bool:
+        """Whether the other side shows by itself that it is alive."""
+        return self in (Encoding.WS, Encoding.WS_DEFLATE)
 
 
 class Form(StrEnum):
@@ -71,7 +89,9 @@ def envelopes(topic: str, rows: Sequence[Row], cursors: Sequence[bytes], *, form
 def frame(lines: Sequence[bytes], cursors: Sequence[bytes], encoding: Encoding) -> bytes:
     """Lines as one run of bytes for the wire."""
     if encoding is Encoding.WS:
-        return b"".join([part for line in lines for part in (_text_header(len(line)), line)])
+        return b"".join([part for line in lines for part in (_header(_TEXT, len(line)), line)])
+    if encoding is Encoding.WS_DEFLATE:
+        return _deflated(lines)
     if encoding is Encoding.SSE:
         return b"".join([b"id: %b\ndata: %b\n\n" % pair for pair in zip(cursors, lines, strict=True)])
     return b"".join([part for line in lines for part in (line, b"\n")])
@@ -80,8 +100,8 @@ def frame(lines: Sequence[bytes], cursors: Sequence[bytes], encoding: Encoding) 
 def frame_notice(notice: dict[str, object], encoding: Encoding) -> bytes:
     """A `sys` line. Over SSE it has the type `sys`, and its cursor, where it has one, becomes the last event id."""
     line = _encode(notice)
-    if encoding is Encoding.WS:
-        return _text_header(len(line)) + line
+    if encoding in (Encoding.WS, Encoding.WS_DEFLATE):
+        return _header(_TEXT, len(line)) + line
     if encoding is Encoding.SSE:
         cursor = notice.get("c", notice.get("to"))
         return (b"" if cursor is None else b"id: %b\n" % str(cursor).encode()) + b"event: sys\ndata: %b\n\n" % line
@@ -108,6 +128,11 @@ def hb_notice(cursor: Cursor) -> dict[str, object]:
     return {"sys": "hb", "c": cursor.text()}
 
 
+def quota_notice(limit: str, wait_s: float) -> dict[str, object]:
+    """Nothing comes for so long because of this limit of the plan; then it goes on where it stopped."""
+    return {"sys": "quota", "wait_ms": math.ceil(wait_s * 1000), "limit": limit}
+
+
 def close_reason(code: str, *, retry_ms: int | None, after: str | None) -> bytes:
     """The reason of a close frame, at most 123 bytes: a cursor that does not fit is left out (null)."""
     reason = _encode({"code": code, "retry_ms": retry_ms, "after": after})
@@ -116,12 +141,39 @@ def close_reason(code: str, *, retry_ms: int | None, after: str | None) -> bytes
     return reason
 
 
-def _text_header(size_bytes: int) -> bytes:
+def close_frame(code: int | None, reason: bytes) -> bytes:
+    """A close frame; without a code it is empty."""
+    payload = b"" if code is None else struct.pack("!H", code) + reason
+    return bytes((_CLOSE, len(payload))) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a ping with that payload, at most 125 bytes."""
+    return bytes((_PONG, len(payload))) + payload
+
+
+def _deflated(lines: Sequence[bytes]) -> bytes:
+    """Text frames; a full flush after each line lets the reader begin anew with any of them (RFC 7692, 7.1.1.1)."""
+    if all(len(line) < _COMPRESS_BYTES_MIN for line in lines):
+        return frame(lines, (), Encoding.WS)
+    deflater = zlib.compressobj(_COMPRESS_LEVEL, zlib.DEFLATED, -DEFLATE_WINDOW_BITS)
+    parts: list[bytes] = []
+    for line in lines:
+        if len(line) >= _COMPRESS_BYTES_MIN:
+            small = deflater.compress(line) + deflater.flush(zlib.Z_FULL_FLUSH)
+            if len(small) - 4 < len(line):
+                parts += _header(_TEXT | _COMPRESSED, len(small) - 4), small[:-4]  # less 00 00 FF FF (7.2.1)
+                continue
+        parts += _header(_TEXT, len(line)), line
+    return b"".join(parts)
+
+
+def _header(first: int, size_bytes: int) -> bytes:
     if size_bytes < 126:
-        return _SHORT_HEADERS[size_bytes]
+        return _SHORT_HEADERS[size_bytes] if first == _TEXT else bytes((first, size_bytes))
     if size_bytes < 65_536:
-        return struct.pack("!BBH", _TEXT, 126, size_bytes)
-    return struct.pack("!BBQ", _TEXT, 127, size_bytes)
+        return struct.pack("!BBH", first, 126, size_bytes)
+    return struct.pack("!BBQ", first, 127, size_bytes)
 
 
 _SHORT_HEADERS = [struct.pack("!BB", _TEXT, size_bytes) for size_bytes in range(126)]

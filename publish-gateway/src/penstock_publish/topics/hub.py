@@ -30,6 +30,7 @@ from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter, Kind
 from penstock_publish.topics.session import Close
 from penstock_publish.topics.spans import begin_fan_out
+from penstock_publish.topics.wire import Wires
 
 __all__ = ["Hub", "Subscription"]
 
@@ -83,6 +84,7 @@ class Hub:
         self._order = count()
         self.connection_count = 0
         self.draining = False
+        self.wires = Wires(settings)
 
     async def topic(self, spec: StreamSpec) -> LiveTopic:
         """The live topic, with its tail running; its rings begin at the end of the log if it was not in use."""
@@ -164,11 +166,13 @@ class Hub:
             await self.drain()
 
     async def drain(self) -> None:
-        """Close all connections with 1001 and stop the tails."""
+        """Close all connections with 1001, stop the tails, and wait for the WebSockets to be through."""
         self.draining = True
         close = Close(1001, "draining", retry_ms=self._settings.drain_retry_ms)
         for topic in tuple(self._topics.values()):
             await self._stop_feed(topic, close, spread=self._spread)
+        self.wires.close_all(close)
+        await self.wires.closed()
 
     def _sweep(self) -> None:
         now_s = self._clock.monotonic_s()

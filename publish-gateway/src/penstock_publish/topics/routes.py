@@ -97,7 +97,7 @@ class TopicRoutes:
             return reply
         prepared = await self._subscriber.prepare(spec, wanted, principal)
         if transport is Transport.WEBSOCKET:
-            return await serve_websocket(request, prepared, self._subscriber, settings=self._settings)
+            return await serve_websocket(request, prepared, self._subscriber)
         origin = request.headers.get("Origin") if ticket is not None else None
         return await serve_sse(request, prepared, self._subscriber, cors_origin=origin)
 

@@ -24,7 +24,7 @@ from penstock_publish.lifecycle.states import deprecated_notice
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.connection import Connection, Outlet
 from penstock_publish.topics.filters import Filters
-from penstock_publish.topics.framing import Encoding, envelopes, frame, frame_notice, gap_notice, open_notice
+from penstock_publish.topics.framing import envelopes, frame, frame_notice, gap_notice, open_notice
 from penstock_publish.topics.history import History, Piece, Start
 from penstock_publish.topics.hub import Hub, Subscription
 from penstock_publish.topics.live import LiveTopic
@@ -32,6 +32,7 @@ from penstock_publish.topics.render import Filter, Kind
 from penstock_publish.topics.request import TopicRequest
 from penstock_publish.topics.ring import Place
 from penstock_publish.topics.session import Close, Pace, Session
+from penstock_publish.topics.wire import Wires
 
 __all__ = ["Prepared", "Subscriber"]
 
@@ -63,6 +64,11 @@ class Subscriber:
         self._clock = clock
         self._settings = settings
         self._filters = Filters(settings.filters_per_topic_max)
+
+    @property
+    def wires(self) -> Wires:
+        """The open WebSockets of this process."""
+        return self._hub.wires
 
     async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """Compile the filter and find the start; errors of the request are raised here."""
@@ -112,7 +118,7 @@ class Subscriber:
     def _connect(self, prepared: Prepared, outlet: Outlet, live: LiveTopic) -> Connection:
         settings, now_s = self._settings, self._clock.monotonic_s()
         lifetime_s = prepared.principal.expires_at_s - self._clock.now_ms() / 1000
-        missed_max = settings.pings_missed_max if outlet.encoding is Encoding.WS else None
+        missed_max = settings.pings_missed_max if outlet.encoding.answers_pings else None
         session = Session(
             live.cursor_of,
             prepared.start.cursor.next,
