@@ -46,6 +46,7 @@ STATUS: dict[str, tuple[int, Who]] = {
     "time_out_of_range": (422, "caller"),
     "all_rejected": (422, "caller"),
     "too_many_requests": (429, "caller"),
+    "quota_exceeded": (429, "caller"),
     "delivery_failed": (422, "operator"),
     "delivery_refused": (422, "caller"),
     "fenced": (500, "operator"),

@@ -14,6 +14,13 @@ __all__ = [
     "EVENTS_DELIVERED",
     "EVENTS_FANNED_OUT",
     "PAGES",
+    "QUOTA_BYTES",
+    "QUOTA_CLOSED",
+    "QUOTA_CONNECTIONS",
+    "QUOTA_MESSAGES",
+    "QUOTA_PAUSES",
+    "QUOTA_QUERIES",
+    "QUOTA_REFUSED",
     "REVOKED_TOKENS",
     "RING_BYTES",
     "TOKENS_ISSUED",
@@ -38,3 +45,14 @@ DOOR_SECONDS = Histogram(
 )
 DOOR_TUNNELS = Gauge("penstock_door_tunnels", "WebSockets open through the door.", ["service"])
 DOOR_SERVICE_UP = Gauge("penstock_door_service_up", "1 while the service answers the door.", ["service"])
+QUOTA_MESSAGES = Counter("penstock_quota_messages_total", "Events sent to metered applications.", ["plan"])
+QUOTA_BYTES = Counter("penstock_quota_bytes_total", "Bytes sent to metered applications.", ["plan"])
+QUOTA_QUERIES = Counter(
+    "penstock_quota_queries_total", "Requests of metered applications that were answered.", ["plan"]
+)
+QUOTA_REFUSED = Counter("penstock_quota_refused_total", "Requests and connections over a limit.", ["plan", "limit"])
+QUOTA_PAUSES = Counter("penstock_quota_pauses_total", "Pauses of connections over a rate.", ["plan", "limit"])
+QUOTA_CLOSED = Counter(
+    "penstock_quota_closed_total", "Connections closed for the rest of the day.", ["plan", "limit"]
+)
+QUOTA_CONNECTIONS = Gauge("penstock_quota_connections", "Open connections of metered applications.", ["plan"])

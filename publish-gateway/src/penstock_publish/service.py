@@ -16,6 +16,7 @@ from penstock_publish.door.routes import Door
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
+from penstock_publish.plans.metering import Metering
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.retiring import follow_lifecycle
@@ -52,8 +53,15 @@ class PublishRole:
         self._hub = Hub(ports.log, ports.clock, settings, traces=ports.traces)
         self._lifecycles = Lifecycles(authority.database, clock=ports.clock, settings=settings.lifecycle)
         self._lifecycles.on_change(partial(follow_lifecycle, self._hub))
+        self._metering = Metering(settings.plans, ports.clock)
         subscriber = Subscriber(
-            self._hub, ports.log, ports.store, self._lifecycles, clock=ports.clock, settings=settings
+            self._hub,
+            ports.log,
+            ports.store,
+            self._lifecycles,
+            clock=ports.clock,
+            settings=settings,
+            metering=self._metering,
         )
         self._topics = TopicRoutes(
             authority, ports.log, subscriber, self._lifecycles, clock=ports.clock, settings=settings
@@ -84,6 +92,7 @@ class PublishRole:
         finally:
             door.cancel()
             lifecycles.cancel()
+            await self._metering.close()
             self._running = False
             _log.info("publish_stopped")
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from penstock_publish.plans.settings import PlanSettings
+
 __all__ = ["AuthSettings", "DoorSettings", "LifecycleSettings", "PublishSettings"]
 
 
@@ -149,6 +151,7 @@ class PublishSettings(BaseModel, frozen=True):
     body_bytes_max: int = Field(default=16_384, description="Largest body of a ticket request.", ge=256)
     ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
     tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
+    plans: PlanSettings = Field(default_factory=PlanSettings, description="Plans of applications.")
     door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")
     lifecycle: LifecycleSettings = Field(
         default_factory=LifecycleSettings, description="States and versions of topics."

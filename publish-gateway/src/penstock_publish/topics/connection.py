@@ -6,7 +6,8 @@ import asyncio
 from typing import Protocol
 
 from penstock.http.access import Principal
-from penstock_publish.topics.framing import Encoding
+from penstock_publish.plans.metering import Flow
+from penstock_publish.topics.framing import Encoding, frame_notice, quota_notice
 from penstock_publish.topics.session import Close, Session
 
 __all__ = ["Connection", "Outlet", "Tally"]
@@ -50,7 +51,7 @@ class Tally:
 class Connection:
     """One subscriber. `pump` writes what there is until the transport is full."""
 
-    __slots__ = ("_flush_bytes", "_send_buffer_bytes", "closed", "outlet", "principal", "session", "tally")
+    __slots__ = ("_flush_bytes", "_send_buffer_bytes", "closed", "flow", "outlet", "principal", "session", "tally")
 
     def __init__(
         self,
@@ -61,14 +62,17 @@ class Connection:
         tally: Tally,
         send_buffer_bytes: int,
         flush_bytes: int,
+        flow: Flow | None = None,
     ) -> None:
+        """`flow`: what its application's plan allows; None: no limit."""
         self.session = session
         self.outlet = outlet
         self.principal = principal
         self.closed = False
         self.tally = tally
         self._send_buffer_bytes = send_buffer_bytes
-        self._flush_bytes = flush_bytes
+        self._flush_bytes = flush_bytes if flow is None else min(flush_bytes, flow.flush_bytes_max)
+        self.flow = flow
 
     @property
     def full(self) -> bool:
@@ -76,12 +80,18 @@ class Connection:
         return self.outlet.unsent_bytes() > self._send_buffer_bytes
 
     def pump(self) -> bool:
-        """Write what the session has; True if something is left because the other side is slow."""
-        session, outlet = self.session, self.outlet
+        """Write what the session has; True if something is left because the other side is slow.
+
+        While the plan makes its application wait, it stays where it is; the flow wakes it.
+        """
+        session, outlet, flow = self.session, self.outlet, self.flow
         while not self.closed:
             if outlet.unsent_bytes() > self._send_buffer_bytes:
                 session.lagging = True
                 return True
+            if flow is not None and self.held_back(flow):
+                session.lagging = True
+                return False
             data, events, close = session.take(limit_bytes=self._flush_bytes)
             if close is not None:
                 self.close(close)
@@ -90,7 +100,22 @@ class Connection:
                 return False
             outlet.write(data)
             self.tally.events += events
+            if flow is not None:
+                flow.sent(events, len(data))
         return False
+
+    def held_back(self, flow: Flow) -> bool:
+        """True if the plan lets nothing through now: said once a pause; closed when the day's quota is used up."""
+        if flow.paused:
+            return True
+        hold = flow.pause()
+        if hold is None:
+            return False
+        if hold.for_today:
+            self.close(Close(4429, "quota_exceeded", retry_ms=round(hold.wait_s * 1000)))
+        else:
+            self.outlet.write(frame_notice(quota_notice(hold.limit, hold.wait_s), self.outlet.encoding))
+        return True
 
     def tick(self, now_s: float) -> float:
         """Do what is due; the time at which to be asked again."""
@@ -113,9 +138,12 @@ class Connection:
             self.outlet.close(close, self.session.cursor_text)
 
     async def room(self, poll_s: float) -> bool:
-        """Wait until the transport has room; False if it is closed."""
-        while not self.closed and self.full:
+        """Wait until the transport has room and the plan allows it; False if it is closed."""
+        while not self.closed and (self.full or (self.flow is not None and self.held_back(self.flow))):
             if self.outlet.gone():
                 return False
-            await asyncio.sleep(poll_s)
+            if self.flow is not None and self.flow.paused:
+                await self.flow.resumed()
+            else:
+                await asyncio.sleep(poll_s)
         return not self.closed and not self.outlet.gone()

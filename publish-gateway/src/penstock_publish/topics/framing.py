@@ -34,6 +34,7 @@ __all__ = [
     "hb_notice",
     "open_notice",
     "pong_frame",
+    "quota_notice",
 ]  # fmt: skip
 
 PING_FRAME = b"\x89\x00"

@@ -119,6 +119,12 @@ class LiveTopic:
             self.has_laggards.clear()
         self.report()
 
+    def wake(self, connection: Connection) -> None:
+        """Try a connection again that its application's plan had stopped."""
+        if connection.session.live:
+            self._pump(connection)
+            self.report()
+
     def close_all(self, close: Close, *, spread: Callable[[], float] | None = None) -> None:
         """Close every connection; `spread` gives each the factor of its own by which it is to come back later."""
         for connection in self.connections:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -21,6 +22,8 @@ from penstock.ports.log import Log
 from penstock.ports.store import Store
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import deprecated_notice
+from penstock_publish.plans.fields import QuotaExceeded
+from penstock_publish.plans.metering import Flow, Metering
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.connection import Connection, Outlet
 from penstock_publish.topics.filters import Filters
@@ -55,14 +58,24 @@ class Subscriber:
     """Makes connections; one per process."""
 
     def __init__(
-        self, hub: Hub, log: Log, store: Store, lifecycles: Lifecycles, *, clock: Clock, settings: PublishSettings
+        self,
+        hub: Hub,
+        log: Log,
+        store: Store,
+        lifecycles: Lifecycles,
+        *,
+        clock: Clock,
+        settings: PublishSettings,
+        metering: Metering | None = None,
     ) -> None:
+        """`metering`: where applications' plans are held against what they take; None: its own."""
         self._hub = hub
         self._lifecycles = lifecycles
         self._log = log
         self._store = store
         self._clock = clock
         self._settings = settings
+        self._metering = metering or Metering(settings.plans, clock)
         self._filters = Filters(settings.filters_per_topic_max)
 
     @property
@@ -72,6 +85,7 @@ class Subscriber:
 
     async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """Compile the filter and find the start; errors of the request are raised here."""
+        self._metering.check_connection(principal)
         self._hub.check_room(spec.name, wanted.filter_text)
         return await self.look_up(spec, wanted, principal)
 
@@ -86,7 +100,10 @@ class Subscriber:
     async def serving(self, prepared: Prepared, outlet: Outlet) -> AsyncIterator[Connection]:
         """Serve the subscriber until the block is left."""
         live = await self._hub.topic(prepared.spec)
-        connection = self._connect(prepared, outlet, live)
+        flow, refused = self._open_flow(prepared.principal)
+        connection = self._connect(prepared, outlet, live, flow)
+        if flow is not None:
+            flow.wake = partial(live.wake, connection)
         kind = Kind(prepared.filter.text, prepared.wanted.form, outlet.encoding)
         subscription = self._hub.subscribe(live, kind, connection, filter_=prepared.filter)
         outlet.write(frame_notice(open_notice(prepared.spec.name, prepared.start.resume), outlet.encoding))
@@ -97,6 +114,8 @@ class Subscriber:
             outlet.write(frame_notice(prepared.start.notice, outlet.encoding))
         if prepared.start.cursor.epoch != live.cursor.epoch:
             connection.close(Close(1001, "topic_changed", retry_ms=0))
+        if refused is not None:
+            connection.close(refused)
         replay = None
         if not connection.closed and not self._joins_at_once(prepared, subscription):
             replay = asyncio.create_task(self._replay(prepared, subscription))
@@ -106,6 +125,8 @@ class Subscriber:
             if replay is not None:
                 replay.cancel()
                 await asyncio.gather(replay, return_exceptions=True)
+            if flow is not None:
+                flow.close()
             await self._hub.unsubscribe(subscription)
 
     def _joins_at_once(self, prepared: Prepared, subscription: Subscription) -> bool:
@@ -115,7 +136,14 @@ class Subscriber:
             return False
         return subscription.topic.join(subscription.connection, subscription.kind, number)
 
-    def _connect(self, prepared: Prepared, outlet: Outlet, live: LiveTopic) -> Connection:
+    def _open_flow(self, principal: Principal) -> tuple[Flow | None, Close | None]:
+        """What the connection is measured by, or the close for the one that came too late for the last place."""
+        try:
+            return self._metering.open(principal), None
+        except QuotaExceeded as error:
+            return None, Close(4429, error.code, retry_ms=round((error.retry_after_s or 0) * 1000))
+
+    def _connect(self, prepared: Prepared, outlet: Outlet, live: LiveTopic, flow: Flow | None) -> Connection:
         settings, now_s = self._settings, self._clock.monotonic_s()
         lifetime_s = prepared.principal.expires_at_s - self._clock.now_ms() / 1000
         missed_max = settings.pings_missed_max if outlet.encoding.answers_pings else None
@@ -138,6 +166,7 @@ class Subscriber:
             tally=live.tally,
             send_buffer_bytes=settings.send_buffer_bytes,
             flush_bytes=settings.flush_bytes_max,
+            flow=flow,
         )
 
     async def _replay(self, prepared: Prepared, subscription: Subscription) -> None:
@@ -178,7 +207,7 @@ class Subscriber:
             if not await self._write(prepared, connection, kind=kind, piece=piece):
                 return cursor
             cursor = piece.cursor
-            connection.session.place = cursor.next
+            connection.session.place, connection.session.resume = cursor.next, None
         if cursor.next != place:  # retention deleted the rest while we were reading
             end = Cursor(cursor.topic, cursor.epoch, place)
             lost = None if prepared.filter.text else sum(place) - sum(cursor.next)
@@ -187,15 +216,23 @@ class Subscriber:
         return cursor
 
     async def _write(self, prepared: Prepared, connection: Connection, *, kind: Kind, piece: Piece) -> bool:
-        """Write a piece once there is room; False if the connection is closed."""
-        if not await connection.room(self._settings.lag_poll_ms / 1000):
-            connection.close(Close(1001, "gone"))  # or the replay would read the same piece again, for ever
-            return False
+        """Write a piece once there is room, in parts where a plan counts; False if the connection is closed."""
+        flow = connection.flow
+        at_once = max(1, len(piece.rows)) if flow is None else flow.rows_max
         data = b"" if piece.notice is None else frame_notice(piece.notice, kind.encoding)
-        if piece.rows:
-            lines = envelopes(prepared.spec.name, piece.rows, piece.cursors, form=kind.form)
-            data += frame(lines, piece.cursors, kind.encoding)
-        if data:
-            connection.outlet.write(data)
-            connection.tally.events += len(piece.rows)
+        for first in range(0, max(1, len(piece.rows)), at_once):
+            if not await connection.room(self._settings.lag_poll_ms / 1000):
+                connection.close(Close(1001, "gone"))  # or the replay would read the same piece again, for ever
+                return False
+            rows, cursors = piece.rows[first : first + at_once], piece.cursors[first : first + at_once]
+            if rows:
+                lines = envelopes(prepared.spec.name, rows, cursors, form=kind.form)
+                data += frame(lines, cursors, kind.encoding)
+            if data:
+                connection.outlet.write(data)
+                connection.tally.events += len(rows)
+                if flow is not None:
+                    flow.sent(len(rows), len(data))
+                    connection.session.resume = cursors[-1].decode() if cursors else connection.session.resume
+                data = b""
         return True
