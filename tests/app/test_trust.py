@@ -58,5 +58,5 @@ async def test_the_publish_role_follows_an_external_issuer_and_issues_nothing_it
         tmp_path, settings.auth, clock=CLOCK, public_url="http://publish.example", followed=followed
     )
     assert authority.embedded is None
-    assert await asyncio.to_thread(os.listdir, tmp_path) == [], "neither keys nor a client are made"
+    assert await asyncio.to_thread(os.listdir, tmp_path) == ["publish.db"], "neither keys nor a client are made"
     await authority.close()

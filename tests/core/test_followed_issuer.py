@@ -15,9 +15,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from penstock.http.credentials import JwtAccess
-from penstock.http.followed_issuer import FollowedIssuer, FollowSettings, Revoked, RevokedToken, keys_of
+from penstock.http.followed_issuer import FollowedIssuer, FollowSettings, Revoked, RevokedToken
 from penstock.http.listener import HttpSettings, Listener
 from penstock.http.problem import guarded
+from penstock.http.signatures import verifying_keys
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import SystemClock
 
@@ -170,7 +171,7 @@ async def test_a_revoked_token_is_refused_and_what_is_known_outlives_the_issuer(
 @pytest.mark.parametrize("document", [{"keys": []}, {}, [], "no", {"keys": [{"kty": "oct", "k": "A" * 43}]}])
 def test_a_key_set_without_a_usable_key_is_refused(document: object):
     with pytest.raises(ValueError, match=r"(?i)key"):
-        keys_of(document)
+        verifying_keys(document, algorithms=("ES256",), keys_max=10)
 
 
 async def test_a_reply_beyond_the_limit_is_not_read(issuer: Issuer):

@@ -127,7 +127,7 @@ async def test_a_revoked_token_is_refused_and_the_listeners_hear_of_it(http, aut
     assert len(heard) == 1
     after_restart = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url=authority.public_url)
     with pytest.raises(PenstockError, match="revoked"):
-        after_restart.access._verifier.verify(token)
+        after_restart.access.issuers.verify(token)
     await after_restart.close()
 
 
@@ -148,7 +148,7 @@ async def test_metadata_names_the_endpoints(http, authority):
         server = await reply.json()
     assert (server["issuer"], server["token_endpoint"]) == (url, f"{url}/oauth/token")
     assert (server["revocation_endpoint"], server["jwks_uri"]) == (f"{url}/oauth/revoke", f"{url}/oauth/jwks.json")
-    assert server["grant_types_supported"] == ["client_credentials"]
+    assert "client_credentials" in server["grant_types_supported"]
     async with http.get(f"{url}/.well-known/oauth-protected-resource") as reply:
         resource = await reply.json()
     assert (resource["resource"], resource["authorization_servers"]) == (url, [url])
@@ -203,9 +203,9 @@ async def test_keys_survive_a_restart_and_an_issuer_does_not_accept_another_one(
     again = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url="http://127.0.0.1:1")
     moved = await open_authority(tmp_path, AuthSettings(), clock=clock, public_url="http://127.0.0.1:2")
     token = a_token(first, "data:read")
-    assert again.access._verifier.verify(token).client_id == "tester"
+    assert again.access.issuers.verify(token).client_id == "tester"
     with pytest.raises(PenstockError, match="invalid_token"):
-        moved.access._verifier.verify(token)
+        moved.access.issuers.verify(token)
     for opened in (first, again, moved):
         await opened.close()
 
@@ -219,7 +219,7 @@ async def test_an_external_issuer_brings_its_keys_and_turns_the_embedded_server_
     jwks.write_text(json.dumps(issuer.embedded.keys.public_jwks()))
     settings = AuthSettings(issuer="https://id.example", jwks_file=jwks)
     authority = await open_authority(tmp_path, settings, clock=clock, public_url="http://127.0.0.1:1")
-    assert authority.access._verifier.verify(a_token(issuer, "data:read")).client_id == "tester"
+    assert authority.access.issuers.verify(a_token(issuer, "data:read")).client_id == "tester"
     assert [route.path for route in authority.routes()] == ["/.well-known/oauth-protected-resource"]
     with pytest.raises(PenstockError, match="jwks_file"):
         await open_authority(

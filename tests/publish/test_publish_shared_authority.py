@@ -41,7 +41,7 @@ async def replica(postgres_url: str, tmp_path: Path) -> AsyncIterator[Callable[.
 
 
 def principal_of(authority: Authority, token: str) -> Principal:
-    return authority.access._verifier.verify(token)
+    return authority.access.issuers.verify(token)
 
 
 async def until(true: Callable[[], object]) -> None:

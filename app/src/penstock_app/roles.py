@@ -32,7 +32,7 @@ from penstock_app.log_watch import LogWatch
 from penstock_app.replay_link import ReplayLink
 from penstock_app.settings import PenstockSettings
 from penstock_app.trimming import Trimming
-from penstock_app.trust import followed_issuer, remote_access
+from penstock_app.trust import external_issuers, followed_issuer, remote_access
 
 if TYPE_CHECKING:
     from penstock_ingest.service import IngestRole
@@ -109,6 +109,8 @@ async def open_roles(
     followed = followed_issuer(settings, named, clock=clock)
     authority = await _authority(settings, named, public_url=public_url, clock=clock, followed=followed, stack=stack)
     access = authority.access if authority else remote_access(settings, followed, public_url=public_url, clock=clock)
+    others = await asyncio.to_thread(external_issuers, settings, clock=clock)
+    access.trust([other.trusted for other in others])
     ports = Ports(log=log, store=store, clock=clock, access=access, traces=traces, inlet=inlet_of(log))
     wiring = _Wiring(settings, named, ports, authority, stack)
     for role in ROLES:
@@ -116,6 +118,7 @@ async def open_roles(
             await _WIRED_BY[role](wiring)
     if followed is not None:
         wiring.made.append(followed)
+    wiring.made.extend(role for other in others for role in other.roles)
     watch = {"interval_s": settings.log_watch_interval_s, "timeout_s": settings.log_watch_timeout_s}
     wiring.made.append(LogWatch(log, clock=clock, **watch))
     if named & WRITING_ROLES:
@@ -219,6 +222,7 @@ def _say_what_was_found(
         store=_without_password(settings.store_address),
         store_written="data" in names,
         keys="its own" if followed is None else followed.keys_url,
+        other_issuers=[one.issuer for one in settings.auth.issuers],
         other_services={role: settings.services.urls_of(role) for role in ROLES if role not in names},
     )
 

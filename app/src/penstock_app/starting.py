@@ -74,7 +74,7 @@ class _Opening:
         # Its name differs from that of the listener's own last route, which aiohttp would call a double.
         return [*health_routes(self._checks, self), web.route("*", "/{anything:.*}", guarded(self._later))]
 
-    async def require(self, request: web.Request, scope: str) -> Principal:
+    async def require(self, request: web.Request, scope: str, *, writes: str | None = None) -> Principal:
         """See `Access`: nobody can be known yet."""
         raise self._not_yet()
 

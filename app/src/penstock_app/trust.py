@@ -1,27 +1,38 @@
-"""How a process without the role publish checks tokens: with the keys of the issuer, fetched or read from a file."""
+"""Whose tokens a process takes, and how it checks them: with keys of the issuers, fetched or read from a file."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from penstock.errors import PenstockError
-from penstock.http.access import Access
 from penstock.http.credentials import JwtAccess
+from penstock.http.discovery import check_address
 from penstock.http.followed_issuer import FollowedIssuer
+from penstock.http.open_issuer import OpenedIssuer, ResourceRules, open_issuer
+from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
 from penstock_app.settings import PenstockSettings
 
-__all__ = ["followed_issuer", "remote_access"]
+__all__ = ["external_issuers", "followed_issuer", "remote_access"]
 
 
 def followed_issuer(settings: PenstockSettings, names: Collection[str], *, clock: Clock) -> FollowedIssuer | None:
-    """The issuer whose keys this process must fetch; None where it is the issuer, or reads them from a file."""
-    follow = settings.services.follow
-    if settings.auth.issuer is not None:
-        if settings.auth.jwks_url is None:
+    """The first issuer, if this process must fetch its keys; None where it is the issuer, or reads them from a file.
+
+    `bad_request` if `auth.jwks_url` is not https beyond loopback.
+    """
+    follow, auth = settings.services.follow, settings.auth
+    if auth.issuer is not None:
+        if auth.jwks_file is not None and auth.jwks_url is None:
             return None
-        return FollowedIssuer(keys_url=settings.auth.jwks_url, revocations_url=None, clock=clock, settings=follow)
+        try:
+            check_address(auth.jwks_url or auth.issuer, insecure_http=False)
+        except ValueError as error:
+            raise PenstockError("bad_request", f"auth.issuer: {error}") from None
+        return FollowedIssuer(
+            keys_url=auth.jwks_url, revocations_url=None, clock=clock, settings=follow, issuer=auth.issuer
+        )
     if "publish" in names:
         return None
     url = settings.services.url_of("publish")
@@ -30,11 +41,25 @@ def followed_issuer(settings: PenstockSettings, names: Collection[str], *, clock
     )
 
 
+def external_issuers(settings: PenstockSettings, *, clock: Clock) -> Sequence[OpenedIssuer]:
+    """Those of `auth.issuers`, beside the first one; their roles must run. Blocking: files are read."""
+    auth = settings.auth
+    rules = ResourceRules(
+        audience=auth.audience,
+        leeway_s=auth.leeway_s,
+        cache_max=auth.token_cache_max,
+        follow=settings.services.follow,
+        limits=auth.limits,
+    )
+    return [open_issuer(one, rules, clock=clock) for one in auth.issuers]
+
+
 def remote_access(
     settings: PenstockSettings, followed: FollowedIssuer | None, *, public_url: str, clock: Clock
-) -> Access:
+) -> JwtAccess:
     """Checks tokens of `auth.issuer`, else of the publish gateway at `public_url`. Blocking where a file is read."""
     auth = settings.auth
+    keys: Mapping[str, VerifyingKey]
     if followed is not None:
         keys = followed.keys
     elif auth.jwks_file is not None:

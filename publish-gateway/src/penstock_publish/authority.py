@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import structlog
 from aiohttp import web
-from joserfc.jwk import ECKey
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
+from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
 from penstock.stores.open import is_postgres_url
@@ -248,7 +248,7 @@ def _open(
         raise
 
 
-def _external_keys(settings: AuthSettings, followed: FollowedIssuer | None) -> Mapping[str, ECKey]:
+def _external_keys(settings: AuthSettings, followed: FollowedIssuer | None) -> Mapping[str, VerifyingKey]:
     if followed is not None:
         return followed.keys
     if settings.jwks_file is None:
@@ -293,7 +293,7 @@ def _open_embedded(
 
 
 def _verifier(
-    settings: AuthSettings, keys: Mapping[str, ECKey], issuer: str, clock: Clock, revoked: dict[str, float]
+    settings: AuthSettings, keys: Mapping[str, VerifyingKey], issuer: str, clock: Clock, revoked: dict[str, float]
 ) -> TokenVerifier:
     return TokenVerifier(
         keys,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.plans.settings import PlanSettings
 
 __all__ = ["AuthSettings", "DoorSettings", "LifecycleSettings", "PublishSettings"]
@@ -25,8 +26,16 @@ class AuthSettings(BaseModel, frozen=True):
     )
     jwks_url: str | None = Field(
         default=None,
-        description="Where the external issuer serves its key set; fetched again now and then (services.follow).",
+        description="Where the external issuer serves its key set; fetched again now and then (services.follow). "
+        "Unset, and without jwks_file: where the issuer's metadata says (RFC 8414).",
     )
+    issuers: tuple[IssuerSettings, ...] = Field(
+        default=(),
+        description="Further issuers whose tokens are taken beside those of the first one (`issuer`, else the "
+        "embedded one), each with keys, algorithms and rules of its own; see tokens.md. A JSON list, or "
+        "`[[auth.issuers]]`.",
+    )
+    limits: TokenLimits = Field(default_factory=TokenLimits, description="What is read of tokens of these issuers.")
     audience: str = Field(default="penstock", description="What `aud` of a token must contain.", min_length=1)
     development_client: bool = Field(
         default=True,

@@ -6,68 +6,76 @@ that scripts cannot read. A cookie counts only for requests of our own origin. T
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Sequence
 
 from aiohttp import web
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
+from penstock.http.issuers import Issuers, KeySource, TrustedIssuer
+from penstock.http.resource_metadata import metadata_url
 from penstock.http.tokens import TokenVerifier, UnknownKey
 
-__all__ = ["SESSION_COOKIE", "JwtAccess", "KeySource", "refuse_foreign_origin", "refuse_token_in_url",
-           "request_origins"]  # fmt: skip
+__all__ = ["SESSION_COOKIE", "JwtAccess", "refuse_foreign_origin", "refuse_token_in_url", "request_origins"]
 
 SESSION_COOKIE = "penstock_session"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-class KeySource(Protocol):
-    """Where the verifier's keys come from, if the issuer runs elsewhere."""
-
-    @property
-    def known(self) -> bool:
-        """True once there are keys to check tokens with."""
-        ...
-
-    async def renewed(self) -> bool:
-        """Ask for the keys again since a token names an unknown one; False where nothing came of it."""
-        ...
-
-
 class JwtAccess:
-    """Implements `Access`. `public_url` is where metadata lives (RFC 9728) and an origin of its own."""
+    """Implements `Access`. `public_url` is where metadata lives (RFC 9728) and an origin of its own.
 
-    def __init__(self, verifier: TokenVerifier, *, public_url: str, keys: KeySource | None = None) -> None:
-        self._verifier = verifier
-        self._keys = keys
+    `keys`: where those of a single verifier come from, if its issuer runs elsewhere.
+    """
+
+    def __init__(self, verifier: TokenVerifier | Issuers, *, public_url: str, keys: KeySource | None = None) -> None:
+        if isinstance(verifier, TokenVerifier):
+            verifier = Issuers([TrustedIssuer(verifier.issuer, verifier, keys)])
+        self.issuers = verifier
         self._public_url = public_url.rstrip("/")
-        self._metadata = f"{self._public_url}/.well-known/oauth-protected-resource"
+        self._metadata = metadata_url(self._public_url)
 
-    async def require(self, request: web.Request, scope: str) -> Principal:
-        """The principal if it may use `scope`; the errors are those of `Access.require`, and `not_ready` (503)
-        while the keys of an issuer that runs elsewhere have not been fetched.
-        """
-        try:
-            principal = self.identify(request)
-        except UnknownKey:
-            if self._keys is None or not await self._keys.renewed():
-                raise
-            principal = self.identify(request)
-        if not principal.allows(scope):
+    def trust(self, others: Sequence[TrustedIssuer]) -> None:
+        """Take tokens of further issuers, too; errors as `Issuers` raises them."""
+        self.issuers = Issuers([*self.issuers.trusted, *others])
+
+    async def require(self, request: web.Request, scope: str, *, writes: str | None = None) -> Principal:
+        """The principal if it may use `scope`; the errors are those of `Access.require`."""
+        principal = await self.authenticated(request)
+        if not principal.allows(scope) and not (writes is not None and principal.may_write(writes)):
             raise self.scope_error(scope)
         return principal
 
+    async def authenticated(self, request: web.Request) -> Principal:
+        """The principal of a request, whatever its scopes; its issuer is asked where that is needed.
+
+        `unauthorized`, `invalid_token`, `forbidden_origin`, `bad_request` (a token in the URL), `not_ready`.
+        """
+        return await self.verified(self._credential(request))
+
+    async def verified(self, token: str) -> Principal:
+        """The principal of a token that came in another way than by a header: in a message, or a subprotocol."""
+        try:
+            return await self.issuers.verified(token)
+        except PenstockError as error:
+            raise self.challenged(error) from None
+
+    def challenged(self, error: PenstockError) -> PenstockError:
+        """A 401 with the challenge that belongs to it (RFC 6750, 3; RFC 9728, 5.1); other errors as they are."""
+        if error.code != "invalid_token" or "www_authenticate" in error.extra:
+            return error
+        extra = self._refused(error)
+        if isinstance(error, UnknownKey):
+            return UnknownKey(error.detail, kid=error.kid, extra=extra)
+        return PenstockError(error.code, error.detail, extra={**error.extra, **extra})
+
     def identify(self, request: web.Request) -> Principal:
-        """The principal of a request, whatever its scopes."""
-        header = request.headers.get("Authorization")
-        if header is None:
-            return self._from_cookie(request)
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer":
-            raise self._unauthorized(f"'{scheme[:20]}' is not supported here; send 'Authorization: Bearer <token>'")
-        refuse_token_in_url(request)
-        return self._verified(token.strip())
+        """As `authenticated`, from what is here: a key that is new, or a token that is opaque, is not asked for."""
+        token = self._credential(request)
+        try:
+            return self.issuers.verify(token)
+        except PenstockError as error:
+            raise self.challenged(error) from None
 
     def scope_error(self, scope: str) -> PenstockError:
         """`insufficient_scope` (403) as RFC 6750 and RFC 9728 ask for it."""
@@ -78,26 +86,25 @@ class JwtAccess:
             extra={**self._extra(challenge), "scope": scope},
         )
 
-    def _from_cookie(self, request: web.Request) -> Principal:
+    def _credential(self, request: web.Request) -> str:
         refuse_token_in_url(request)
+        headers = request.headers.getall("Authorization", [])
+        if not headers:
+            return self._from_cookie(request)
+        scheme, _, token = headers[0].partition(" ")
+        if len(headers) > 1:
+            raise self._unauthorized("send one 'Authorization' header, not several")
+        if scheme.lower() != "bearer":
+            raise self._unauthorized(f"'{scheme[:20]}' is not supported here; send 'Authorization: Bearer <token>'")
+        return token.strip()
+
+    def _from_cookie(self, request: web.Request) -> str:
         token = request.cookies.get(SESSION_COOKIE)
         if not token:
             raise self._unauthorized("send 'Authorization: Bearer <token>'; `penstock token` prints one")
         needs_proof = request.method not in _SAFE_METHODS or "Upgrade" in request.headers
         refuse_foreign_origin(request, own=(self._public_url,), needs_proof=needs_proof)
-        return self._verified(token)
-
-    def _verified(self, token: str) -> Principal:
-        if self._keys is not None and not self._keys.known:
-            raise PenstockError(
-                "not_ready", "tokens cannot be checked before the issuer's keys are here", retry_after_s=1.0
-            )
-        try:
-            return self._verifier.verify(token)
-        except UnknownKey as error:
-            raise UnknownKey(error.detail, extra=self._refused(error)) from None
-        except PenstockError as error:
-            raise PenstockError(error.code, error.detail, extra=self._refused(error)) from None
+        return token
 
     def _refused(self, error: PenstockError) -> dict[str, object]:
         description = _quotable(error.detail)

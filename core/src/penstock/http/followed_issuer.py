@@ -1,27 +1,30 @@
 """An issuer in another process: its keys, and the tokens that it has revoked, followed over HTTP.
 
 The keys are fetched at start, now and then, and when a token names one that is not known (RFC 7517; at most once in
-`keys_min_interval_s`, so that forged tokens cost the issuer nothing). Revocations are polled. While the issuer is
-away, what was fetched last goes on to count.
+`keys_min_interval_s`, one fetch for all who wait, and not again for a name that was just asked for in vain: forged
+tokens cost the issuer nothing). Revocations are polled. While the issuer is away, what was fetched last goes on to
+count.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import aiohttp
 import msgspec
 import structlog
 from aiohttp import web
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet
 from pydantic import BaseModel, Field
 
+from penstock.http.discovery import fetch_json, fetch_metadata, read_limited
+from penstock.http.metrics import KEY_FETCHES
+from penstock.http.signatures import VerifyingKey, verifying_keys
 from penstock.ports.clock import Clock
 from penstock.role import Check
 
-__all__ = ["FollowSettings", "FollowedIssuer", "Revoked", "RevokedToken", "keys_of"]
+__all__ = ["FollowSettings", "FollowedIssuer", "Revoked", "RevokedToken"]
 
 _log = structlog.get_logger(__name__)
 
@@ -35,9 +38,13 @@ class FollowSettings(BaseModel, frozen=True):
     )
     revocations_poll_s: float = Field(default=1.0, gt=0, description="How often revoked tokens are asked for.")
     timeout_s: float = Field(default=5.0, gt=0, description="Time for one reply of the issuer.")
-    reply_max_bytes: int = Field(
-        default=16 * 1024 * 1024, ge=1024, description="Largest key set or list of revoked tokens."
+    reply_max_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, description="Largest list of revoked tokens.")
+    keys_max_bytes: int = Field(default=256 * 1024, ge=1024, description="Largest key set, and largest metadata.")
+    keys_max: int = Field(default=100, ge=1, description="Keys of a key set; one with more is refused.")
+    unknown_key_s: float = Field(
+        default=30.0, ge=0, description="How long the issuer is not asked again for a key that it does not have."
     )
+    unknown_keys_max: int = Field(default=1_000, ge=1, description="Names of such keys that are remembered.")
 
 
 class RevokedToken(msgspec.Struct, frozen=True):
@@ -56,23 +63,42 @@ class Revoked(msgspec.Struct, frozen=True):
 class FollowedIssuer:
     """Implements `role.Role` (without routes) and `credentials.KeySource`. `keys` and `revoked` are for a verifier.
 
-    `revocations_url` None: the issuer has no such list, and tokens hold until they expire.
+    `keys_url` None: `issuer` is asked for its metadata, which names the address. `revocations_url` None: the issuer
+    has no such list, and tokens hold until they expire. `required` False: this process is ready without its keys.
     """
 
-    name = "keys"
-
-    def __init__(self, *, keys_url: str, revocations_url: str | None, clock: Clock, settings: FollowSettings) -> None:
-        self.keys: dict[str, ECKey] = {}
+    def __init__(
+        self,
+        *,
+        keys_url: str | None,
+        revocations_url: str | None,
+        clock: Clock,
+        settings: FollowSettings,
+        issuer: str = "",
+        algorithms: Sequence[str] = ("ES256",),
+        insecure_http: bool = False,
+        required: bool = True,
+    ) -> None:
+        self.name = f"keys of {issuer}" if issuer else "keys"
+        self.keys: dict[str, VerifyingKey] = {}
         self.revoked: dict[str, float] = {}
-        self.keys_url, self._revocations_url = keys_url, revocations_url
+        self._keys_url, self._revocations_url = keys_url, revocations_url
+        self._issuer, self._algorithms = issuer, tuple(algorithms)
+        self._insecure_http, self._required = insecure_http, required
         self._clock, self._settings = clock, settings
         self._session: aiohttp.ClientSession | None = None
         self._keys_at_s: float | None = None
         self._asked_at_s: float | None = None  # the last time that keys were asked for
         self._heard_at_s: float | None = None  # the last time that everything was answered
+        self._unknown: OrderedDict[str, float] = OrderedDict()  # names asked for in vain, and when
         self._list_tag = ""
         self._asking = asyncio.Lock()
         self._trouble = ""
+
+    @property
+    def keys_url(self) -> str:
+        """Where the keys come from, as far as that is known."""
+        return self._keys_url or self._issuer
 
     @property
     def known(self) -> bool:
@@ -86,11 +112,11 @@ class FollowedIssuer:
     def ready(self) -> Sequence[Check]:
         """Ready once keys and revocations were fetched; it stays so while the issuer is away."""
         if self._heard_at_s is None:
-            return [Check("keys", False, self._trouble or f"asking {self.keys_url}")]
+            return [Check(self.name, not self._required, self._trouble or f"asking {self.keys_url}")]
         if not self._trouble:
-            return [Check("keys", True, f"{len(self.keys)} from {self.keys_url}")]
+            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}")]
         silent_s = self._clock.monotonic_s() - self._heard_at_s
-        return [Check("keys", True, f"as of {silent_s:.0f} s ago: {self._trouble}")]
+        return [Check(self.name, True, f"as of {silent_s:.0f} s ago: {self._trouble}")]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the issuer until `stop`."""
@@ -108,16 +134,26 @@ class FollowedIssuer:
                 stopped.cancel()
                 self._session = None
 
-    async def renewed(self) -> bool:
-        """Fetch the keys since a token names an unknown one; False where that was tried a moment ago, or failed."""
+    async def renewed(self, kid: str) -> bool:
+        """True if the key is known, after asking the issuer where that may help and is not too soon."""
+        if kid in self.keys:
+            return True
+        if self._asked_in_vain(kid):
+            return False
         async with self._asking:
+            if kid in self.keys:  # who waited before us has asked
+                return True
             if self._session is None or not self._may_ask():
                 return False
             try:
                 await self._fetch_keys(self._session)
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 return False  # the round that follows says why
-            return True
+            if kid not in self.keys:
+                self._unknown[kid] = self._clock.monotonic_s()
+                while len(self._unknown) > self._settings.unknown_keys_max:
+                    self._unknown.popitem(last=False)
+            return kid in self.keys
 
     async def _follow(self) -> None:
         session = self._session
@@ -132,7 +168,8 @@ class FollowedIssuer:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if not self._trouble:
                 _log.warning("issuer_away", keys_url=self.keys_url, reason=_reason(error))
-            self._trouble = f"no keys from {self.keys_url}: {_reason(error)}; start the role publish there"
+            remedy = "is it the right address?" if self._issuer else "start the role publish there"
+            self._trouble = f"no keys from {self.keys_url}: {_reason(error)}; {remedy}"
             return
         if self._trouble or not self.known:
             _log.info("issuer_followed", keys_url=self.keys_url, keys=sorted(self.keys), revoked=len(self.revoked))
@@ -142,45 +179,51 @@ class FollowedIssuer:
         asked_at_s, now_s = self._asked_at_s, self._clock.monotonic_s()
         return asked_at_s is None or now_s - asked_at_s >= self._settings.keys_min_interval_s
 
+    def _asked_in_vain(self, kid: str) -> bool:
+        at_s = self._unknown.get(kid)
+        if at_s is None:
+            return False
+        if self._clock.monotonic_s() - at_s < self._settings.unknown_key_s:
+            return True
+        del self._unknown[kid]
+        return False
+
     async def _fetch_keys(self, session: aiohttp.ClientSession) -> None:
         self._asked_at_s = self._clock.monotonic_s()
-        async with session.get(self.keys_url) as reply:
-            found = keys_of(msgspec.json.decode(await self._body(reply)))
-        self.keys.update(found)
+        settings = self._settings
+        try:
+            url = self._keys_url or await self._discovered(session)
+            document = await fetch_json(session, url, max_bytes=settings.keys_max_bytes)
+            found = verifying_keys(document, algorithms=self._algorithms, keys_max=settings.keys_max)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            KEY_FETCHES.labels("failed").inc()
+            raise
+        KEY_FETCHES.labels("ok").inc()
         for kid in self.keys.keys() - found.keys():  # retired: what it signed is no longer taken
             del self.keys[kid]
+        for kid, key in found.items():
+            if kid not in self.keys or self.keys[kid] != key:  # the same object: what it verified goes on to count
+                self.keys[kid] = key
         self._keys_at_s = self._clock.monotonic_s()
 
+    async def _discovered(self, session: aiohttp.ClientSession) -> str:
+        metadata = await fetch_metadata(
+            session, self._issuer, insecure_http=self._insecure_http, max_bytes=self._settings.keys_max_bytes
+        )
+        if metadata.jwks_uri is None:
+            raise ValueError("its metadata names no key set (jwks_uri)")
+        return metadata.jwks_uri
+
     async def _fetch_revocations(self, session: aiohttp.ClientSession, url: str) -> None:
-        async with session.get(url, headers={"If-None-Match": self._list_tag} if self._list_tag else {}) as reply:
+        headers = {"If-None-Match": self._list_tag} if self._list_tag else {}
+        async with session.get(url, headers=headers, allow_redirects=False) as reply:
             if reply.status == 304:
                 return
-            listed = msgspec.json.decode(await self._body(reply), type=Revoked)
+            body = await read_limited(reply, self._settings.reply_max_bytes, name="reply_max_bytes")
+            listed = msgspec.json.decode(body, type=Revoked)
             self._list_tag = reply.headers.get("ETag", "")
         self.revoked.clear()
         self.revoked.update((token.jti, token.exp) for token in listed.revoked)
-
-    async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
-        if reply.status != 200:
-            raise ValueError(f"it answers {reply.status}")
-        body = bytearray()
-        async for chunk in reply.content.iter_any():
-            body += chunk
-            if len(body) > self._settings.reply_max_bytes:
-                raise ValueError(f"its reply has more than {self._settings.reply_max_bytes} bytes (reply_max_bytes)")
-        return bytes(body)
-
-
-def keys_of(document: object) -> dict[str, ECKey]:
-    """The P-256 keys (ES256) of a JSON Web Key Set by `kid`, else by thumbprint; ValueError if it has none."""
-    try:
-        keys = KeySet.import_key_set(document).keys  # type: ignore[arg-type]  # checked by the import itself
-    except (JoseError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no JSON Web Key Set: {error}") from None
-    found = {key.kid or key.thumbprint(): key for key in keys if isinstance(key, ECKey) and key.curve_name == "P-256"}
-    if not found:
-        raise ValueError("the key set has no P-256 key (ES256)")
-    return found
 
 
 def _reason(error: Exception) -> str:

@@ -18,9 +18,9 @@ class GrantedAccess:
     def __init__(self, scopes: frozenset[str], *, expires_at_s: float = _NEVER_S) -> None:
         self._principal = Principal("test", "test", scopes, expires_at_s, "test")
 
-    async def require(self, request: web.Request, scope: str) -> Principal:
+    async def require(self, request: web.Request, scope: str, *, writes: str | None = None) -> Principal:
         """The principal if the scope was granted."""
-        if not self._principal.allows(scope):
+        if not self._principal.allows(scope) and not (writes is not None and self._principal.may_write(writes)):
             raise PenstockError("insufficient_scope", f"this needs the scope '{scope}'")
         return self._principal
 
@@ -28,6 +28,6 @@ class GrantedAccess:
 class OpenAccess:
     """Implements `http.access.Access`: every caller may do everything."""
 
-    async def require(self, request: web.Request, scope: str) -> Principal:
+    async def require(self, request: web.Request, scope: str, *, writes: str | None = None) -> Principal:
         """A principal that holds the scope asked for."""
         return Principal("test", "test", frozenset({scope}), _NEVER_S, "test")
