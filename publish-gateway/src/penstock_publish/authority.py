@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
 from aiohttp import web
@@ -26,9 +24,12 @@ from penstock.stores.open import is_postgres_url
 from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
 from penstock_publish.metrics import REVOKED_TOKENS
 from penstock_publish.oauth.client_store import ClientStore
-from penstock_publish.oauth.clients import Client, Clients
-from penstock_publish.oauth.keys import SigningKeys, open_signing_keys, read_public_keys
-from penstock_publish.oauth.server import OAuthReply, OAuthServer, TokenIssuer
+from penstock_publish.oauth.clients import PAGE_CLIENT, Clients
+from penstock_publish.oauth.embedded import EmbeddedServer
+from penstock_publish.oauth.grant_store import AccessToken, GrantStore
+from penstock_publish.oauth.issuer import TokenIssuer
+from penstock_publish.oauth.keys import open_signing_keys, read_public_keys
+from penstock_publish.oauth.person_grants import GrantRooms
 from penstock_publish.settings import AuthSettings
 
 __all__ = ["Authority", "EmbeddedServer", "RevocationListener", "ensure_development_client", "open_authority"]
@@ -38,7 +39,6 @@ RevocationListener = Callable[[str], None]
 
 _FORGET_S = 600.0  # a revoked token is forgotten so long after its expiry, whatever clocks differ by
 _log = structlog.get_logger(__name__)
-_T = TypeVar("_T")
 
 
 def ensure_development_client(data_dir: Path, token_url: str) -> Path:
@@ -72,57 +72,6 @@ async def open_authority(
     return authority
 
 
-class EmbeddedServer:
-    """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
-
-    def __init__(self, clients: Clients, *, keys: SigningKeys, issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-        self._clients = clients
-        self.keys = keys
-        self.issuer = issuer
-        self._server = OAuthServer(clients, issuer=issuer, verifier=verifier)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
-        self._watcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-revocations")
-
-    async def token(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
-        """`POST /oauth/token`."""
-        return await self._in_worker(partial(self._server.token, form, headers))
-
-    async def revoke(self, form: dict[str, str], headers: dict[str, str]) -> tuple[OAuthReply, Principal | None]:
-        """`POST /oauth/revoke`."""
-        return await self._in_worker(partial(self._server.revoke, form, headers))
-
-    async def client(self, client_id: str, secret: str) -> Client | None:
-        """The client if the secret is its own."""
-        client = await self._in_worker(partial(self._clients.find, client_id))
-        return client if client is not None and client.has_secret(secret) else None
-
-    async def put_client(self, client: Client) -> None:
-        """Register or change a client."""
-        await self._in_worker(partial(self._clients.put, client))
-
-    async def remove_client(self, client_id: str) -> None:
-        """Forget a client: it gets no more tokens; those that it has expire."""
-        await self._in_worker(partial(self._clients.remove, client_id))
-
-    async def remember_revoked(self, principal: Principal) -> None:
-        """Keep a revocation over restarts."""
-        revoke = partial(self._clients.revoke, principal.token_id, expires_at_s=principal.expires_at_s)
-        await self._in_worker(revoke)
-
-    async def revoked_elsewhere(self) -> dict[str, float] | None:
-        """What other replicas may have revoked since the last look; None where there are no others."""
-        # Not in the worker: a slow sign-in must not hold up a revocation.
-        return await asyncio.get_running_loop().run_in_executor(self._watcher, self._clients.revoked_since)
-
-    async def close(self) -> None:
-        """Finish what is under way and release file or connections."""
-        await asyncio.to_thread(self._watcher.shutdown)
-        await asyncio.to_thread(self._worker.shutdown)
-
-    async def _in_worker(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-
-
 class Authority:
     """Access for every role, the OAuth2 routes, and news of revoked tokens."""
 
@@ -150,11 +99,12 @@ class Authority:
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Metadata, and where the embedded server is on: its endpoints, the page's session."""
-        # Imported here because both modules are written against this class.
+        # Imported here because these modules are written against this class.
+        from penstock_publish.oauth.authorize import authorize_routes
         from penstock_publish.oauth.page_session import page_session_routes
         from penstock_publish.oauth.routes import oauth_routes
 
-        return [*oauth_routes(self), *page_session_routes(self)]
+        return [*oauth_routes(self), *page_session_routes(self), *authorize_routes(self)]
 
     def open_session(self, request: web.Request, response: web.StreamResponse) -> bool:
         """Give a visitor of the page a session where `auth.page_open` allows it; True if there is one now."""
@@ -173,11 +123,16 @@ class Authority:
 
     def revoked_now(self, principal: Principal) -> None:
         """A token was revoked: refuse it from here on and tell the listeners."""
-        self._revoked[principal.token_id] = principal.expires_at_s
-        REVOKED_TOKENS.inc()
         _log.info("token_revoked", client_id=principal.client_id)
-        for listener in self._listeners:
-            listener(principal.token_id)
+        self.end_tokens([AccessToken(principal.token_id, principal.expires_at_s)])
+
+    def end_tokens(self, tokens: Iterable[AccessToken]) -> None:
+        """Refuse tokens that were just revoked in the database, and tell the listeners."""
+        for token in tokens:
+            self._revoked[token.token_id] = token.expires_at_s
+            REVOKED_TOKENS.inc()
+            for listener in self._listeners:
+                listener(token.token_id)
 
     def follow_revocations(self) -> None:
         """Look for what other replicas revoke, every `auth.revocations_poll_s`, until closed."""
@@ -287,9 +242,19 @@ def _open_embedded(
     revoked.update(clients.revoked(clock.now_ms() / 1000))
     # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
     workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
-    embedded = EmbeddedServer(clients, keys=keys, issuer=issuer, verifier=workers_verifier)
+    rights = partial(_rights, clients, settings)
+    rooms = GrantRooms(GrantStore(database), issuer, rights, settings=settings, clock=clock)
+    embedded = EmbeddedServer(clients, keys=keys, rooms=rooms, verifier=workers_verifier)
     access = JwtAccess(verifier, public_url=public_url)
     return Authority(settings, access, public_url, revoked, embedded, database=database, clock=clock)
+
+
+def _rights(clients: Clients, settings: AuthSettings, subject: str) -> frozenset[str] | None:
+    """What the page's visitors may do, or a client whose session somebody uses; None for who is gone."""
+    if subject == PAGE_CLIENT:
+        return None if settings.page_open == "never" else frozenset(settings.page_scope.split())
+    client = clients.find(subject)
+    return None if client is None else frozenset(client.scope.split())
 
 
 def _verifier(

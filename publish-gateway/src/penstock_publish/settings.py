@@ -42,6 +42,17 @@ class AuthSettings(BaseModel, frozen=True):
         description="Keep one client for development, with its secret in client.json of the data folder.",
     )
     token_lifetime_s: int = Field(default=3600, description="Life of a token, in seconds.", ge=1, le=86_400)
+    code_lifetime_s: float = Field(
+        default=60.0, description="How long an authorization code can be traded for tokens.", gt=0, le=600
+    )
+    refresh_lifetime_s: float = Field(
+        default=30 * 86_400.0,
+        description="Longest time from a login at an application until the person must log in again.",
+        gt=0,
+    )
+    refresh_idle_s: float = Field(
+        default=7 * 86_400.0, description="How long a refresh token can be used; each use gives a new one.", gt=0
+    )
     leeway_s: int = Field(
         default=5, description="How far clocks may differ when times in tokens are checked.", ge=0, le=300
     )

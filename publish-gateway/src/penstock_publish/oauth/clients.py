@@ -17,12 +17,14 @@ from typing import Protocol
 from penstock.errors import PenstockError
 from penstock_publish.oauth.keys import write_private
 
-__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "GRANTS", "Client", "Clients",
+__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "GRANTS", "PAGE_CLIENT", "Client", "Clients",
            "development_client", "hashed_secret", "new_secret", "secret_in_file", "write_client_file"]  # fmt: skip
 
 CLIENT_FILE = "client.json"
 DEVELOPMENT_SCOPE = "*:read data:read data:query ingest:write apps:admin applications:write"
 DEVELOPMENT_CLIENT = "development"
+#: `client_id` of the page's own sessions; it is nobody's registered client.
+PAGE_CLIENT = "page"
 #: The grants that a client can have.
 GRANTS = frozenset({"client_credentials", "authorization_code", "refresh_token"})
 

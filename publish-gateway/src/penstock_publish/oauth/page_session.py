@@ -17,10 +17,9 @@ from penstock.http.credentials import SESSION_COOKIE, refuse_foreign_origin
 from penstock.http.problem import guarded
 from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_json
+from penstock_publish.oauth.clients import PAGE_CLIENT
 
-__all__ = ["PAGE_CLIENT", "is_loopback_request", "open_session", "page_session_routes"]
-
-PAGE_CLIENT = "page"
+__all__ = ["is_loopback_request", "is_open_to", "open_session", "page_session_routes"]
 
 
 class _Credentials(msgspec.Struct):
@@ -42,13 +41,19 @@ def open_session(authority: Authority, request: web.Request, *, response: web.St
     A valid session is kept. `loopback` asks for both a loopback peer and a loopback name in Host: a foreign name
     that was pointed at 127.0.0.1 (DNS rebinding) gets nothing.
     """
-    embedded, mode = authority.embedded, authority.settings.page_open
     if _has_session(authority, request):
         return True
-    if embedded is None or mode == "never" or (mode == "loopback" and not is_loopback_request(request)):
+    embedded = authority.embedded
+    if embedded is None or not is_open_to(authority, request):
         return False
     _set_cookie(authority, response, embedded.issuer.issue(PAGE_CLIENT, authority.settings.page_scope))
     return True
+
+
+def is_open_to(authority: Authority, request: web.Request) -> bool:
+    """True if `auth.page_open` lets this visitor in without a secret."""
+    mode = authority.settings.page_open
+    return mode == "always" or (mode == "loopback" and is_loopback_request(request))
 
 
 def is_loopback_request(request: web.Request) -> bool:

@@ -1,4 +1,4 @@
-"""HTTP side of OAuth2: token, revocation, key set and metadata (RFC 6749, 7009, 7517, 8414, 9728)."""
+"""HTTP side of OAuth2 for programs: token, revocation, introspection, keys, metadata (RFC 6749, 7009, 7662, 8414)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from penstock.http.problem import Handler, guarded
 from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_body
 from penstock_publish.metrics import TOKENS_ISSUED
+from penstock_publish.oauth.clients import GRANTS
+from penstock_publish.oauth.person_grants import ALL_AUTH_METHODS
 from penstock_publish.oauth.server import OAuthReply
+from penstock_publish.oauth.token_endpoints import SECRET_METHODS
 
 __all__ = ["SCOPES", "oauth_routes"]
 
 SCOPES = ("*:read", "data:read", "data:query", "ingest:write", "apps:admin", "applications:write")
-_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -36,6 +38,7 @@ def oauth_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
         web.get("/oauth/revocations", endpoints.revocations),
         web.post("/oauth/token", guarded(endpoints.token)),
         web.post("/oauth/revoke", guarded(endpoints.revoke)),
+        web.post("/oauth/introspect", guarded(endpoints.introspect)),
     ]
 
 
@@ -50,16 +53,22 @@ class _Endpoints:
             return form
         reply = await self._embedded.token(form, _client_headers(request))
         TOKENS_ISSUED.labels(str(reply.status)).inc()
+        self._authority.end_tokens(reply.revoked)  # of a code or refresh token that was used twice
         return _respond(reply)
 
     async def revoke(self, request: web.Request) -> web.Response:
         form = await self._form(request)
         if isinstance(form, web.Response):
             return form
-        reply, principal = await self._embedded.revoke(form, _client_headers(request))
-        if principal is not None:
-            self._authority.revoked_now(principal)
+        reply = await self._embedded.revoke(form, _client_headers(request))
+        self._authority.end_tokens(reply.revoked)
         return _respond(reply)
+
+    async def introspect(self, request: web.Request) -> web.Response:
+        form = await self._form(request)
+        if isinstance(form, web.Response):
+            return form
+        return _respond(await self._embedded.introspect(form, _client_headers(request)))
 
     async def jwks(self, request: web.Request) -> web.Response:
         return _json(self._embedded.keys.public_jwks(), cache="public, max-age=300")
@@ -79,14 +88,20 @@ class _Endpoints:
         return _json(
             {
                 "issuer": url,
+                "authorization_endpoint": f"{url}/oauth/authorize",
                 "token_endpoint": f"{url}/oauth/token",
                 "revocation_endpoint": f"{url}/oauth/revoke",
+                "introspection_endpoint": f"{url}/oauth/introspect",
                 "jwks_uri": f"{url}/oauth/jwks.json",
                 "scopes_supported": SCOPES,
-                "response_types_supported": [],
-                "grant_types_supported": ["client_credentials"],
-                "token_endpoint_auth_methods_supported": _AUTH_METHODS,
-                "revocation_endpoint_auth_methods_supported": _AUTH_METHODS,
+                "response_types_supported": ["code"],
+                "response_modes_supported": ["query"],
+                "grant_types_supported": sorted(GRANTS),
+                "code_challenge_methods_supported": ["S256"],
+                "authorization_response_iss_parameter_supported": True,
+                "token_endpoint_auth_methods_supported": ALL_AUTH_METHODS,
+                "revocation_endpoint_auth_methods_supported": ALL_AUTH_METHODS,
+                "introspection_endpoint_auth_methods_supported": SECRET_METHODS,
                 "service_documentation": f"{url}/docs",
             },
             cache="public, max-age=300",

@@ -1,110 +1,161 @@
 """The embedded authorization server: Authlib's framework-agnostic base behind a small synchronous adapter.
 
-Grants: client credentials (RFC 6749, 4.4). Endpoints: revocation (RFC 7009). Everything here blocks and runs in the
-one worker thread that owns `publish.db`; `oauth.routes` is the asynchronous side.
+Grants: client credentials (RFC 6749, 4.4), authorization code with PKCE and refresh tokens (`oauth.person_grants`).
+Endpoints: authorization, token, revocation (RFC 7009), introspection (RFC 7662). Everything here blocks and runs in
+the one worker thread that owns the database; `oauth.routes` and `oauth.authorize` are the asynchronous side.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 # Authlib ships no type information; what it returns is checked where it leaves this file.
+from authlib.common.urls import add_params_to_uri  # type: ignore[import-untyped]
+from authlib.oauth2.base import OAuth2Error  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer  # type: ignore[import-untyped]
-from authlib.oauth2.rfc6749 import (
-    ClientCredentialsGrant,
-    ClientMixin,
-    OAuth2Request,
-    TokenMixin,
-)
+from authlib.oauth2.rfc6749 import ClientCredentialsGrant, ClientMixin, OAuth2Request
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6750 import BearerTokenGenerator  # type: ignore[import-untyped]
-from authlib.oauth2.rfc7009 import RevocationEndpoint  # type: ignore[import-untyped]
-from joserfc import jwt
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
-from penstock.http.tokens import ALGORITHM, TOKEN_TYPE, TokenVerifier
-from penstock.ports.clock import Clock
+from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.clients import Client, Clients
-from penstock_publish.oauth.keys import SigningKeys
+from penstock_publish.oauth.grant_store import AccessToken
+from penstock_publish.oauth.people import Person
+from penstock_publish.oauth.person_grants import (
+    CodeGrant,
+    GrantRooms,
+    InvalidTargetError,
+    Pkce,
+    RefreshGrant,
+)
+from penstock_publish.oauth.redirects import matches_redirect
+from penstock_publish.oauth.token_endpoints import SECRET_METHODS, Introspection, Revocation
 
-__all__ = ["OAuthReply", "OAuthServer", "TokenIssuer"]
+__all__ = ["AskedFor", "OAuthReply", "OAuthServer", "Refusal"]
 
-_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]
 # Authlib refuses http:// outside loopback; whether the listener needs TLS is decided by the command line, once.
 _REQUEST_URI = "https://penstock.invalid/oauth"
+#: Authlib quotes these in descriptions, which may hold printable ASCII only (RFC 6749, 5.2).
+_QUOTED = ("client_id", "redirect_uri", "response_type", "grant_type", "scope")
 
 
 @dataclass(frozen=True, slots=True)
 class OAuthReply:
-    """A reply of the authorization server: status, JSON body, headers."""
+    """A reply of the authorization server: status, JSON body, headers; tokens that it has revoked."""
 
     status: int
     body: Mapping[str, object]
     headers: Mapping[str, str]
+    revoked: tuple[AccessToken, ...] = ()
 
 
-class TokenIssuer:
-    """Signs access tokens (RFC 9068)."""
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """A valid authorization request: who asks, for what, and where the answer goes."""
 
-    def __init__(self, keys: SigningKeys, *, issuer: str, audience: str, lifetime_s: int, clock: Clock) -> None:
-        self._keys = keys
-        self._issuer = issuer
-        self._audience = audience
-        self.lifetime_s = lifetime_s
-        self._clock = clock
+    client: Client
+    scope: str
+    redirect_uri: str
 
-    def issue(self, client_id: str, scope: str) -> str:
-        """A token of the client for `scope` (separated by spaces)."""
-        now_s = self._clock.now_ms() // 1000
-        claims: dict[str, object] = {
-            "iss": self._issuer,
-            "aud": self._audience,
-            "sub": client_id,
-            "client_id": client_id,
-            "scope": scope,
-            "iat": now_s,
-            "exp": now_s + self.lifetime_s,
-            "jti": secrets.token_urlsafe(16),
-        }
-        header = {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": self._keys.signing_kid}
-        return jwt.encode(header, claims, self._keys.signing, algorithms=[ALGORITHM])
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An authorization request that is refused: `location` tells the application, None is for the person's eyes."""
+
+    error: str
+    detail: str
+    location: str | None
 
 
 class OAuthServer:
-    """Token and revocation endpoints as functions from form to reply."""
+    """The endpoints as functions from form or query to reply."""
 
-    def __init__(self, clients: Clients, *, issuer: TokenIssuer, verifier: TokenVerifier) -> None:
-        self._authlib = _Adapter(clients, issuer)
+    def __init__(self, clients: Clients, *, rooms: GrantRooms, verifier: TokenVerifier) -> None:
+        self._rooms = rooms
+        self._authlib = _Adapter(clients, rooms)
         self._authlib.register_grant(_Grant)
-        revocation = _Revocation(self._authlib)
-        revocation.verifier = verifier
-        revocation.clients = clients
-        self._authlib.register_endpoint(revocation)
-        self._revocation = revocation
+        self._authlib.register_grant(CodeGrant, [Pkce(required=True)])
+        self._authlib.register_grant(RefreshGrant)
+        for endpoint in (Revocation(self._authlib), Introspection(self._authlib)):
+            endpoint.verifier, endpoint.clients, endpoint.rooms = verifier, clients, rooms
+            self._authlib.register_endpoint(endpoint)
 
     def token(self, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
         """`POST /oauth/token`."""
-        return self._reply(self._authlib.create_token_response(_request(form, headers)))
+        try:
+            self._rooms.check_resource(form.get("resource"))
+        except InvalidTargetError as error:
+            return OAuthReply(400, {"error": error.error, "error_description": error.description}, {})
+        return self._reply(form, lambda: self._authlib.create_token_response(_request(form, headers)))
 
-    def revoke(self, form: Mapping[str, str], headers: Mapping[str, str]) -> tuple[OAuthReply, Principal | None]:
-        """`POST /oauth/revoke`: the reply, and the token's principal if one was revoked now."""
-        self._revocation.last = None
-        reply = self._reply(self._authlib.create_endpoint_response("revocation", _request(form, headers)))
-        return reply, self._revocation.last
+    def revoke(self, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
+        """`POST /oauth/revoke`."""
+        return self._endpoint("revocation", form, headers)
 
-    def _reply(self, reply: object) -> OAuthReply:
+    def introspect(self, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
+        """`POST /oauth/introspect`."""
+        return self._endpoint("introspection", form, headers)
+
+    def asked(self, query: Mapping[str, str]) -> AskedFor | Refusal:
+        """What an authorization request asks for, before the person is asked."""
+        if (odd := _odd(query)) is not None:
+            return Refusal("invalid_request", odd, None)
+        try:
+            grant = self._authlib.get_consent_grant(_request(query, {}, method="GET"))
+        except OAuth2Error as error:
+            return self._refusal(error, query.get("state"))
+        return AskedFor(grant.request.client.client, grant.request.scope, grant.redirect_uri)
+
+    def answer(self, query: Mapping[str, str], person: Person | None) -> str | Refusal:
+        """Where to send the person: with a code, or where `person` is None with the news that access was denied."""
+        if isinstance(asked := self.asked(query), Refusal):
+            return asked
+        request = _request(query, {}, method="GET")
+        grant = self._authlib.get_consent_grant(request)
+        reply = self._authlib.create_authorization_response(request, grant_user=person, grant=grant)
+        if not isinstance(reply, OAuthReply) or "Location" not in reply.headers:
+            raise PenstockError("internal", "the authorization server gave no address to go to")
+        return self._with_issuer(reply.headers["Location"])
+
+    def _refusal(self, error: OAuth2Error, state: str | None) -> Refusal:
+        detail = str(error.description or error.error)
+        if not error.redirect_uri:
+            return Refusal(str(error.error), detail, None)
+        told = [("error", str(error.error)), ("error_description", detail)]
+        told += [("state", state)] if state else []
+        return Refusal(str(error.error), detail, self._with_issuer(add_params_to_uri(error.redirect_uri, told)))
+
+    def _with_issuer(self, location: str) -> str:
+        """RFC 9207: the application learns whose answer it is."""
+        return str(add_params_to_uri(location, [("iss", self._rooms.issuer.url)]))
+
+    def _endpoint(self, name: str, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
+        return self._reply(form, lambda: self._authlib.create_endpoint_response(name, _request(form, headers)))
+
+    def _reply(self, form: Mapping[str, str], respond: Callable[[], object]) -> OAuthReply:
+        if (odd := _odd(form)) is not None:
+            return OAuthReply(400, {"error": "invalid_request", "error_description": odd}, {})
+        self._rooms.revoked.clear()
+        reply = respond()
         if not isinstance(reply, OAuthReply):
             raise PenstockError("internal", "the authorization server gave no reply")
-        return reply
+        return OAuthReply(reply.status, reply.body, reply.headers, tuple(self._rooms.revoked))
 
 
-def _request(form: Mapping[str, str], headers: Mapping[str, str]) -> _Request:
-    request = _Request("POST", _REQUEST_URI, headers=dict(headers))
+def _request(form: Mapping[str, str], headers: Mapping[str, str], *, method: str = "POST") -> _Request:
+    request = _Request(method, _REQUEST_URI, headers=dict(headers))
     request.payload = BasicOAuth2Payload(dict(form))
     return request
+
+
+def _odd(fields: Mapping[str, str]) -> str | None:
+    for name in _QUOTED:
+        if any(not " " <= c <= "~" or c in '"\\' for c in fields.get(name, "")):
+            return f"{name} has characters that it cannot have (RFC 6749, appendix A)"
+    return None
 
 
 class _Request(OAuth2Request):  # type: ignore[misc]  # Authlib is untyped
@@ -117,21 +168,23 @@ class _Request(OAuth2Request):  # type: ignore[misc]  # Authlib is untyped
 class _Adapter(AuthlibServer):  # type: ignore[misc]  # Authlib is untyped
     """What Authlib asks a framework integration for."""
 
-    def __init__(self, clients: Clients, issuer: TokenIssuer) -> None:
+    def __init__(self, clients: Clients, rooms: GrantRooms) -> None:
         super().__init__()
         self._clients = clients
+        self.rooms = rooms
 
         def sign(client: _AuthlibClient, grant_type: str, user: object, scope: str) -> str:
-            return issuer.issue(client.get_client_id(), scope)
+            return rooms.issuer.issue(client.get_client_id(), scope)
 
-        self.register_token_generator("default", BearerTokenGenerator(sign, expires_generator=issuer.lifetime_s))
+        lifetime_s = rooms.issuer.lifetime_s
+        self.register_token_generator("default", BearerTokenGenerator(sign, expires_generator=lifetime_s))
 
     def query_client(self, client_id: str) -> _AuthlibClient | None:
         client = self._clients.find(client_id)
         return None if client is None else _AuthlibClient(client)
 
     def save_token(self, token: object, request: object) -> None:
-        """Nothing to save: tokens prove themselves, only revocations are kept."""
+        """Nothing to save: tokens of clients prove themselves, only revocations are kept."""
 
     def send_signal(self, name: str, *args: object, **kwargs: object) -> None:
         """No listeners: the asynchronous side acts on the reply."""
@@ -146,53 +199,40 @@ class _Adapter(AuthlibServer):  # type: ignore[misc]  # Authlib is untyped
 
 class _AuthlibClient(ClientMixin):  # type: ignore[misc]  # Authlib is untyped
     def __init__(self, client: Client) -> None:
-        self._client = client
+        self.client = client
 
     def get_client_id(self) -> str:
-        return self._client.client_id
+        return self.client.client_id
+
+    def get_default_redirect_uri(self) -> None:
+        """The request must name it, so that it can be compared."""
+
+    def scopes(self) -> frozenset[str]:
+        """All that the client may have."""
+        return frozenset(self.client.scope.split())
 
     def get_allowed_scope(self, scope: str | None) -> str | None:
         """All that the client may have where it asks for nothing; None (invalid_scope) where it asks for more."""
         if not scope:
-            return self._client.scope
-        granted = Principal("", "", frozenset(self._client.scope.split()), 0.0, "")
+            return self.client.scope
+        granted = Principal("", "", self.scopes(), 0.0, "")
         return scope if all(granted.allows(one) for one in scope.split()) else None
 
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        return matches_redirect(redirect_uri, self.client.redirect_uris, public=self.client.public)
+
     def check_client_secret(self, client_secret: str) -> bool:
-        return self._client.has_secret(client_secret)
+        return self.client.has_secret(client_secret)
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        return method in _AUTH_METHODS
+        return method in (["none"] if self.client.public else SECRET_METHODS)
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code" and self.check_grant_type("authorization_code")
 
     def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type == "client_credentials"
+        return grant_type in self.client.grants and not (self.client.public and grant_type == "client_credentials")
 
 
 class _Grant(ClientCredentialsGrant):  # type: ignore[misc]  # Authlib is untyped
-    TOKEN_ENDPOINT_AUTH_METHODS = _AUTH_METHODS
-
-
-class _IssuedToken(TokenMixin):  # type: ignore[misc]  # Authlib is untyped
-    def __init__(self, principal: Principal) -> None:
-        self.principal = principal
-
-    def check_client(self, client: _AuthlibClient) -> bool:
-        return bool(self.principal.client_id == client.get_client_id())
-
-
-class _Revocation(RevocationEndpoint):  # type: ignore[misc]  # Authlib is untyped
-    CLIENT_AUTH_METHODS = _AUTH_METHODS
-    verifier: TokenVerifier
-    clients: Clients
-    last: Principal | None = None
-
-    def query_token(self, token_string: str, token_type_hint: str | None) -> _IssuedToken | None:
-        """None for what is no valid token any more: the reply is 200 all the same (RFC 7009, 2.2)."""
-        try:
-            return _IssuedToken(self.verifier.verify(token_string))
-        except PenstockError:
-            return None
-
-    def revoke_token(self, token: _IssuedToken, request: object) -> None:
-        self.clients.revoke(token.principal.token_id, expires_at_s=token.principal.expires_at_s)
-        self.last = token.principal
+    TOKEN_ENDPOINT_AUTH_METHODS = SECRET_METHODS

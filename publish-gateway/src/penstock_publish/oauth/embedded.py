@@ -1,0 +1,90 @@
+"""The embedded authorization server on the event loop: each call of it runs in one worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from penstock.http.access import Principal
+from penstock.http.tokens import TokenVerifier
+from penstock_publish.oauth.clients import Client, Clients
+from penstock_publish.oauth.issuer import TokenIssuer
+from penstock_publish.oauth.keys import SigningKeys
+from penstock_publish.oauth.people import Person
+from penstock_publish.oauth.person_grants import GrantRooms
+from penstock_publish.oauth.server import AskedFor, OAuthReply, OAuthServer, Refusal
+
+__all__ = ["EmbeddedServer"]
+
+_T = TypeVar("_T")
+
+
+class EmbeddedServer:
+    """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
+
+    def __init__(self, clients: Clients, *, keys: SigningKeys, rooms: GrantRooms, verifier: TokenVerifier) -> None:
+        self._clients = clients
+        self.keys = keys
+        self.rooms = rooms
+        self._server = OAuthServer(clients, rooms=rooms, verifier=verifier)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
+        self._watcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-revocations")
+
+    @property
+    def issuer(self) -> TokenIssuer:
+        """Signs tokens; callable from the event loop."""
+        return self.rooms.issuer
+
+    async def token(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
+        """`POST /oauth/token`."""
+        return await self._in_worker(partial(self._server.token, form, headers))
+
+    async def revoke(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
+        """`POST /oauth/revoke`."""
+        return await self._in_worker(partial(self._server.revoke, form, headers))
+
+    async def introspect(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
+        """`POST /oauth/introspect`."""
+        return await self._in_worker(partial(self._server.introspect, form, headers))
+
+    async def asked(self, query: Mapping[str, str]) -> AskedFor | Refusal:
+        """What an authorization request asks for."""
+        return await self._in_worker(partial(self._server.asked, query))
+
+    async def answer(self, query: Mapping[str, str], person: Person | None) -> str | Refusal:
+        """The address to send a person to, with a code; with a denial where `person` is None."""
+        return await self._in_worker(partial(self._server.answer, query, person))
+
+    async def client(self, client_id: str, secret: str) -> Client | None:
+        """The client if the secret is its own."""
+        client = await self._in_worker(partial(self._clients.find, client_id))
+        return client if client is not None and client.has_secret(secret) else None
+
+    async def put_client(self, client: Client) -> None:
+        """Register or change a client."""
+        await self._in_worker(partial(self._clients.put, client))
+
+    async def remove_client(self, client_id: str) -> None:
+        """Forget a client: it gets no more tokens; those that it has expire."""
+        await self._in_worker(partial(self._clients.remove, client_id))
+
+    async def remember_revoked(self, principal: Principal) -> None:
+        """Keep a revocation over restarts."""
+        revoke = partial(self._clients.revoke, principal.token_id, expires_at_s=principal.expires_at_s)
+        await self._in_worker(revoke)
+
+    async def revoked_elsewhere(self) -> dict[str, float] | None:
+        """What other replicas may have revoked since the last look; None where there are no others."""
+        # Not in the worker: a slow sign-in must not hold up a revocation.
+        return await asyncio.get_running_loop().run_in_executor(self._watcher, self._clients.revoked_since)
+
+    async def close(self) -> None:
+        """Finish what is under way and release file or connections."""
+        await asyncio.to_thread(self._watcher.shutdown)
+        await asyncio.to_thread(self._worker.shutdown)
+
+    async def _in_worker(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)

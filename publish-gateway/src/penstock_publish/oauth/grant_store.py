@@ -1,0 +1,252 @@
+"""Authorization codes, refresh tokens and the access tokens made from them: rows of the gateway's database. Blocking.
+
+One login of a person at one application is a grant. Its tokens form a family (RFC 9700, 4.14): a code or a refresh
+token that is used a second time was stolen, before or after, so the whole family is revoked. Codes and refresh tokens
+are random and kept as SHA-256. What changes together is one transaction, so replicas agree on who was first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from penstock_publish.gateway_database import GatewayDatabase
+from penstock_publish.oauth.clients import hashed_secret, new_secret
+
+__all__ = ["AccessToken", "CodeRequest", "Grant", "GrantStore", "Reused"]
+
+_metadata = sa.MetaData()
+_grants = sa.Table(
+    "oauth_grants",
+    _metadata,
+    sa.Column("grant_id", sa.Text, primary_key=True),
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False, index=True),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("resource", sa.Text, nullable=False),  # empty: none was named
+    sa.Column("redirect_uri", sa.Text, nullable=False),
+    sa.Column("code_challenge", sa.Text, nullable=False),
+    sa.Column("code_sha256", sa.Text, nullable=False, unique=True),
+    sa.Column("code_expires_at_s", sa.Double, nullable=False),
+    sa.Column("ends_at_s", sa.Double, nullable=False, index=True),
+    sa.Column("used", sa.Boolean, nullable=False),  # the code was traded for tokens
+    sa.Column("revoked", sa.Boolean, nullable=False),
+)
+_refresh_tokens = sa.Table(
+    "oauth_refresh_tokens",
+    _metadata,
+    sa.Column("token_sha256", sa.Text, primary_key=True),
+    sa.Column("grant_id", sa.Text, nullable=False, index=True),
+    sa.Column("issued_at_s", sa.Double, nullable=False),
+    sa.Column("expires_at_s", sa.Double, nullable=False),
+    sa.Column("used", sa.Boolean, nullable=False),
+)
+_access_tokens = sa.Table(
+    "oauth_access_tokens",
+    _metadata,
+    sa.Column("token_id", sa.Text, primary_key=True),
+    sa.Column("grant_id", sa.Text, nullable=False, index=True),
+    sa.Column("expires_at_s", sa.Double, nullable=False),
+)
+#: `revoked_tokens` of either database, by the columns that they share.
+_revoked = sa.table("revoked_tokens", sa.column("token_id"), sa.column("expires_at_s"))
+
+
+#: An access token may outlive its grant by as much (the bound of `auth.token_lifetime_s`), and clocks may differ.
+_OUTLIVES_S = 86_400.0
+_CLOCKS_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRequest:
+    """What a person has consented to, and what the code is bound to. `resource` empty: none was named."""
+
+    client_id: str
+    subject: str
+    scope: str
+    redirect_uri: str
+    code_challenge: str
+    resource: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """An access token by its id (`jti`) and expiry in epoch seconds."""
+
+    token_id: str
+    expires_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A grant as found by its code or by a refresh token, whose expiry and use are `expires_at_s` and `used`."""
+
+    grant_id: str
+    client_id: str
+    subject: str
+    scope: str
+    resource: str
+    redirect_uri: str
+    code_challenge: str
+    ends_at_s: float
+    revoked: bool
+    issued_at_s: float
+    expires_at_s: float
+    used: bool
+
+
+class Reused(Exception):
+    """The code or refresh token was used before, or its grant has been revoked."""
+
+
+class GrantStore:
+    """Grants in the database of the gateway. Times are epoch seconds of the caller's clock."""
+
+    def __init__(self, database: GatewayDatabase) -> None:
+        self._transaction = database.transaction
+        database.create(*_metadata.sorted_tables)
+
+    def begin(
+        self, code: str, request: CodeRequest, *, now_s: float, code_lifetime_s: float, lifetime_s: float
+    ) -> None:
+        """Begin a grant that ends after `lifetime_s`, with its code. Grants that have ended are forgotten."""
+        row = {
+            "grant_id": new_secret(),
+            "client_id": request.client_id,
+            "subject": request.subject,
+            "scope": request.scope,
+            "resource": request.resource,
+            "redirect_uri": request.redirect_uri,
+            "code_challenge": request.code_challenge,
+            "code_sha256": hashed_secret(code),
+            "code_expires_at_s": now_s + code_lifetime_s,
+            "ends_at_s": now_s + lifetime_s,
+            "used": False,
+            "revoked": False,
+        }
+        with self._transaction("making an authorization code") as connection:
+            _forget_ended(connection, now_s - _OUTLIVES_S)
+            connection.execute(sa.insert(_grants).values(row))
+
+    def by_code(self, code: str) -> Grant | None:
+        """The grant of a code, used or not."""
+        with self._transaction("looking up an authorization code") as connection:
+            row = connection.execute(sa.select(_grants).where(_grants.c.code_sha256 == hashed_secret(code))).first()
+        if row is None:
+            return None
+        return _grant(row, issued_at_s=0.0, expires_at_s=row.code_expires_at_s, used=row.used)
+
+    def by_refresh_token(self, token: str) -> Grant | None:
+        """The grant of a refresh token, used or not."""
+        found = (
+            sa.select(
+                _grants,
+                _refresh_tokens.c.issued_at_s,
+                _refresh_tokens.c.expires_at_s,
+                _refresh_tokens.c.used.label("token_used"),
+            )
+            .join(_refresh_tokens, _refresh_tokens.c.grant_id == _grants.c.grant_id)
+            .where(_refresh_tokens.c.token_sha256 == hashed_secret(token))
+        )
+        with self._transaction("looking up a refresh token") as connection:
+            row = connection.execute(found).first()
+        if row is None:
+            return None
+        return _grant(row, issued_at_s=row.issued_at_s, expires_at_s=row.expires_at_s, used=row.token_used)
+
+    def use_code(self, code: str, *, access: AccessToken, refresh: str | None, now_s: float, idle_s: float) -> None:
+        """Trade a code for tokens; `Reused` if somebody was first."""
+        unused = sa.and_(
+            _grants.c.code_sha256 == hashed_secret(code), _grants.c.used.is_(False), _grants.c.revoked.is_(False)
+        )
+        with self._transaction("using an authorization code") as connection:
+            if connection.execute(sa.update(_grants).where(unused).values(used=True)).rowcount != 1:
+                raise Reused
+            grant = connection.execute(
+                sa.select(_grants.c.grant_id, _grants.c.ends_at_s).where(_grants.c.code_sha256 == hashed_secret(code))
+            ).one()
+            _add_tokens(connection, grant.grant_id, access, refresh, (now_s, min(now_s + idle_s, grant.ends_at_s)))
+
+    def rotate(self, old: str, *, access: AccessToken, refresh: str, now_s: float, idle_s: float) -> None:
+        """Trade a refresh token for the next one and an access token; `Reused` if somebody was first."""
+        own = sa.select(_refresh_tokens.c.grant_id).where(_refresh_tokens.c.token_sha256 == hashed_secret(old))
+        unused = sa.and_(_refresh_tokens.c.token_sha256 == hashed_secret(old), _refresh_tokens.c.used.is_(False))
+        with self._transaction("using a refresh token") as connection:
+            # The grant's row first: it serialises with a revocation of the family.
+            valid = sa.and_(_grants.c.grant_id.in_(own), _grants.c.revoked.is_(False))
+            if connection.execute(sa.update(_grants).where(valid).values(used=True)).rowcount != 1:
+                raise Reused
+            if connection.execute(sa.update(_refresh_tokens).where(unused).values(used=True)).rowcount != 1:
+                raise Reused
+            grant = connection.execute(
+                sa.select(_grants.c.grant_id, _grants.c.ends_at_s).where(_grants.c.grant_id.in_(own))
+            ).one()
+            connection.execute(
+                sa.delete(_access_tokens).where(
+                    _access_tokens.c.grant_id == grant.grant_id, _access_tokens.c.expires_at_s < now_s - _CLOCKS_S
+                )
+            )
+            _add_tokens(connection, grant.grant_id, access, refresh, (now_s, min(now_s + idle_s, grant.ends_at_s)))
+
+    def revoke(self, grant_id: str) -> list[AccessToken]:
+        """Revoke a family; returns its access tokens, which are revoked from now on."""
+        with self._transaction("revoking a grant") as connection:
+            return _revoke(connection, [grant_id])
+
+    def revoke_all(self, subject: str) -> list[AccessToken]:
+        """Revoke whatever a person has granted, as `revoke` does."""
+        with self._transaction("revoking the grants of a person") as connection:
+            found = sa.select(_grants.c.grant_id).where(_grants.c.subject == subject, _grants.c.revoked.is_(False))
+            return _revoke(connection, list(connection.execute(found).scalars()))
+
+
+def _forget_ended(connection: sa.Connection, before_s: float) -> None:
+    ended = sa.select(_grants.c.grant_id).where(_grants.c.ends_at_s < before_s)
+    for table in (_refresh_tokens, _access_tokens):
+        connection.execute(sa.delete(table).where(table.c.grant_id.in_(ended)))
+    connection.execute(sa.delete(_grants).where(_grants.c.ends_at_s < before_s))
+
+
+def _add_tokens(
+    connection: sa.Connection, grant_id: str, access: AccessToken, refresh: str | None, times: tuple[float, float]
+) -> None:
+    row = {"token_id": access.token_id, "grant_id": grant_id, "expires_at_s": access.expires_at_s}
+    connection.execute(sa.insert(_access_tokens).values(row))
+    if refresh is not None:
+        issued_at_s, expires_at_s = times
+        token = {"token_sha256": hashed_secret(refresh), "grant_id": grant_id, "issued_at_s": issued_at_s,
+                 "expires_at_s": expires_at_s, "used": False}  # fmt: skip
+        connection.execute(sa.insert(_refresh_tokens).values(token))
+
+
+def _revoke(connection: sa.Connection, grant_ids: list[str]) -> list[AccessToken]:
+    connection.execute(sa.update(_grants).where(_grants.c.grant_id.in_(grant_ids)).values(revoked=True))
+    of_grants = _access_tokens.c.grant_id.in_(grant_ids)
+    tokens = [
+        AccessToken(row.token_id, row.expires_at_s)
+        for row in connection.execute(sa.select(_access_tokens).where(of_grants))
+    ]
+    connection.execute(sa.delete(_access_tokens).where(of_grants))
+    for token in tokens:
+        connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token.token_id))
+        row = {"token_id": token.token_id, "expires_at_s": token.expires_at_s}
+        connection.execute(sa.insert(_revoked).values(row))
+    return tokens
+
+
+def _grant(row: sa.Row[tuple[object, ...]], *, issued_at_s: float, expires_at_s: float, used: bool) -> Grant:
+    return Grant(
+        grant_id=row.grant_id,
+        client_id=row.client_id,
+        subject=row.subject,
+        scope=row.scope,
+        resource=row.resource,
+        redirect_uri=row.redirect_uri,
+        code_challenge=row.code_challenge,
+        ends_at_s=row.ends_at_s,
+        revoked=row.revoked,
+        issued_at_s=issued_at_s,
+        expires_at_s=expires_at_s,
+        used=used,
+    )

@@ -1,0 +1,38 @@
+"""People who log in, and what they may pass on to an application. Pure but for the look-ups that are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from penstock.http.access import Principal
+
+__all__ = ["Person", "Rights", "granted_scope", "name_of"]
+
+#: What a person may do, by `sub`; None for who is not known any more.
+Rights = Callable[[str], frozenset[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person who is logged in: `sub` of the tokens, and all that this person may do."""
+
+    subject: str
+    scopes: frozenset[str]
+
+
+def granted_scope(asked: str, scopes: frozenset[str]) -> str:
+    """The part of `asked` (separated by spaces) that is covered by `scopes`; empty where nothing is.
+
+    A wildcard that was asked for becomes those of the person's scopes that it covers.
+    """
+    person = Principal("", "", scopes, 0.0, "")
+    wanted = Principal("", "", frozenset(asked.split()), 0.0, "")
+    found = [scope for scope in asked.split() if person.allows(scope)]
+    found += sorted(scope for scope in scopes if wanted.allows(scope))
+    return " ".join(dict.fromkeys(found))
+
+
+def name_of(subject: str) -> str:
+    """How a person is shown the own name: an account's name without its prefix."""
+    return subject.removeprefix("account:")
