@@ -60,6 +60,7 @@ STATUS: dict[str, tuple[int, Who]] = {
     "lookup_failed": (503, "operator"),
     "not_ready": (503, "operator"),
     "outlet_unavailable": (503, "operator"),
+    "overloaded": (503, "caller"),
     "outrun": (503, "caller"),
     "query_timeout": (503, "caller"),
     "service_unavailable": (503, "operator"),

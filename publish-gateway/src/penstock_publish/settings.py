@@ -136,6 +136,22 @@ class PublishSettings(BaseModel, frozen=True):
     )
     flush_bytes_max: int = Field(
         default=64 * 1024, description="Bytes handed to a lagging connection at once.", ge=1024
+    send_buffer_total_bytes_max: int = Field(
+        default=512 * 1024 * 1024,
+        description="Unsent bytes of all connections; beyond it those with the most are closed with 4409.",
+        ge=1024 * 1024,
+    )
+    connects_per_s_max: int = Field(
+        default=2_000,
+        description="New connections a second; beyond it 503 with Retry-After: a rush is worked off in order.",
+        ge=1,
+    )
+    connection_lifetime_s: float = Field(
+        default=0.0,
+        description="A connection is closed with 1001 and a hint when to come back after this to twice this time; "
+        "0: it may stay as long as its token. Subscribers then move to new processes bit by bit.",
+        ge=0,
+    )
     )
     merge_ms: float = Field(
         default=2.0, description="While events keep coming, they are sent at most once in this time.", ge=0, le=1000

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from math import inf
 
 import structlog
 
@@ -26,6 +27,7 @@ from penstock_publish.metrics import CONNECTIONS
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.connection import Connection
 from penstock_publish.topics.history import heads_of
+from penstock_publish.topics.limits import ConnectRate, largest_over
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter, Kind
 from penstock_publish.topics.session import Close
@@ -41,6 +43,8 @@ _WAIT_S = 5.0
 _RETRY_S = 1.0
 #: Pace at which sessions are looked after. A token that expires is noticed that much later at most.
 _SWEEP_S = 0.25
+#: Pace at which unsent bytes are added up; looking at 50,000 connections takes some milliseconds.
+_WEIGH_S = 1.0
 _CATALOG = ""
 
 
@@ -80,8 +84,11 @@ class Hub:
         self._feeds: dict[str, asyncio.Task[None]] = {}
         self._opening = asyncio.Lock()
         self._by_token: dict[str, set[Connection]] = {}
-        self._due: list[tuple[float, int, Connection]] = []
+        #: (when to look, order, whom, when it has to go)
+        self._due: list[tuple[float, int, Connection, float]] = []
         self._order = count()
+        self._rate = ConnectRate(settings.connects_per_s_max, now_s=clock.monotonic_s())
+        self._weighed_s = clock.monotonic_s()
         self.connection_count = 0
         self.draining = False
         self.wires = Wires(settings)
@@ -100,6 +107,13 @@ class Hub:
             self._topics[spec.name] = live
             self._feeds[spec.name] = asyncio.create_task(self._feed(live), name=f"publish-{spec.name}")
             return live
+
+    def admit(self) -> None:
+        """`overloaded` if more connections come in than in order; before anything else is done for one."""
+        if not self._rate.take(self._clock.monotonic_s()):
+            limit = self._settings.connects_per_s_max
+            detail = f"more than {limit} connections come in a second (connects_per_s_max); try again"
+            raise PenstockError("overloaded", detail, retry_after_s=2 * self._spread())
 
     def check_room(self, name: str, filter_text: str) -> None:
         """`too_many_requests` or `draining` if one more connection to a topic cannot be taken."""
@@ -124,7 +138,10 @@ class Hub:
         self.connection_count += 1
         CONNECTIONS.labels(kind.encoding.value).inc()
         self._by_token.setdefault(connection.principal.token_id, set()).add(connection)
-        heapq.heappush(self._due, (self._clock.monotonic_s(), next(self._order), connection))
+        now_s = self._clock.monotonic_s()
+        lifetime_s = self._settings.connection_lifetime_s
+        end_s = now_s + lifetime_s * self._spread() if lifetime_s else inf
+        heapq.heappush(self._due, (now_s, next(self._order), connection, end_s))
         return Subscription(topic, kind, connection)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
@@ -177,12 +194,31 @@ class Hub:
     def _sweep(self) -> None:
         now_s = self._clock.monotonic_s()
         while self._due and self._due[0][0] <= now_s:
-            _, order, connection = heapq.heappop(self._due)
+            _, order, connection, end_s = heapq.heappop(self._due)
             if connection.closed:
+                continue
+            if now_s >= end_s:
+                self._send_away(connection, "lifetime")
                 continue
             next_s = connection.tick(now_s)
             if not connection.closed:
-                heapq.heappush(self._due, (max(next_s, now_s), order, connection))
+                heapq.heappush(self._due, (max(min(next_s, end_s), now_s), order, connection, end_s))
+        if now_s >= self._weighed_s + _WEIGH_S:
+            self._weighed_s = now_s
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """Close those that hold most, if all unsent bytes together are too many."""
+        outlets = {
+            connection.outlet: connection for topic in self._topics.values() for connection in topic.connections
+        }
+        held = [(size, connection) for outlet, connection in outlets.items() if (size := outlet.unsent_bytes())]
+        for connection in largest_over(held, limit_bytes=self._settings.send_buffer_total_bytes_max):
+            self._send_away(connection, "slow", code=4409)
+
+    def _send_away(self, connection: Connection, error: str, *, code: int = 1001) -> None:
+        """Close with a hint when to come back, for each another."""
+        connection.close(Close(code, error, retry_ms=round(self._settings.drain_retry_ms * self._spread())))
 
     async def _stop_feed(
         self, topic: LiveTopic, close: Close | None, *, spread: Callable[[], float] | None = None

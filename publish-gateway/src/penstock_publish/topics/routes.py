@@ -78,6 +78,8 @@ class TopicRoutes:
     async def _topic(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["topic"]
         transport = transport_of(request)
+        if transport.live:
+            self._subscriber.admit()
         refuse_token_in_url(request)
         ticket = request.query.get("ticket")
         if ticket is not None and not transport.live:

@@ -83,6 +83,10 @@ class Subscriber:
         """The open WebSockets of this process."""
         return self._hub.wires
 
+    def admit(self) -> None:
+        """See `Hub.admit`."""
+        self._hub.admit()
+
     async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """Compile the filter and find the start; errors of the request are raised here."""
         self._metering.check_connection(principal)
