@@ -11,12 +11,14 @@ from aiohttp import web
 
 from penstock.role import Check, Ports
 from penstock_publish.authority import Authority
-from penstock_publish.documents import document_routes
+from penstock_publish.documents.offer import Offers
+from penstock_publish.documents.routes import document_routes
 from penstock_publish.door.routes import Door
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
 from penstock_publish.plans.metering import Metering
+from penstock_publish.portal.routes import portal_routes
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.retiring import follow_lifecycle
@@ -70,14 +72,17 @@ class PublishRole:
         self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door, traces=ports.traces)
         self._authority = authority
         self._log = ports.log
+        self._clock = ports.clock
         self._running = False
         authority.on_revocation(self._hub.revoke)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
         topics = [*self._topics.routes(), *self._lifecycle_routes.routes()]
-        documents = document_routes(self._authority, self._log, self._lifecycles)
-        own = [*topics, *documents, *page_routes(self._authority)]
+        offers = Offers(self._authority, self._log, self._lifecycles)
+        documents = document_routes(offers, self._authority.public_url)
+        portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
+        own = [*topics, *documents, *portal, *page_routes(self._authority)]
         return [*own, *self._door.routes()]
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -134,8 +134,6 @@ class PublishSettings(BaseModel, frozen=True):
     send_buffer_bytes: int = Field(
         default=256 * 1024, description="Unsent bytes of one connection above which it counts as slow.", ge=1024
     )
-    flush_bytes_max: int = Field(
-        default=64 * 1024, description="Bytes handed to a lagging connection at once.", ge=1024
     send_buffer_total_bytes_max: int = Field(
         default=512 * 1024 * 1024,
         description="Unsent bytes of all connections; beyond it those with the most are closed with 4409.",
@@ -152,6 +150,8 @@ class PublishSettings(BaseModel, frozen=True):
         "0: it may stay as long as its token. Subscribers then move to new processes bit by bit.",
         ge=0,
     )
+    flush_bytes_max: int = Field(
+        default=64 * 1024, description="Bytes handed to a lagging connection at once.", ge=1024
     )
     merge_ms: float = Field(
         default=2.0, description="While events keep coming, they are sent at most once in this time.", ge=0, le=1000

@@ -1,0 +1,120 @@
+"""AsyncAPI 3.0.0: a channel a topic over WebSocket, with what the gateway sends and the lines that it takes. Pure.
+
+Actions are the gateway's own: it sends events and notices, it receives the lines of a subscriber.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from urllib.parse import quote
+
+from penstock_publish.documents.offer import OfferedTopic
+from penstock_publish.documents.openapi import scopes
+from penstock_publish.documents.samples import made_event
+from penstock_publish.documents.schemas import envelope_schema
+from penstock_publish.documents.socket_lines import CLIENT_LINES, NOTICES, REPLY, Line
+
+__all__ = ["asyncapi"]
+
+_Json = dict[str, object]
+
+
+def asyncapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
+    """The document of these topics."""
+    topics = list(topics)
+    secure, _, host = url.partition("://")
+    alone = topics[0] if len(topics) == 1 else None
+    info: _Json = {"title": "Penstock", "version": version("penstock")}
+    if alone is not None:
+        info = {"title": f"{alone.name} at Penstock", "version": alone.lifecycle.version}
+        if alone.lifecycle.description:
+            info["description"] = alone.lifecycle.description
+    flow = {"tokenUrl": f"{url}/oauth/token", "availableScopes": scopes(topics)}
+    operations: _Json = {}
+    for topic in topics:
+        operations |= _operations(topic)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {**info, "externalDocs": {"url": f"{url}/docs"}},
+        "defaultContentType": "application/json",
+        "servers": {
+            "gateway": {
+                "host": host,
+                "protocol": "wss" if secure == "https" else "ws",
+                "security": [{"$ref": "#/components/securitySchemes/oauth2"}],
+            }
+        },
+        "channels": {topic.name: _channel(topic) for topic in topics},
+        "operations": operations,
+        "components": {
+            "messages": {line.name: _message(line) for line in (*NOTICES, *CLIENT_LINES, REPLY)},
+            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": {"clientCredentials": flow}}},
+        },
+    }
+
+
+def _channel(topic: OfferedTopic) -> _Json:
+    lifecycle = topic.lifecycle
+    event: _Json = {
+        "name": "event",
+        "title": f"An event of {topic.name}",
+        "contentType": "application/json",
+        "payload": envelope_schema(topic.spec),
+        "examples": [{"name": "made", "payload": made_event(topic.spec)}],
+    }
+    shared = {line.name: {"$ref": f"#/components/messages/{line.name}"} for line in (*NOTICES, *CLIENT_LINES, REPLY)}
+    channel: _Json = {
+        "address": f"/v1/topics/{topic.name}",
+        "title": topic.name,
+        "summary": f"{topic.kind.capitalize()} {topic.name}, version {lifecycle.version}, {lifecycle.state.value}.",
+        "messages": {"event": event, **shared},
+        "tags": [{"name": topic.kind}, {"name": lifecycle.state.value}],
+        "bindings": {"ws": {"method": "GET", "query": _QUERY, "bindingVersion": "0.1.0"}},
+        "x-penstock-lifecycle": lifecycle.as_json(),
+    }
+    if lifecycle.description:
+        channel["description"] = lifecycle.description
+    return channel
+
+
+def _operations(topic: OfferedTopic) -> _Json:
+    # A JSON pointer in a URI fragment (RFC 6901, 3 and 6): a name may hold whatever SQL lets it.
+    channel = "#/channels/" + quote(topic.name.replace("~", "~0").replace("/", "~1"), safe="~")
+    sent = ["event", *(line.name for line in NOTICES), REPLY.name]
+    return {
+        f"subscribe.{topic.name}": {
+            "action": "send",
+            "channel": {"$ref": channel},
+            "summary": f"Events of {topic.name}; needs the scope {topic.scope}.",
+            "messages": [{"$ref": f"{channel}/messages/{name}"} for name in sent],
+        },
+        f"control.{topic.name}": {
+            "action": "receive",
+            "channel": {"$ref": channel},
+            "summary": "Lines that a subscriber may send; none has to be.",
+            "messages": [{"$ref": f"{channel}/messages/{line.name}"} for line in CLIENT_LINES],
+        },
+    }
+
+
+def _message(line: Line) -> _Json:
+    return {
+        "name": line.name,
+        "title": line.title,
+        "contentType": "application/json",
+        "payload": {"type": "object", "properties": line.properties, "required": list(line.required)},
+        "examples": [{"name": "example", "payload": line.example}],
+    }
+
+
+_QUERY: _Json = {
+    "type": "object",
+    "properties": {
+        "after": {"type": "string", "description": "A cursor, 'earliest' or 'latest' (the default)."},
+        "filter": {"type": "string", "description": "A SQL predicate over the columns."},
+        "format": {"enum": ["envelope", "raw"]},
+        "slow": {"enum": ["gap", "latest", "close"]},
+        "ticket": {"type": "string", "description": "From POST /v1/tickets, once, within 30 seconds."},
+    },
+}

@@ -1,0 +1,173 @@
+"""OpenAPI 3.1.1 of everything, of one topic, or of one relation. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from penstock.errors import STATUS
+from penstock_publish.documents.offer import OfferedRelation, OfferedTopic
+from penstock_publish.documents.samples import made_event
+from penstock_publish.documents.schemas import envelope_schema, row_schema
+from penstock_publish.lifecycle.states import State
+from penstock_publish.operations import OPERATIONS, Operation
+
+__all__ = ["openapi", "relation_openapi", "scopes", "topic_openapi"]
+
+_Json = dict[str, object]
+_ENDING = (State.DEPRECATED, State.RETIRED)
+_TOPIC, _TICKETS, _TOKEN = "/v1/topics/{topic}", "/v1/tickets", "/oauth/token"
+_DATA, _SUMMARIES = "/v1/data/{relation}", "/v1/summaries/{relation}"
+
+
+def openapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
+    """The whole interface at `url`, with a schema for each topic's envelope."""
+    topics = list(topics)
+    schemas: _Json = {f"topic.{topic.name}": _topic_schema(topic) for topic in topics}
+    return _document(url, "Penstock", version("penstock"), paths=_paths(OPERATIONS), topics=topics, schemas=schemas)
+
+
+def topic_openapi(url: str, topic: OfferedTopic) -> _Json:
+    """What a consumer of one topic needs: pages of it, event streams, tickets, tokens."""
+    described = next(operation for operation in OPERATIONS if operation.path == _TOPIC)
+    page = _operation(described, fixed={"topic": topic.name}, scope=topic.scope)
+    page |= {"operationId": f"read_{topic.name}", "responses": {**_responses(described), "200": _page_of(topic)}}
+    if topic.lifecycle.state in _ENDING:
+        page["deprecated"] = True
+    if topic.lifecycle.description:
+        page["description"] = topic.lifecycle.description
+    paths: dict[str, _Json] = {f"/v1/topics/{topic.name}": {"get": page}}
+    paths |= _paths(operation for operation in OPERATIONS if operation.path in (_TICKETS, _TOKEN))
+    schemas: _Json = {f"topic.{topic.name}": _topic_schema(topic)}
+    title = f"{topic.name} at Penstock"
+    return _document(url, title, topic.lifecycle.version, paths=paths, topics=[topic], schemas=schemas)
+
+
+def relation_openapi(url: str, relation: OfferedRelation) -> _Json:
+    """Rows and summaries of one relation."""
+    paths: dict[str, _Json] = {}
+    for described in OPERATIONS:
+        if described.method == "get" and described.path in (_DATA, _SUMMARIES):
+            operation = _operation(described, fixed={"relation": relation.name})
+            paths[described.path.replace("{relation}", relation.name)] = {"get": operation}
+    paths |= _paths(operation for operation in OPERATIONS if operation.path == _TOKEN)
+    schemas: _Json = {f"row.{relation.name}": row_schema(relation.columns, relation.spec.primary_key)}
+    title = f"{relation.name} at Penstock"
+    return _document(url, title, version("penstock"), paths=paths, topics=[], schemas=schemas)
+
+
+def scopes(topics: Iterable[OfferedTopic]) -> dict[str, str]:
+    """Scope -> what it is for."""
+    known = {
+        "*:read": "Every topic.",
+        "data:read": "Stored tables, summaries and raw events.",
+        "data:query": "SQL queries.",
+        "ingest:write": "Sending events.",
+        "apps:admin": "Apps, rules and rejected events.",
+        "applications:write": "One's own applications: register, change, remove.",
+    }
+    return known | {topic.scope: f"The topic {topic.name}." for topic in topics}
+
+
+def _document(
+    url: str, title: str, number: str, *, paths: dict[str, _Json], topics: list[OfferedTopic], schemas: _Json
+) -> _Json:
+    flow = {"tokenUrl": f"{url}/oauth/token", "scopes": scopes(topics)}
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": title, "version": number},
+        "servers": [{"url": url}],
+        "externalDocs": {"url": f"{url}/docs"},
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": {"clientCredentials": flow}}},
+            "schemas": {"problem": _PROBLEM, **schemas},
+        },
+    }
+
+
+def _topic_schema(topic: OfferedTopic) -> _Json:
+    schema = envelope_schema(topic.spec)
+    schema["examples"] = [made_event(topic.spec)]
+    if topic.lifecycle.description:
+        schema["description"] = topic.lifecycle.description
+    if topic.lifecycle.state in _ENDING:
+        schema["deprecated"] = True
+    return schema
+
+
+def _page_of(topic: OfferedTopic) -> _Json:
+    reference = {"$ref": f"#/components/schemas/topic.{topic.name}"}
+    page = {
+        "type": "object",
+        "required": ["events", "next"],
+        "properties": {
+            "events": {"type": "array", "items": reference},
+            "next": {"type": "string", "description": "The cursor of the next page; never null."},
+            "gap": {"type": "object", "description": "Events that retention has deleted before this page."},
+        },
+    }
+    return {
+        "description": "A page of history, or the live stream.",
+        "content": {
+            "application/json": {"schema": page},
+            "application/x-ndjson": {"schema": reference},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+
+
+def _paths(operations: Iterable[Operation]) -> dict[str, _Json]:
+    paths: dict[str, _Json] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    return paths
+
+
+def _operation(operation: Operation, *, fixed: dict[str, str] | None = None, scope: str | None = None) -> _Json:
+    """`fixed`: parameters of the path that have a value already."""
+    described: _Json = {
+        "summary": operation.summary,
+        "tags": [operation.role],
+        "responses": _responses(operation),
+    }
+    names = [part.strip("{}") for part in operation.path.split("/") if part.startswith("{")]
+    parameters: list[_Json] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in names
+        if name not in (fixed or {})
+    ]
+    parameters += [
+        {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+        for name, text in operation.query.items()
+    ]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = {"content": {media_type: {} for media_type in operation.body}}
+    if operation.scope:
+        described["security"] = [{"oauth2": [scope or operation.scope]}]
+    return described
+
+
+def _responses(operation: Operation) -> _Json:
+    return {
+        str(operation.status): {"description": operation.reply},
+        "default": {
+            "description": "A problem (RFC 9457).",
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/problem"}}},
+        },
+    }
+
+
+_PROBLEM: _Json = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"enum": sorted(STATUS)},
+        "detail": {"type": "string"},
+    },
+}

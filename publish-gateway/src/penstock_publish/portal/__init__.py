@@ -1,0 +1,1 @@
+"""The developer portal at `/docs`: the catalogue, a page a topic and relation, applications, the reference."""

@@ -1,0 +1,145 @@
+"""Commands to copy: a token, then the same topic or relation with curl, websocat, Python and JavaScript. Pure.
+
+A test takes them from the page and runs them as they stand, so they are whole: nothing has to be filled in but
+CLIENT_ID and CLIENT_SECRET in the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from penstock_publish.documents.offer import OfferedRelation, OfferedTopic
+
+__all__ = ["Command", "relation_commands", "topic_commands"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`name` is its id in the page; `note` says what it needs or does."""
+
+    name: str
+    title: str
+    note: str
+    text: str
+
+
+def topic_commands(url: str, topic: OfferedTopic) -> Sequence[Command]:
+    """How to consume a topic from a terminal or a program."""
+    address = f"{url}/v1/topics/{quote(topic.name, safe='')}"
+    socket = address.replace("http", "ws", 1)
+    return [
+        _token(url, topic.scope),
+        Command("page", "curl", "A page of history; `next` in it is where the following page begins.",
+                _PAGE.format(address=address)),
+        Command("sse", "curl, live", "Server-sent events; `id` is the cursor to resume from.",
+                _SSE.format(address=address)),
+        Command("websocat", "websocat", "WebSocket in a terminal.", _WEBSOCAT.format(socket=socket)),
+        Command("python", "Python", "Needs `pip install websockets`. Reconnects and resumes by itself.",
+                _PYTHON.format(socket=socket)),
+        Command("javascript", "JavaScript", "Node.js 18 or newer, nothing to install.",
+                _JAVASCRIPT.replace("ADDRESS", address)),
+    ]  # fmt: skip
+
+
+def relation_commands(url: str, relation: OfferedRelation) -> Sequence[Command]:
+    """How to query a relation."""
+    name = quote(relation.name, safe="")
+    address = f"{url}/v1/data/{name}"
+    commands = [
+        _token(url, "data:read"),
+        Command("rows", "curl", "Rows; `next` in the reply is the cursor of the following page.",
+                _ROWS.format(address=address)),
+    ]  # fmt: skip
+    if relation.time_column is not None and relation.kind != "raw":
+        summary = f"{url}/v1/summaries/{name}?bucket=1d&agg=count(*)"
+        commands.append(
+            Command("summary", "curl, summary", "How many a day; complete up to `complete_to`.",
+                    _CURL.format(address=summary))
+        )  # fmt: skip
+    commands += [
+        Command("python", "Python", "The standard library is enough.", _PYTHON_ROWS.format(address=address)),
+        Command("javascript", "JavaScript", "Node.js 18 or newer.", _JAVASCRIPT_ROWS.replace("ADDRESS", address)),
+    ]
+    return commands
+
+
+def _token(url: str, scope: str) -> Command:
+    return Command(
+        "token",
+        "Token",
+        "With CLIENT_ID and CLIENT_SECRET of your application in the environment. Good for an hour.",
+        _TOKEN.format(url=url, scope=scope),
+    )
+
+
+_TOKEN = """\
+export TOKEN=$(curl -s -u "$CLIENT_ID:$CLIENT_SECRET" \\
+  -d grant_type=client_credentials -d scope={scope} {url}/oauth/token \\
+  | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')"""
+_CURL = """\
+curl -s -H "Authorization: Bearer $TOKEN" \\
+  "{address}\""""
+_PAGE = """\
+curl -s -H "Authorization: Bearer $TOKEN" \\
+  "{address}?after=earliest&limit=10\""""
+_SSE = """\
+curl -sN -H "Authorization: Bearer $TOKEN" -H "Accept: text/event-stream" \\
+  "{address}?after=earliest\""""
+_WEBSOCAT = """\
+websocat -H="Authorization: Bearer $TOKEN" \\
+  "{socket}?after=earliest\""""
+_PYTHON = """\
+python3 - <<'EOF'
+import json, os, time
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+after = "earliest"  # or "latest", or a cursor that you kept
+headers = {{"Authorization": "Bearer " + os.environ["TOKEN"]}}
+while True:
+    try:
+        with connect("{socket}?after=" + after, additional_headers=headers) as socket:
+            for line in socket:
+                event = json.loads(line)
+                after = event.get("c", after)
+                print(event, flush=True)
+    except (ConnectionClosed, OSError):
+        time.sleep(1)  # goes on where it was
+EOF"""
+_JAVASCRIPT = """\
+node --input-type=module - <<'EOF'
+const reply = await fetch("ADDRESS?after=earliest", {
+  headers: { Authorization: `Bearer ${process.env.TOKEN}`, Accept: "text/event-stream" },
+});
+if (!reply.ok) throw new Error(await reply.text());
+let rest = "";
+for await (const text of reply.body.pipeThrough(new TextDecoderStream())) {
+  const blocks = (rest + text).split("\\n\\n");
+  rest = blocks.pop();
+  for (const block of blocks) {
+    const data = block.split("\\n").find((line) => line.startsWith("data: "));
+    if (data) console.log(JSON.parse(data.slice(6)));
+  }
+}
+EOF"""
+_ROWS = """\
+curl -s -H "Authorization: Bearer $TOKEN" \\
+  "{address}?limit=5\""""
+_PYTHON_ROWS = """\
+python3 - <<'EOF'
+import json, os
+from urllib.request import Request, urlopen
+
+request = Request("{address}?limit=5", headers={{"Authorization": "Bearer " + os.environ["TOKEN"]}})
+for row in json.load(urlopen(request))["rows"]:
+    print(row)
+EOF"""
+_JAVASCRIPT_ROWS = """\
+node --input-type=module - <<'EOF'
+const headers = { Authorization: `Bearer ${process.env.TOKEN}` };
+const reply = await fetch("ADDRESS?limit=5", { headers });
+const { rows } = await reply.json();
+for (const row of rows) console.log(row);
+EOF"""

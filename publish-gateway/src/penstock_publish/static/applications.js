@@ -1,0 +1,121 @@
+// One's applications: register, credentials (once), plan, new secret, delete, usage.
+import { call, get } from "./api.js";
+import { usageChart } from "./usage-chart.js";
+import { $, count, element } from "./view.js";
+
+const DAYS = 7;
+const LIMITS = { messages_per_s: "messages/s", messages_per_day: "messages/day", bytes_per_s: "bytes/s", bytes_per_day: "bytes/day", connections: "connections", queries_per_s: "queries/s", queries_per_day: "queries/day" };
+
+export async function startApplications() {
+  const { plans } = await get("/v1/plans");
+  const fieldset = $("plans");
+  plans.forEach((plan, place) => fieldset.append(planChoice(plan, place === 0)));
+  $("register-form").addEventListener("submit", register);
+  $("credentials-done").addEventListener("click", forgetCredentials);
+  await list();
+
+  async function list() {
+    const { applications } = await get("/v1/applications");
+    $("applications-count").textContent = applications.length ? "" : "None yet; register one below.";
+    $("applications").replaceChildren(...applications.map(card));
+  }
+
+  async function register(event) {
+    event.preventDefault();
+    const form = event.target;
+    const scope = [...form.querySelectorAll('input[name="scope"]:checked')].map((box) => box.value).join(" ");
+    const body = { name: form.elements.name.value.trim(), description: form.elements.description.value.trim(), scope };
+    const plan = form.querySelector('input[name="plan"]:checked');
+    if (plan) body.plan = plan.value;
+    const problem = $("register-problem");
+    problem.hidden = true;
+    try {
+      const { answer } = await call("POST", "/v1/applications", { body: JSON.stringify(body) });
+      form.reset();
+      await list();
+      showCredentials(answer.application.name, answer.client_id, answer.client_secret);
+    } catch (error) {
+      problem.textContent = error.message;
+      problem.hidden = false;
+    }
+  }
+
+  function card(application) {
+    const path = `/v1/applications/${encodeURIComponent(application.id)}`;
+    const usage = element("div", { cls: "usage-box", hidden: true });
+    const choice = element("select", { ariaLabel: `Plan of ${application.name}` }, ...plans.map((plan) => element("option", { value: plan.name, text: plan.name, selected: plan.name === application.plan })));
+    choice.addEventListener("change", () => attempt(async () => {
+      const { name, description, scope, redirect_uris } = application;
+      await call("PUT", path, { body: JSON.stringify({ name, description, scope, redirect_uris, plan: choice.value }) });
+      await list();
+    }));
+    const button = (text, cls, work) => {
+      const made = element("button", { type: "button", text, cls });
+      made.addEventListener("click", () => attempt(() => work(made)));
+      return made;
+    };
+    const buttons = element("div", { cls: "buttons" },
+      button("Usage", "", async (made) => {
+        usage.hidden = !usage.hidden;
+        made.setAttribute("aria-expanded", String(!usage.hidden));
+        if (!usage.hidden) usage.replaceChildren(usageChart((await get(`${path}/usage?days=${DAYS}`)).days));
+      }),
+      button("New secret", "", async () => {
+        if (!await confirmed(`Make a new secret for ${application.name}? The old one stops working at once.`, "Make it")) return;
+        const { answer } = await call("POST", `${path}/secret`, { body: "{}" });
+        showCredentials(application.name, application.id, answer.client_secret);
+      }),
+      button("Delete", "danger", async () => {
+        if (!await confirmed(`Delete ${application.name}? Its tokens and credentials stop working.`, "Delete")) return;
+        await call("DELETE", path);
+        forgetCredentials();
+        await list();
+      }));
+    return element("li", { cls: "panel application" },
+      element("div", { cls: "section-head" }, element("h3", { text: application.name }), element("label", { cls: "quiet" }, "Plan ", choice)),
+      element("p", { cls: "quiet", text: application.description || "" }),
+      element("p", { cls: "ids" }, element("code", { text: application.id }), ...application.scope.split(" ").filter(Boolean).map((one) => element("i", { cls: "badge plain", text: one }))),
+      buttons, usage);
+  }
+}
+
+function planChoice(plan, first) {
+  const limits = Object.entries(LIMITS).filter(([name]) => plan[name] !== null && plan[name] !== undefined).map(([name, unit]) => `${count(plan[name])} ${unit}`);
+  const radio = element("input", { type: "radio", name: "plan", value: plan.name, checked: first, defaultChecked: first });
+  return element("label", { cls: "plan" }, radio, element("span", {}, element("b", { text: plan.name }), element("small", { text: limits.join(" · ") || "no limits" })));
+}
+
+function showCredentials(name, id, secret) {
+  $("credentials-name").textContent = name;
+  $("credentials-id").textContent = id;
+  $("credentials-secret").textContent = secret;
+  const url = $("credentials-command").dataset.url;
+  $("credentials-command").textContent = `export CLIENT_ID='${id}' CLIENT_SECRET='${secret}'\nexport TOKEN=$(curl -s -u "$CLIENT_ID:$CLIENT_SECRET" -d grant_type=client_credentials ${url}/oauth/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`;
+  $("credentials").hidden = false;
+  $("credentials").focus();
+  $("credentials").scrollIntoView({ block: "start" });
+}
+
+function forgetCredentials() {
+  for (const part of ["name", "id", "secret", "command"]) $(`credentials-${part}`).textContent = "";
+  $("credentials").hidden = true;
+}
+
+async function attempt(work) {
+  $("applications-problem").hidden = true;
+  try {
+    await work();
+  } catch (error) {
+    $("applications-problem").textContent = error.message;
+    $("applications-problem").hidden = false;
+  }
+}
+
+function confirmed(question, yes) {
+  const dialog = $("confirm");
+  $("confirm-text").textContent = question;
+  $("confirm-yes").textContent = yes;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true }));
+}

@@ -1,0 +1,196 @@
+"""The portal without a browser: what its pages say, to whom, and the documents beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from publish.conftest import ORDERS, TOTALS, orders_batch
+
+from penstock.errors import STATUS
+from penstock_publish.documents.asyncapi import asyncapi
+from penstock_publish.documents.offer import OfferedTopic
+from penstock_publish.documents.samples import made_event
+from penstock_publish.documents.schemas import envelope_schema
+from penstock_publish.documents.socket_lines import CLIENT_LINES, CLOSE_CODES, NOTICES, REPLY
+from penstock_publish.lifecycle.states import Lifecycle, State
+
+ADMIN = "apps:admin *:read data:read"
+PAGES = ("/docs", "/docs/topics/totals", "/docs/relations/totals", "/docs/applications", "/docs/reference")
+FOREIGN = {"Host": "events.example"}  # not this machine's name, so no session is opened unasked
+
+
+async def text_of(gateway, http, path: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
+    async with http.get(f"{gateway.url}{path}", headers=headers or {}) as reply:
+        return reply.status, await reply.text()
+
+
+def references(document: object) -> Iterator[str]:
+    """Every `$ref` in it."""
+    if isinstance(document, dict):
+        for name, value in document.items():
+            if name == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from references(value)
+
+
+def resolved(document: dict[str, object], reference: str) -> object:
+    """What a reference within the document points to; KeyError if nothing is there."""
+    found: object = document
+    for part in reference.removeprefix("#/").split("/"):
+        assert isinstance(found, dict)
+        found = found[part.replace("~1", "/").replace("~0", "~")]
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_has_nothing_inline_and_nothing_from_elsewhere(gateway, http, path):
+    async with http.get(f"{gateway.url}{path}") as reply:
+        assert reply.status == 200
+        text = await reply.text()
+        policy = reply.headers["Content-Security-Policy"]
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert "unsafe" not in policy
+    assert "default-src 'self'" in policy
+    assert not re.search(r"\sstyle=|\son\w+=|<style|javascript:", text)
+    assert not re.findall(r"<script(?![^>]*\ssrc=)[^>]*>", text)
+    assert all(link.startswith(("/", "#")) for link in re.findall(r'(?:src|href)="([^"]*)"', text))
+    ids = re.findall(r'\sid="([^"]*)"', text)
+    assert len(ids) == len(set(ids))
+    for name in re.findall(r'(?:aria-labelledby|aria-controls)="([^"]*)"', text):
+        assert name in ids, name
+    for name in re.findall(r'src="/static/([^"]+)"', text):
+        assert (await text_of(gateway, http, f"/static/{name}"))[0] == 200
+
+
+async def test_every_module_that_a_script_imports_is_served(gateway, http):
+    _, first = await text_of(gateway, http, "/static/portal.js")
+    todo, seen = re.findall(r'from "\./([^"]+)"', first), set()
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            status, text = await text_of(gateway, http, f"/static/{name}")
+            assert status == 200, name
+            todo += re.findall(r'from "\./([^"]+)"', text)
+    assert {"try-it.js", "live-topic.js", "applications.js"} <= seen
+
+
+async def test_the_catalogue_lists_topics_and_relations_with_scopes(gateway, http):
+    _, text = await text_of(gateway, http, "/docs")
+    for name in ("orders", "alerts", "clicks", "totals"):
+        assert f'href="/docs/topics/{name}"' in text
+        assert f"{name}:read" in text
+    assert "hidden" not in re.findall(r'href="/docs/topics/([^"]+)"', text)
+    assert re.findall(r'href="/docs/relations/([^"]+)"', text) == ["totals", "raw.clicks"]
+
+
+async def test_a_stranger_sees_how_to_sign_in_and_no_topic(gateway, http):
+    status, text = await text_of(gateway, http, "/docs", FOREIGN)
+    assert (status, 'id="signin"' in text) == (200, True)
+    assert "orders" not in text
+    status, problem = await text_of(gateway, http, "/docs/topics/orders", FOREIGN)
+    assert (status, '"unknown_topic"' in problem) == (404, True)
+    _, text = await text_of(gateway, http, "/docs", {**FOREIGN, **gateway.headers("orders:read")})
+    assert re.findall(r'href="/docs/topics/([^"]+)"', text) == ["orders"]
+    assert "/docs/relations/" not in text
+
+
+async def test_the_sample_is_the_newest_event_for_who_may_read_it_else_made(gateway, http):
+    await gateway.commit(orders_batch([("a", 1, "north"), ("b", 77, "south")]))
+    _, text = await text_of(gateway, http, "/docs/topics/orders")
+    assert "The newest one." in text
+    assert re.search(r"&#34;n&#34;: 77", text)
+    assert 'id="tryit"' in text
+    _, text = await text_of(gateway, http, "/docs/topics/alerts")
+    assert "Made from the columns." in text
+    assert re.search(r"&#34;n&#34;: 42", text)
+
+
+async def test_a_made_event_has_what_its_schema_requires():
+    for spec in (ORDERS, TOTALS):
+        event, schema = made_event(spec), envelope_schema(spec)
+        assert set(schema["required"]) == set(event)
+        assert set(schema["properties"]["d"]["properties"]) == set(event["d"])
+
+
+async def test_lifecycle_is_told_on_pages_and_in_documents(gateway, http):
+    change = {"state": "deprecated", "version": "1.4", "description": "Old <orders>.", "successor": "alerts"}
+    url = f"{gateway.url}/v1/topics/orders/lifecycle"
+    async with http.put(url, json=change, headers=gateway.headers(ADMIN)) as reply:
+        assert reply.status == 200
+    _, text = await text_of(gateway, http, "/docs/topics/orders")
+    assert "Old &lt;orders&gt;." in text
+    assert 'href="/docs/topics/alerts">alerts</a> instead' in text
+    async with http.get(f"{gateway.url}/asyncapi.json?topic=orders") as reply:
+        document = await reply.json()
+    assert document["info"]["version"] == "1.4"
+    assert document["channels"]["orders"]["x-penstock-lifecycle"]["successor"] == "alerts"
+    async with http.get(f"{gateway.url}/openapi.json?topic=orders") as reply:
+        assert (await reply.json())["paths"]["/v1/topics/orders"]["get"]["deprecated"] is True
+
+
+@pytest.mark.parametrize("query", ["", "?topic=totals", "?topic=orders"])
+async def test_asyncapi_is_whole(gateway, http, query):
+    async with http.get(f"{gateway.url}/asyncapi.json{query}") as reply:
+        document = await reply.json()
+    assert document["asyncapi"] == "3.0.0"
+    assert {"title", "version"} <= set(document["info"])
+    assert set(document["servers"]["gateway"]) == {"host", "protocol", "security"}
+    for reference in references(document):
+        resolved(document, reference)
+    for name, channel in document["channels"].items():
+        assert channel["address"] == f"/v1/topics/{name}"
+        lines = {line.name for line in (*NOTICES, *CLIENT_LINES, REPLY)}
+        assert set(channel["messages"]) == {"event", *lines}
+        assert set(channel["bindings"]["ws"]) == {"method", "query", "bindingVersion"}
+    actions = {name: operation["action"] for name, operation in document["operations"].items()}
+    for name in document["channels"]:
+        assert (actions[f"subscribe.{name}"], actions[f"control.{name}"]) == ("send", "receive")
+        for operation in (f"subscribe.{name}", f"control.{name}"):
+            used = document["operations"][operation]["messages"]
+            assert all(one["$ref"].startswith(f"#/channels/{name}/messages/") for one in used)
+
+
+def test_a_topic_with_an_odd_name_is_still_pointed_to():
+    odd = OfferedTopic(replace(ORDERS, name="a/b~c"), Lifecycle(State.PUBLISHED))
+    document = asyncapi("http://127.0.0.1:1", [odd])
+    for reference in references(document):
+        resolved(document, reference)
+
+
+@pytest.mark.parametrize("query", ["", "?topic=totals", "?relation=totals", "?relation=raw.clicks"])
+async def test_openapi_is_whole(gateway, http, query):
+    async with http.get(f"{gateway.url}/openapi.json{query}") as reply:
+        document = await reply.json()
+    for reference in references(document):
+        resolved(document, reference)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+            assert named == set(re.findall(r"\{(\w+)\}", path))
+            assert operation["responses"]
+            for one in operation.get("security", []):
+                assert set(one) <= set(document["components"]["securitySchemes"])
+
+
+async def test_documents_come_as_files_and_unknown_names_are_404(gateway, http):
+    async with http.get(f"{gateway.url}/asyncapi.json?topic=orders&download") as reply:
+        assert reply.headers["Content-Disposition"] == 'attachment; filename="orders.asyncapi.json"'
+    for path in ("/openapi.json?relation=nothing", "/asyncapi.json?topic=hidden", "/docs/topics/nothing"):
+        assert (await text_of(gateway, http, path))[0] == 404
+
+
+async def test_the_reference_has_every_error_code_close_code_and_operation(gateway, http):
+    _, text = await text_of(gateway, http, "/docs/reference")
+    for code in STATUS:
+        assert f'id="error-{code}"' in text
+    for code in CLOSE_CODES:
+        assert f"<code>{code}</code>" in text
+    assert "/v1/topics/{topic}/lifecycle" in text
