@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 
 from penstock.codecs.json_values import write_timestamp
-from penstock.http.access import Access
+from penstock.errors import PenstockError
+from penstock.http.access import Access, Principal
 from penstock.http.problem import Handler, guarded
 from penstock.http.traced import traced
 from penstock.model.stream import Column, Relation, StreamSpec
@@ -76,8 +77,9 @@ class DataHttp:
         read: Callable[[str, Sequence[tuple[str, str]]], Awaitable[Rows]],
         members: Callable[[Rows], dict[str, object]],
     ) -> web.Response:
-        await self._access.require(request, SCOPE)
+        principal = await self._access.require(request, SCOPE)
         relation, media = request.match_info["relation"], format_of(request.headers.get("Accept"))
+        await self._check_rows(principal, relation)
         pairs = list(request.query.items())
         with QUERY_SECONDS.labels(route).time():
             # The version is read before the rows: a tag may be older than its rows, never newer.
@@ -95,6 +97,20 @@ class DataHttp:
 
         body = await asyncio.to_thread(render) if rows.frame.height > _INLINE_ROWS_MAX else render()
         return rows_reply(body, media=media, tag=tag, next_url=next_url)
+
+    async def _check_rows(self, principal: Principal, relation: str) -> None:
+        """`insufficient_scope` for a caller who may see some rows of the relation's topic only: here are all."""
+        if not principal.details:
+            return
+        spec = await self._reader.spec(relation)
+        for scope in {spec.read_scope, f"{spec.name}:read"}:
+            if principal.confined(scope):
+                raise PenstockError(
+                    "insufficient_scope",
+                    f"the token shows some rows of {spec.name} only (authorization_details), and {relation} here has "
+                    f"all of them: read the topic, or get the scope {scope}",
+                    extra={"scope": scope},
+                )
 
 
 def _entry(name: str, spec: StreamSpec, columns: Sequence[Column]) -> dict[str, object]:

@@ -107,6 +107,10 @@ class DataReader:
         complete_to_ms = None if found.applied is None else found.applied.watermark_ms
         return Rows(rows, query.columns, complete_to_ms=complete_to_ms)
 
+    async def spec(self, relation: str) -> StreamSpec:
+        """The spec behind a relation, stored or raw; `unknown_relation` with what to do."""
+        return await (self._source(relation) if relation.startswith(RAW) else self.stored(relation))
+
     async def stored(self, relation: str) -> StreamSpec:
         """The spec of a stored relation; `unknown_relation` with what to do."""
         spec = (await self._store.relations()).get(relation)

@@ -81,7 +81,7 @@ class IngestHttp:
         return reply
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        await self._access.require(request, _WRITE)
+        await self._access.require(request, _WRITE, writes=request.match_info["stream"])
         headers = request.headers
         held_bytes = self._hold(request.content_length or 0, 0)
         try:
@@ -101,7 +101,7 @@ class IngestHttp:
         return _reply(accepted)
 
     async def _watermark(self, request: web.Request) -> web.StreamResponse:
-        await self._access.require(request, _WRITE)
+        await self._access.require(request, _WRITE, writes=request.match_info["stream"])
         body = await self._body(request, _WATERMARK_MAX_BYTES)
         try:
             through_ms = read_timestamp_ms(msgspec.json.decode(body, type=_Through).through)

@@ -58,6 +58,11 @@ class StreamSpec:
     startup: Literal["earliest", "latest"] = "earliest"  # of such a topic: where it begins when it is declared
     archive: bool = True  # sources only: raw events go to Parquet files before the log lets go of them
 
+    @property
+    def read_scope(self) -> str:
+        """The scope that a reader needs."""
+        return self.scope or f"{self.name}:read"
+
     def column(self, name: str) -> Column:
         """The column by name; KeyError if there is none."""
         for c in self.columns:

@@ -167,7 +167,9 @@ class History:
             raise
         if snapshot.applied.epoch != first.epoch:
             return None
-        self._rows = await asyncio.to_thread(SnapshotRows, spec, snapshot.frame, self._filter.predicate)
+        self._rows = await asyncio.to_thread(
+            SnapshotRows, spec, snapshot.frame, self._filter.predicate, mandatory=self._filter.mandatory
+        )
         return replace(first, next=tuple(snapshot.applied.next.get(p, n) for p, n in enumerate(first.next)))
 
     async def _row_pieces(self, at: Cursor, key_hash: int) -> AsyncIterator[Piece]:
@@ -212,9 +214,9 @@ class History:
             notice, cursor = gap_notice(cursor, after, events=lost), after
         rows = Rows(self._spec, batch, cursor.next[batch.partition], stop=stop)
         if len(batch.payload) > self._settings.inline_bytes_max:
-            selected = await asyncio.to_thread(rows.select, self._filter.predicate)
+            selected = await asyncio.to_thread(rows.select, self._filter.predicate, self._filter.mandatory)
         else:
-            selected = rows.select(self._filter.predicate)
+            selected = rows.select(self._filter.predicate, self._filter.mandatory)
         cursors = cursor.texts(batch.partition, [row.offset + 1 for row in selected])
         end = advance(cursor, batch.partition, rows.next)
         return Piece(selected, cursors, end, end.text(), len(batch.payload), notice)

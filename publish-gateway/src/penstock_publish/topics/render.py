@@ -17,10 +17,14 @@ __all__ = ["Filter", "Kind", "Rendered", "advance", "render"]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter in use: its text identifies it. No text: every row."""
+    """A filter in use: its text identifies it. No text: every row.
+
+    `mandatory` holds for every row that is sent, whatever else is asked for: the caller's token demands it.
+    """
 
     text: str
     predicate: Predicate | None
+    mandatory: Predicate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def render(
             cursor = after
         rows = Rows(spec, batch, cursor.next[batch.partition])
         for text in {kind.filter_text for kind in kinds}:
-            selected = rows.select(filters[text].predicate)
+            selected = rows.select(filters[text].predicate, filters[text].mandatory)
             if not selected:
                 continue
             cursors = cursor.texts(batch.partition, [row.offset + 1 for row in selected])

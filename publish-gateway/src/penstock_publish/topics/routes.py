@@ -65,7 +65,7 @@ class TopicRoutes:
         ]
 
     async def _list(self, request: web.Request) -> web.Response:
-        principal = self._authority.access.identify(request)
+        principal = await self._authority.access.authenticated(request)
         catalog = await self._log.catalog()
         await self._lifecycles.load()
         topics = [
@@ -85,7 +85,7 @@ class TopicRoutes:
         if ticket is not None and not transport.live:
             raise PenstockError("bad_request", "a ticket opens a WebSocket or event stream; send a bearer token here")
         if ticket is None:
-            principal = self._authority.access.identify(request)
+            principal = await self._authority.access.authenticated(request)
         else:
             principal = self._redeem(request, ticket, name)
         spec = await self._spec(name)
@@ -105,12 +105,15 @@ class TopicRoutes:
 
     def _redeem(self, request: web.Request, ticket: str, topic: str) -> Principal:
         origin, now_s = request.headers.get("Origin"), self._clock.monotonic_s()
-        principal = self._tickets.redeem(ticket, topic, origin=origin, now_s=now_s)
-        self._authority.check_current(principal)
+        try:
+            principal = self._tickets.redeem(ticket, topic, origin=origin, now_s=now_s)
+            self._authority.check_current(principal)
+        except PenstockError as error:
+            raise self._authority.access.challenged(error) from None
         return principal
 
     async def _ticket(self, request: web.Request) -> web.Response:
-        principal = self._authority.access.identify(request)
+        principal = await self._authority.access.authenticated(request)
         wanted = await read_json(request, self._settings.body_bytes_max, shape=_TicketRequest)
         spec = await self._spec(wanted.topic)
         if not principal.allows(scope_of(spec)):
@@ -129,7 +132,7 @@ class TopicRoutes:
 
 def scope_of(spec: StreamSpec) -> str:
     """The scope that a subscriber needs."""
-    return spec.scope or f"{spec.name}:read"
+    return spec.read_scope
 
 
 def _describe(spec: StreamSpec, lifecycle: Lifecycle) -> dict[str, object]:

@@ -50,18 +50,21 @@ class Rows:
         self.next = batch.next if stop is None else min(batch.next, stop)
         self.first = min(batch.base + self._skip, self.next)
 
-    def select(self, predicate: Predicate | None) -> list[Row]:
-        """The rows for which the predicate is true, in order; all of them without one.
+    def select(self, predicate: Predicate | None, mandatory: Predicate | None = None) -> list[Row]:
+        """The rows for which both are true, in order; all of them without any.
 
-        A deletion that carries its key columns only passes: nobody can tell what the rest of the row was.
+        A deletion that carries its key columns only passes `predicate`: nobody can tell what the rest of the row was.
+        It does not pass `mandatory` unless the key decides: keys of rows that a caller may not see are not shown.
         """
         if predicate is None:
-            return self._rows(None)
+            return self._rows(None if mandatory is None else mandatory(self.frame).arg_true().to_list())
         matches = predicate(self.frame)
         if OP_COLUMN in self.frame.columns and (self.frame[OP_COLUMN] == _DELETE).any():
             others = [c.name for c in self._spec.columns if c.name not in self._spec.primary_key]
             bare = [pl.col(OP_COLUMN) == _DELETE, *(pl.col(name).is_null() for name in others)]
             matches = matches | self.frame.select(pl.all_horizontal(bare)).to_series()
+        if mandatory is not None:
+            matches = matches & mandatory(self.frame)
         return self._rows(matches.arg_true().to_list())
 
     @cached_property
@@ -104,10 +107,18 @@ class SnapshotRows:
     `offset` of a row is that hash, from 1 on, so "all rows after this one" means the same in the next snapshot.
     """
 
-    def __init__(self, spec: StreamSpec, frame: pl.DataFrame, predicate: Predicate | None) -> None:
+    def __init__(
+        self,
+        spec: StreamSpec,
+        frame: pl.DataFrame,
+        predicate: Predicate | None,
+        *,
+        mandatory: Predicate | None = None,
+    ) -> None:
         self._spec = spec
-        if predicate is not None:
-            frame = frame.filter(predicate(frame))
+        for condition in (mandatory, predicate):
+            if condition is not None:
+                frame = frame.filter(condition(frame))
         keys = key_texts(frame, spec)
         hashes = pl.Series([max(1, xxhash.xxh3_64_intdigest(key or b"") >> 1) for key in keys], dtype=pl.Int64)
         order = hashes.arg_sort()

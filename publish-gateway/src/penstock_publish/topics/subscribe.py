@@ -26,7 +26,7 @@ from penstock_publish.plans.fields import QuotaExceeded
 from penstock_publish.plans.metering import Flow, Metering
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.connection import Connection, Outlet
-from penstock_publish.topics.filters import Filters
+from penstock_publish.topics.filters import Filters, filter_identity
 from penstock_publish.topics.framing import envelopes, frame, frame_notice, gap_notice, open_notice
 from penstock_publish.topics.history import History, Piece, Start
 from penstock_publish.topics.hub import Hub, Subscription
@@ -90,13 +90,16 @@ class Subscriber:
     async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """Compile the filter and find the start; errors of the request are raised here."""
         self._metering.check_connection(principal)
-        self._hub.check_room(spec.name, wanted.filter_text)
+        identity = filter_identity(wanted.filter_text, principal.row_filters(spec.read_scope))
+        self._hub.check_room(spec.name, identity)
         return await self.look_up(spec, wanted, principal)
 
     async def look_up(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """As `prepare`, for a page: it takes no connection."""
         await self._lifecycles.check(spec.name, principal)
-        filter_ = await self._filters.compile(spec, wanted.filter_text)
+        filter_ = await self._filters.compile(
+            spec, wanted.filter_text, mandatory=principal.row_filters(spec.read_scope)
+        )
         history = History(self._log, self._store, spec, filter_=filter_, settings=self._settings)
         return Prepared(spec, wanted, principal, filter_, history, await history.start(wanted.after))
 
