@@ -22,10 +22,11 @@ from penstock_publish.topics.framing import (
     frame_notice,
     open_notice,
 )
+from penstock_publish.topics.life import Close, Life, Pace
 from penstock_publish.topics.ring import Ring
-from penstock_publish.topics.session import Close, Pace, Session, Slow
+from penstock_publish.topics.session import CreditSession, Session, Slow
 
-PACE = Pace(expires_at_s=3600.0, expiring_s=60.0, ping_s=15.0, pings_missed_max=2)
+PACE = Pace(expiring_s=60.0, ping_s=15.0, pings_missed_max=2)
 
 
 def cursor_of(place: tuple[int, ...]) -> Cursor:
@@ -33,9 +34,7 @@ def cursor_of(place: tuple[int, ...]) -> Cursor:
 
 
 def a_session(slow: Slow = Slow.GAP, *, filtered: bool = False, form: Form = Form.ENVELOPE) -> Session:
-    return Session(
-        cursor_of, (0,), encoding=Encoding.LINES, form=form, slow=slow, filtered=filtered, pace=PACE, now_s=0.0
-    )
+    return Session(cursor_of, (0,), encoding=Encoding.LINES, form=form, slow=slow, filtered=filtered)
 
 
 def a_ring(*, limit_bytes: int = 100) -> Ring:
@@ -166,6 +165,32 @@ def test_latest_skips_to_the_newest_as_soon_as_it_lags():
     assert session.lagging is False
 
 
+def a_credit_session(credit: int, slow: Slow = Slow.GAP) -> CreditSession:
+    shape = {"encoding": Encoding.LINES, "form": Form.ENVELOPE, "slow": slow, "filtered": False}
+    return CreditSession(cursor_of, (0,), **shape, credit=credit)
+
+
+def test_credit_is_spent_on_whole_chunks_and_what_is_too_much_is_left_to_the_log():
+    ring, session = a_ring(), a_credit_session(5)
+    session.join(ring, 0)
+    fill(ring, 2)
+    ring.append(b"x" * 30, 4, (6,))
+    assert session.take(limit_bytes=1000) == (b"x" * 20, 2, None)
+    assert session.take(limit_bytes=1000) == (b"", 0, None)
+    assert (session.parked, session.live, session.credit, session.place) == (True, False, 3, (2,))
+
+
+@pytest.mark.parametrize("slow", [Slow.GAP, Slow.CLOSE, Slow.LATEST])
+def test_who_counts_credit_waits_outside_the_ring_however_long(slow):
+    ring, session = a_ring(), a_credit_session(0, slow)
+    session.join(ring, 0)
+    fill(ring, 1)
+    assert session.take(limit_bytes=1000)[1] == 0
+    fill(ring, 100)
+    assert session.take(limit_bytes=1000) == (b"", 0, None)
+    assert (session.parked, session.place) == (True, (0,))
+
+
 def test_close_is_asked_for_when_it_falls_off():
     ring, session = a_ring(), a_session(Slow.CLOSE)
     session.join(ring, 0)
@@ -176,30 +201,33 @@ def test_close_is_asked_for_when_it_falls_off():
     assert session.cursor_text == cursor_of((2,)).text()
 
 
-def test_a_session_warns_once_pings_and_closes_in_time():
-    session = a_session()
-    assert session.tick(0.0).next_s == 15.0
+def test_a_token_is_warned_of_once_and_pings_go_out_until_it_ends():
+    life = Life(3600.0, PACE, 0.0)
+    assert life.tick(0.0).next_s == 15.0
     pings = 0
     for now_s in range(15, 3540, 15):
-        session.heard()
-        due = session.tick(float(now_s))
+        life.heard()
+        due = life.tick(float(now_s))
         pings += due.ping
-        assert (due.data, due.close) == (b"", None)
+        assert (due.expiring_in_s, due.close) == (None, None)
     assert pings == 235
-    due = session.tick(3541.0)
-    assert json.loads(due.data) == {"sys": "expiring", "in": 59}
-    session.heard()
-    assert session.tick(3550.0).data == b""
-    assert session.tick(3600.0).close == Close(4401, "invalid_token")
+    assert life.tick(3541.0).expiring_in_s == 59.0
+    life.heard()
+    assert life.tick(3550.0).expiring_in_s is None
+    life.renew(7200.0)
+    assert life.tick(3600.0).close is None
+    life.heard()
+    assert life.tick(7141.0).expiring_in_s == 59.0
+    assert life.tick(7200.0).close == Close(4401, "invalid_token")
 
 
 def test_raw_lines_get_their_cursor_by_heartbeat():
     ring, session = a_ring(), a_session(form=Form.RAW)
     session.join(ring, 0)
     fill(ring, 2)
-    assert session.tick(15.0).data == b""  # there is something to send first
+    assert session.heartbeat() == b""  # there is something to send first
     session.take(limit_bytes=1000)
-    assert json.loads(session.tick(30.0).data) == {"sys": "hb", "c": cursor_of((2,)).text()}
+    assert json.loads(session.heartbeat()) == {"sys": "hb", "c": cursor_of((2,)).text()}
 
 
 async def deaf_subscriber(gateway, slow: str):

@@ -10,7 +10,14 @@ from pydantic import BaseModel, Field
 from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.plans.settings import PlanSettings
 
-__all__ = ["AuthSettings", "DoorSettings", "LifecycleSettings", "PublishSettings"]
+__all__ = [
+    "AuthSettings",
+    "DoorSettings",
+    "DurableSettings",
+    "LifecycleSettings",
+    "PublishSettings",
+    "SocketSettings",
+]
 
 
 class AuthSettings(BaseModel, frozen=True):
@@ -121,6 +128,45 @@ class LifecycleSettings(BaseModel, frozen=True):
     description_chars_max: int = Field(default=4_000, description="Length of a topic's description.", ge=0)
 
 
+class SocketSettings(BaseModel, frozen=True):
+    """What a subscriber may say on a WebSocket."""
+
+    subscriptions_per_connection_max: int = Field(default=64, description="Topics on one WebSocket.", ge=1)
+    lines_per_s_max: int = Field(
+        default=500, description="Lines that one subscriber may send in a second; others are refused.", ge=1
+    )
+    bad_lines_max: int = Field(
+        default=10, description="What is no line at all is answered so often; then the WebSocket is closed.", ge=0
+    )
+    credit_max: int = Field(
+        default=1_000_000, description="Largest credit of a subscription, in events.", ge=1, le=999_999_999
+    )
+    auth_timeout_s: float = Field(
+        default=10.0, description="How long a WebSocket with auth=message waits for its token.", gt=0
+    )
+    unauthenticated_max: int = Field(
+        default=1_000, description="WebSockets that wait for their token in the first message.", ge=0
+    )
+    publishes_waiting_max: int = Field(
+        default=64, description="Events sent on one WebSocket without a reply yet; then it is not read.", ge=1
+    )
+
+
+class DurableSettings(BaseModel, frozen=True):
+    """Durable subscriptions: positions that subscribers have acknowledged."""
+
+    per_client_max: int = Field(default=100, description="Durable subscriptions of one client.", ge=1)
+    name_chars_max: int = Field(default=100, description="Length of a durable subscription's name.", ge=1, le=200)
+    flush_s: float = Field(
+        default=0.25,
+        description="How long an acknowledged cursor may wait to be written; also how soon a replica notices that "
+        "a subscription was taken over or deleted elsewhere.",
+        gt=0,
+        le=60,
+    )
+    flush_max: int = Field(default=1_000, description="Acknowledged cursors written at once.", ge=1)
+
+
 class PublishSettings(BaseModel, frozen=True):
     """Topics: connections, rings, pages."""
 
@@ -188,6 +234,10 @@ class PublishSettings(BaseModel, frozen=True):
     ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
     tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
     plans: PlanSettings = Field(default_factory=PlanSettings, description="Plans of applications.")
+    socket: SocketSettings = Field(
+        default_factory=SocketSettings, description="What a subscriber may say on a WebSocket."
+    )
+    durable: DurableSettings = Field(default_factory=DurableSettings, description="Durable subscriptions.")
     door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")
     lifecycle: LifecycleSettings = Field(
         default_factory=LifecycleSettings, description="States and versions of topics."

@@ -197,8 +197,10 @@ class Flow:
 
     async def resumed(self) -> None:
         """Wait until it is woken."""
-        self._going = asyncio.Event()
+        if self._going is None:
+            self._going = asyncio.Event()
         while self._paused:
+            self._going.clear()
             await self._going.wait()
 
     def close(self) -> None:

@@ -1,16 +1,22 @@
-"""A connection: a session, and the transport that it writes to."""
+"""A connection: a session of one topic, and the transport that it writes to."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.http.access import Principal
 from penstock_publish.plans.metering import Flow
+from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.framing import Encoding, frame_notice, quota_notice
-from penstock_publish.topics.session import Close, Session
+from penstock_publish.topics.render import Kind
+from penstock_publish.topics.session import Close, CreditSession, Session
 
-__all__ = ["Connection", "Outlet", "Tally"]
+if TYPE_CHECKING:
+    from penstock_publish.topics.live import LiveTopic
+
+__all__ = ["Acks", "Connection", "ManagedConnection", "Outlet", "Tally"]
 
 
 class Outlet(Protocol):
@@ -34,8 +40,20 @@ class Outlet(Protocol):
         """True once the transport is closed."""
         ...
 
-    def close(self, close: Close, after: str) -> None:
+    def close(self, close: Close, after: str | None) -> None:
         """Say goodbye with the code and the cursor `after`, then close; returns at once."""
+        ...
+
+
+class Acks(Protocol):
+    """A sink for what a subscriber has acknowledged."""
+
+    def acknowledge(self, cursor: str) -> None:
+        """Everything up to this cursor has been dealt with. Kept soon, not at once."""
+        ...
+
+    def release(self) -> None:
+        """The connection is gone."""
         ...
 
 
@@ -49,30 +67,48 @@ class Tally:
 
 
 class Connection:
-    """One subscriber. `pump` writes what there is until the transport is full."""
+    """One topic of a caller. `pump` writes what there is until the transport is full."""
 
-    __slots__ = ("_flush_bytes", "_send_buffer_bytes", "closed", "flow", "outlet", "principal", "session", "tally")
+    __slots__ = ("_flush_bytes", "_send_buffer_bytes", "caller", "closed", "flow", "kind", "live", "of_url", "outlet",
+                 "replay", "session")  # fmt: skip
 
     def __init__(
         self,
         session: Session,
-        outlet: Outlet,
-        principal: Principal,
+        caller: Caller,
+        live: LiveTopic,
+        kind: Kind,
         *,
-        tally: Tally,
+        of_url: bool,
         send_buffer_bytes: int,
         flush_bytes: int,
         flow: Flow | None = None,
     ) -> None:
-        """`flow`: what its application's plan allows; None: no limit."""
+        """`of_url`: the topic of the URL, with which the transport ends. `flow`: what its application's plan allows;
+        None: no limit.
+        """
         self.session = session
-        self.outlet = outlet
-        self.principal = principal
-        self.closed = False
-        self.tally = tally
+        self.caller = caller
+        self.outlet = caller.outlet
+        self.live = live
+        self.kind = kind
+        self.of_url = of_url
+        self.closed = caller.closed
+        #: What brings it from its start to the ring, where that takes more than a step.
+        self.replay: asyncio.Task[None] | None = None
         self._send_buffer_bytes = send_buffer_bytes
         self._flush_bytes = flush_bytes if flow is None else min(flush_bytes, flow.flush_bytes_max)
         self.flow = flow
+
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self.live.spec.name
+
+    @property
+    def principal(self) -> Principal:
+        """Whose it is."""
+        return self.caller.principal
 
     @property
     def full(self) -> bool:
@@ -99,7 +135,7 @@ class Connection:
             if not data:
                 return False
             outlet.write(data)
-            self.tally.events += events
+            self.live.tally.events += events
             if flow is not None:
                 flow.sent(events, len(data))
         return False
@@ -112,30 +148,15 @@ class Connection:
         if hold is None:
             return False
         if hold.for_today:
-            self.close(Close(4429, "quota_exceeded", retry_ms=round(hold.wait_s * 1000)))
+            self.caller.close(Close(4429, "quota_exceeded", retry_ms=round(hold.wait_s * 1000)))
         else:
             self.outlet.write(frame_notice(quota_notice(hold.limit, hold.wait_s), self.outlet.encoding))
         return True
 
-    def tick(self, now_s: float) -> float:
-        """Do what is due; the time at which to be asked again."""
-        if self.outlet.gone():
-            self.close(Close(1001, "gone"))
-            return now_s
-        due = self.session.tick(now_s)
-        if due.data and not self.full:
-            self.outlet.write(due.data)
-        if due.ping:
-            self.outlet.ping()
-        if due.close is not None:
-            self.close(due.close)
-        return due.next_s
-
     def close(self, close: Close) -> None:
         """Close once; later calls do nothing."""
         if not self.closed:
-            self.closed = True
-            self.outlet.close(close, self.session.cursor_text)
+            self.caller.end(self, close)
 
     async def room(self, poll_s: float) -> bool:
         """Wait until the transport has room and the plan allows it; False if it is closed."""
@@ -147,3 +168,44 @@ class Connection:
             else:
                 await asyncio.sleep(poll_s)
         return not self.closed and not self.outlet.gone()
+
+
+class ManagedConnection(Connection):
+    """One that the subscriber manages by lines: with credit, or with acknowledgements that are kept, or both.
+
+    A class of its own, so that the others are no heavier for it.
+    """
+
+    __slots__ = ("acks", "again")
+
+    #: Where acknowledged cursors go; None: nowhere.
+    acks: Acks | None
+    #: Called when what comes next has to be read from the log, and there is credit for some of it.
+    again: Callable[[], None]
+
+    @property
+    def counts_credit(self) -> bool:
+        """True if it is sent only what there is credit for."""
+        return isinstance(self.session, CreditSession)
+
+    def pump(self) -> bool:
+        """See `Connection`."""
+        more = super().pump()
+        self.go_on()
+        return more
+
+    def grant(self, events: int, *, limit: int) -> bool:
+        """Add credit and go on; False without effect where there would be more than `limit`."""
+        session = self.session
+        if not isinstance(session, CreditSession) or session.credit + events > limit:
+            return False
+        session.grant(events)
+        self.go_on()
+        return True
+
+    def go_on(self) -> None:
+        """Read on from the log where that is needed and allowed."""
+        session = self.session
+        if isinstance(session, CreditSession) and session.parked and session.credit and not self.closed:
+            session.parked = False
+            self.again()

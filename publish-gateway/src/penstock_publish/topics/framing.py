@@ -24,8 +24,10 @@ __all__ = [
     "PING_FRAME",
     "Encoding",
     "Form",
+    "auth_notice",
     "close_frame",
     "close_reason",
+    "end_notice",
     "envelopes",
     "expiring_notice",
     "frame",
@@ -124,9 +126,19 @@ def expiring_notice(in_s: float) -> dict[str, object]:
     return {"sys": "expiring", "in": max(0, round(in_s))}
 
 
-def hb_notice(cursor: Cursor) -> dict[str, object]:
-    """Nothing to send; everything up to this cursor has been looked at."""
-    return {"sys": "hb", "c": cursor.text()}
+def end_notice(topic: str, code: str, *, after: str, retry_ms: int | None) -> dict[str, object]:
+    """Nothing more comes of this topic, though the socket stays; `retry_ms` None: do not subscribe to it again."""
+    return {"sys": "end", "t": topic, "code": code, "after": after, "retry_ms": retry_ms}
+
+
+def auth_notice(in_s: float) -> dict[str, object]:
+    """A newer token was taken; it expires in so many seconds."""
+    return {"sys": "auth", "exp": max(0, round(in_s))}
+
+
+def hb_notice(cursor: Cursor, *, named: bool = False) -> dict[str, object]:
+    """Nothing to send; everything up to this cursor has been looked at. `named`: say of which topic."""
+    return {"sys": "hb", **({"t": cursor.topic} if named else {}), "c": cursor.text()}
 
 
 def quota_notice(limit: str, wait_s: float) -> dict[str, object]:

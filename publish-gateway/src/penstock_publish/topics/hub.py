@@ -17,6 +17,7 @@ from math import inf
 import structlog
 
 from penstock.errors import LogUnavailable, PenstockError
+from penstock.http.access import Principal
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
@@ -25,16 +26,17 @@ from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_publish.metrics import CONNECTIONS
 from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.connection import Connection
 from penstock_publish.topics.history import heads_of
 from penstock_publish.topics.limits import ConnectRate, largest_over
 from penstock_publish.topics.live import LiveTopic
-from penstock_publish.topics.render import Filter, Kind
+from penstock_publish.topics.render import Filter
 from penstock_publish.topics.session import Close
 from penstock_publish.topics.spans import begin_fan_out
 from penstock_publish.topics.wire import Wires
 
-__all__ = ["Hub", "Subscription"]
+__all__ = ["Hub"]
 
 _log = structlog.get_logger(__name__)
 
@@ -50,17 +52,6 @@ _CATALOG = ""
 
 def _one_to_two() -> float:
     return random.uniform(1, 2)
-
-
-class Subscription:
-    """A connection's place in the hub; give it back with `Hub.unsubscribe`."""
-
-    __slots__ = ("connection", "kind", "topic")
-
-    def __init__(self, topic: LiveTopic, kind: Kind, connection: Connection) -> None:
-        self.topic = topic
-        self.kind = kind
-        self.connection = connection
 
 
 class Hub:
@@ -83,9 +74,9 @@ class Hub:
         self._topics: dict[str, LiveTopic] = {}
         self._feeds: dict[str, asyncio.Task[None]] = {}
         self._opening = asyncio.Lock()
-        self._by_token: dict[str, set[Connection]] = {}
+        self._by_token: dict[str, set[Caller]] = {}
         #: (when to look, order, whom, when it has to go)
-        self._due: list[tuple[float, int, Connection, float]] = []
+        self._due: list[tuple[float, int, Caller, float]] = []
         self._order = count()
         self._rate = ConnectRate(settings.connects_per_s_max, now_s=clock.monotonic_s())
         self._weighed_s = clock.monotonic_s()
@@ -115,13 +106,16 @@ class Hub:
             detail = f"more than {limit} connections come in a second (connects_per_s_max); try again"
             raise PenstockError("overloaded", detail, retry_after_s=2 * self._spread())
 
-    def check_room(self, name: str, filter_text: str) -> None:
-        """`too_many_requests` or `draining` if one more connection to a topic cannot be taken."""
-        settings, topic = self._settings, self._topics.get(name)
+    def check_open(self) -> None:
+        """`too_many_requests` or `draining` if one more connection cannot be taken."""
         if self.draining:
             raise PenstockError("draining", "this process is stopping; connect again", retry_after_s=1.0)
-        if self.connection_count >= settings.connections_max:
-            raise _too_many(f"{settings.connections_max} connections are open (connections_max)")
+        if self.connection_count >= self._settings.connections_max:
+            raise _too_many(f"{self._settings.connections_max} connections are open (connections_max)")
+
+    def check_room(self, name: str, filter_text: str) -> None:
+        """`too_many_requests` if one more subscription to a topic cannot be taken."""
+        settings, topic = self._settings, self._topics.get(name)
         if topic is None:
             return
         if topic.connection_count >= settings.subscribers_per_topic_max:
@@ -132,29 +126,38 @@ class Hub:
             limit = settings.filters_per_topic_max
             raise _too_many(f"{limit} different filters are in use on {name} (filters_per_topic_max)")
 
-    def subscribe(self, topic: LiveTopic, kind: Kind, connection: Connection, *, filter_: Filter) -> Subscription:
-        """Take a connection in; it goes live with `LiveTopic.join`."""
-        topic.add(connection, kind, filter_)
+    def enter(self, caller: Caller) -> None:
+        """Look after a transport from now on; it need not be subscribed to anything."""
         self.connection_count += 1
-        CONNECTIONS.labels(kind.encoding.value).inc()
-        self._by_token.setdefault(connection.principal.token_id, set()).add(connection)
+        CONNECTIONS.labels(caller.outlet.encoding.value).inc()
+        self._by_token.setdefault(caller.principal.token_id, set()).add(caller)
         now_s = self._clock.monotonic_s()
         lifetime_s = self._settings.connection_lifetime_s
         end_s = now_s + lifetime_s * self._spread() if lifetime_s else inf
-        heapq.heappush(self._due, (now_s, next(self._order), connection, end_s))
-        return Subscription(topic, kind, connection)
+        heapq.heappush(self._due, (now_s, next(self._order), caller, end_s))
 
-    async def unsubscribe(self, subscription: Subscription) -> None:
-        """Forget a connection; the tail stops with the last subscriber of a topic."""
-        connection, topic = subscription.connection, subscription.topic
-        connection.closed = True
-        topic.remove(connection, subscription.kind)
+    def leave(self, caller: Caller) -> None:
+        """Forget a transport."""
+        caller.closed = True
         self.connection_count -= 1
-        CONNECTIONS.labels(subscription.kind.encoding.value).dec()
-        with_token = self._by_token.get(connection.principal.token_id, set())
-        with_token.discard(connection)
-        if not with_token:
-            self._by_token.pop(connection.principal.token_id, None)
+        CONNECTIONS.labels(caller.outlet.encoding.value).dec()
+        self._forget_token(caller)
+
+    def renew(self, caller: Caller, principal: Principal) -> None:
+        """Another token counts for a transport: its revocation closes it, its end is the end."""
+        self._forget_token(caller)
+        caller.principal = principal
+        self._by_token.setdefault(principal.token_id, set()).add(caller)
+
+    def subscribe(self, connection: Connection, filter_: Filter) -> None:
+        """Take a connection in; it goes live with `LiveTopic.join`."""
+        connection.live.add(connection, connection.kind, filter_)
+
+    async def unsubscribe(self, connection: Connection) -> None:
+        """Forget a connection; the tail stops with the last subscriber of a topic."""
+        connection.closed = True
+        topic = connection.live
+        topic.remove(connection, connection.kind)
         async with self._opening:
             if topic.connection_count == 0 and self._topics.get(topic.spec.name) is topic:
                 await self._stop_feed(topic, None)
@@ -166,8 +169,8 @@ class Hub:
 
     def revoke(self, token_id: str) -> None:
         """Close the connections of a token that was revoked."""
-        for connection in tuple(self._by_token.get(token_id, ())):
-            connection.close(Close(4401, "invalid_token"))
+        for caller in tuple(self._by_token.get(token_id, ())):
+            caller.close(Close(4401, "invalid_token"))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after sessions until `stop`, then send everybody away with a hint when to come back."""
@@ -186,48 +189,54 @@ class Hub:
         """Close all connections with 1001, stop the tails, and wait for the WebSockets to be through."""
         self.draining = True
         close = Close(1001, "draining", retry_ms=self._settings.drain_retry_ms)
+        for caller in self._callers():
+            self._send_away(caller, close.error)
         for topic in tuple(self._topics.values()):
-            await self._stop_feed(topic, close, spread=self._spread)
+            await self._stop_feed(topic, None)
         self.wires.close_all(close)
         await self.wires.closed()
+
+    def _forget_token(self, caller: Caller) -> None:
+        with_token = self._by_token.get(caller.principal.token_id, set())
+        with_token.discard(caller)
+        if not with_token:
+            self._by_token.pop(caller.principal.token_id, None)
 
     def _sweep(self) -> None:
         now_s = self._clock.monotonic_s()
         while self._due and self._due[0][0] <= now_s:
-            _, order, connection, end_s = heapq.heappop(self._due)
-            if connection.closed:
+            _, order, caller, end_s = heapq.heappop(self._due)
+            if caller.closed:
                 continue
             if now_s >= end_s:
-                self._send_away(connection, "lifetime")
+                self._send_away(caller, "lifetime")
                 continue
-            next_s = connection.tick(now_s)
-            if not connection.closed:
-                heapq.heappush(self._due, (max(min(next_s, end_s), now_s), order, connection, end_s))
+            next_s = caller.tick(now_s)
+            if not caller.closed:
+                heapq.heappush(self._due, (max(min(next_s, end_s), now_s), order, caller, end_s))
         if now_s >= self._weighed_s + _WEIGH_S:
             self._weighed_s = now_s
             self._weigh()
 
     def _weigh(self) -> None:
         """Close those that hold most, if all unsent bytes together are too many."""
-        outlets = {
-            connection.outlet: connection for topic in self._topics.values() for connection in topic.connections
-        }
-        held = [(size, connection) for outlet, connection in outlets.items() if (size := outlet.unsent_bytes())]
-        for connection in largest_over(held, limit_bytes=self._settings.send_buffer_total_bytes_max):
-            self._send_away(connection, "slow", code=4409)
+        held = [(size, caller) for caller in self._callers() if (size := caller.outlet.unsent_bytes())]
+        for caller in largest_over(held, limit_bytes=self._settings.send_buffer_total_bytes_max):
+            self._send_away(caller, "slow", code=4409)
 
-    def _send_away(self, connection: Connection, error: str, *, code: int = 1001) -> None:
+    def _callers(self) -> list[Caller]:
+        return [caller for callers in self._by_token.values() for caller in callers]
+
+    def _send_away(self, caller: Caller, error: str, *, code: int = 1001) -> None:
         """Close with a hint when to come back, for each another."""
-        connection.close(Close(code, error, retry_ms=round(self._settings.drain_retry_ms * self._spread())))
+        caller.close(Close(code, error, retry_ms=round(self._settings.drain_retry_ms * self._spread())))
 
-    async def _stop_feed(
-        self, topic: LiveTopic, close: Close | None, *, spread: Callable[[], float] | None = None
-    ) -> None:
+    async def _stop_feed(self, topic: LiveTopic, close: Close | None) -> None:
         name = topic.spec.name
         self._topics.pop(name, None)
         feed = self._feeds.pop(name, None)
         if close is not None:
-            topic.close_all(close, spread=spread)
+            topic.close_all(close)
         if feed is not None and feed is not asyncio.current_task():
             feed.cancel()
             with suppress(asyncio.CancelledError):

@@ -6,8 +6,7 @@ No I/O of its own: the feed brings batches, connections write to their transport
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
@@ -125,13 +124,10 @@ class LiveTopic:
             self._pump(connection)
             self.report()
 
-    def close_all(self, close: Close, *, spread: Callable[[], float] | None = None) -> None:
-        """Close every connection; `spread` gives each the factor of its own by which it is to come back later."""
+    def close_all(self, close: Close) -> None:
+        """Close every connection."""
         for connection in self.connections:
-            if spread is None or close.retry_ms is None:
-                connection.close(close)
-            else:
-                connection.close(replace(close, retry_ms=round(close.retry_ms * spread())))
+            connection.close(close)
 
     def report(self) -> None:
         """Bring the delivery metric up to date."""

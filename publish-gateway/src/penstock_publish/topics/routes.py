@@ -20,18 +20,26 @@ from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import Lifecycle, page_headers, sees
 from penstock_publish.settings import PublishSettings
 from penstock_publish.tickets import Tickets
+from penstock_publish.topics.conversation import Means
+from penstock_publish.topics.entrance import ANY_TOPIC, Entrance, confined, scope_of
 from penstock_publish.topics.pages import serve_page
-from penstock_publish.topics.request import Transport, read_topic_request, transport_of
+from penstock_publish.topics.request import (
+    Transport,
+    read_query,
+    read_topic_request,
+    refuse_parameters,
+    transport_of,
+)
 from penstock_publish.topics.rows import key_columns
 from penstock_publish.topics.sse import serve_sse
-from penstock_publish.topics.subscribe import Subscriber
-from penstock_publish.topics.websocket import serve_websocket
+from penstock_publish.topics.subscribe import Prepared, Subscriber
+from penstock_publish.topics.websocket import WebSockets
 
 __all__ = ["TopicRoutes", "scope_of"]
 
 
 class _TicketRequest(msgspec.Struct):
-    topic: str
+    topic: str | None  # None: for a WebSocket without a first topic
     origin: str | None = None
 
 
@@ -55,6 +63,8 @@ class TopicRoutes:
         self._clock = clock
         self._settings = settings
         self._tickets = Tickets(lifetime_s=settings.ticket_lifetime_s, limit=settings.tickets_max)
+        self._entrance = Entrance(authority, log, self._tickets, clock=clock)
+        self._sockets = WebSockets(Means(subscriber, self._entrance, clock, settings))
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """For the listener."""
@@ -64,7 +74,10 @@ class TopicRoutes:
             web.post("/v1/tickets", guarded(self._ticket)),
         ]
 
-    async def _list(self, request: web.Request) -> web.Response:
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        if transport_of(request) is Transport.WEBSOCKET:
+            self._subscriber.admit()
+            return await self._socket(request, None)
         principal = await self._authority.access.authenticated(request)
         catalog = await self._log.catalog()
         await self._lifecycles.load()
@@ -80,6 +93,8 @@ class TopicRoutes:
         transport = transport_of(request)
         if transport.live:
             self._subscriber.admit()
+        if transport is Transport.WEBSOCKET:
+            return await self._socket(request, name)
         refuse_token_in_url(request)
         ticket = request.query.get("ticket")
         if ticket is not None and not transport.live:
@@ -87,52 +102,44 @@ class TopicRoutes:
         if ticket is None:
             principal = await self._authority.access.authenticated(request)
         else:
-            principal = self._redeem(request, ticket, name)
-        spec = await self._spec(name)
-        if not principal.allows(scope_of(spec)):
-            raise self._authority.access.scope_error(scope_of(spec))
+            principal = self._entrance.redeem(request, ticket, name)
+        spec = await self._entrance.topic(principal, name)
         wanted = read_topic_request(request, spec, transport=transport, settings=self._settings)
         if not transport.live:
             page = await self._subscriber.look_up(spec, wanted, principal)
             reply = await serve_page(request, page, self._log, transport=transport, settings=self._settings)
             reply.headers.extend(page_headers(name, self._lifecycles.of(name)))
             return reply
+        self._subscriber.check_open(principal)
         prepared = await self._subscriber.prepare(spec, wanted, principal)
-        if transport is Transport.WEBSOCKET:
-            return await serve_websocket(request, prepared, self._subscriber)
         origin = request.headers.get("Origin") if ticket is not None else None
         return await serve_sse(request, prepared, self._subscriber, cors_origin=origin)
 
-    def _redeem(self, request: web.Request, ticket: str, topic: str) -> Principal:
-        origin, now_s = request.headers.get("Origin"), self._clock.monotonic_s()
-        try:
-            principal = self._tickets.redeem(ticket, topic, origin=origin, now_s=now_s)
-            self._authority.check_current(principal)
-        except PenstockError as error:
-            raise self._authority.access.challenged(error) from None
-        return principal
+    async def _socket(self, request: web.Request, topic: str | None) -> web.StreamResponse:
+        """A WebSocket, with a first topic or without."""
+        query = request.query  # what is kept of the request: the token may come later
+
+        async def opening(principal: Principal) -> Prepared | None:
+            if topic is None:
+                refuse_parameters(query)
+                return None
+            spec = await self._entrance.topic(principal, topic)
+            wanted = read_query(query, spec, transport=Transport.WEBSOCKET, settings=self._settings)
+            return await self._subscriber.prepare(spec, wanted, principal)
+
+        return await self._sockets.serve(request, await self._entrance.admit(request, topic), opening)
 
     async def _ticket(self, request: web.Request) -> web.Response:
         principal = await self._authority.access.authenticated(request)
         wanted = await read_json(request, self._settings.body_bytes_max, shape=_TicketRequest)
-        spec = await self._spec(wanted.topic)
-        if not principal.allows(scope_of(spec)):
-            raise self._authority.access.scope_error(scope_of(spec))
-        await self._lifecycles.check(spec.name, principal)
+        name = ANY_TOPIC
+        if wanted.topic is not None:
+            spec = await self._entrance.topic(principal, wanted.topic)
+            await self._lifecycles.check(spec.name, principal)
+            name, principal = spec.name, confined(principal, spec)
         origin = wanted.origin or request.headers.get("Origin")
-        ticket = self._tickets.issue(principal, spec.name, origin=origin, now_s=self._clock.monotonic_s())
+        ticket = self._tickets.issue(principal, name, origin=origin, now_s=self._clock.monotonic_s())
         return _json({"ticket": ticket, "expires_in": self._settings.ticket_lifetime_s})
-
-    async def _spec(self, name: str) -> StreamSpec:
-        spec = (await self._log.catalog()).streams.get(name)
-        if spec is None or not spec.publish:
-            raise PenstockError("unknown_topic", f"there is no topic '{name[:100]}'; GET /v1/topics lists them")
-        return spec
-
-
-def scope_of(spec: StreamSpec) -> str:
-    """The scope that a subscriber needs."""
-    return spec.read_scope
 
 
 def _describe(spec: StreamSpec, lifecycle: Lifecycle) -> dict[str, object]:

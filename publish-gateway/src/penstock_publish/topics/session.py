@@ -1,22 +1,24 @@
-"""One subscriber's state: where it is in the topic, what it is sent next, when it is warned and when it is closed.
+"""One subscription's state: where it is in the topic and what it is sent next.
 
-Pure: no socket and no clock. A shell asks what to write (`take`, `tick`) and writes it.
+Pure: no socket and no clock. A shell asks what to write (`take`, `heartbeat`) and writes it.
 
-States: *replaying* (the shell feeds it from the log) → *live* (it reads a ring) → closed. Time is in monotonic
-seconds of the caller's clock.
+States: *replaying* (the shell feeds it from the log) → *live* (it reads a ring) → closed. One that counts credit is
+*parked* when it has none left for what comes next: it leaves the ring, and only its place is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.errors import PenstockError
 from penstock.model.position import Cursor
-from penstock_publish.topics.framing import Encoding, Form, expiring_notice, frame_notice, gap_notice, hb_notice
+from penstock_publish.topics.framing import Encoding, Form, frame_notice, gap_notice, hb_notice
+from penstock_publish.topics.history import After
+from penstock_publish.topics.life import Close
 from penstock_publish.topics.ring import Place, Ring
 
-__all__ = ["Close", "Pace", "Session", "Slow", "Tick"]
+__all__ = ["Close", "CreditSession", "Session", "Slow"]
 
 
 class Slow(StrEnum):
@@ -32,40 +34,11 @@ class Slow(StrEnum):
     CLOSE = "close"
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Times of a session, in seconds; `expires_at_s` is the end of the token in monotonic seconds."""
-
-    expires_at_s: float
-    expiring_s: float
-    ping_s: float
-    pings_missed_max: int | None  # None: the transport has no answer to a ping
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the connection: code as in the contract, error code, and when to come back (None: do not)."""
-
-    code: int
-    error: str
-    retry_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """What is due: bytes to write, whether to ping, whether to close; and when to ask again."""
-
-    data: bytes
-    ping: bool
-    close: Close | None
-    next_s: float
-
-
 class Session:
-    """State of one connection. `place` is the place up to which the subscriber has been served."""
+    """State of one subscription. `place` is the place up to which the subscriber has been served."""
 
-    __slots__ = ("_announced", "_cursor_of", "_encoding", "_filtered", "_form", "_next_ping_s", "_number", "_pace",
-                 "_ring", "_slow", "_unanswered", "_warned", "lagging", "place", "resume")  # fmt: skip
+    __slots__ = ("_announced", "_cursor_of", "_encoding", "_filtered", "_form", "_number", "_ring", "_slow",
+                 "lagging", "place", "resume")  # fmt: skip
 
     def __init__(
         self,
@@ -76,8 +49,6 @@ class Session:
         form: Form,
         slow: Slow,
         filtered: bool,
-        pace: Pace,
-        now_s: float,
     ) -> None:
         self._cursor_of = cursor_of
         self.place = place
@@ -86,12 +57,8 @@ class Session:
         self._form = form
         self._slow = slow
         self._filtered = filtered
-        self._pace = pace
         self._ring: Ring | None = None
         self._number = 0
-        self._next_ping_s = now_s + pace.ping_s
-        self._unanswered = 0
-        self._warned = False
         self.lagging = False
         #: Cursor text while the current rows of a table are being sent; they lie before every place in the log.
         self.resume: str | None = None
@@ -105,6 +72,18 @@ class Session:
     def cursor_text(self) -> str:
         """Where the subscriber can resume without loss."""
         return self.resume or self._cursor_of(self.place).text()
+
+    def check_sent(self, after: After) -> None:
+        """`bad_cursor` for a cursor beyond what was sent; a place inside a table's rows is not looked at."""
+        cursor = after.cursor
+        if cursor is None or (
+            after.key_hash is None
+            and (
+                cursor.epoch != self._cursor_of(self.place).epoch
+                or any(theirs > ours for theirs, ours in zip(cursor.next, self.place, strict=True))
+            )
+        ):
+            raise PenstockError("bad_cursor", "this cursor lies beyond what was sent on this socket")
 
     def join(self, ring: Ring, number: int) -> None:
         """Go live: everything before chunk `number` has been written, or does not match."""
@@ -134,30 +113,14 @@ class Session:
         self.lagging = self._number < ring.next
         return notice + data, events, None
 
-    def tick(self, now_s: float) -> Tick:
-        """Warn, ping or close as far as it is due at `now_s`."""
-        pace = self._pace
-        if now_s >= pace.expires_at_s:
-            return Tick(b"", False, Close(4401, "invalid_token"), now_s)
-        data = b""
-        if not self._warned and now_s >= pace.expires_at_s - pace.expiring_s:
-            self._warned = True
-            data = frame_notice(expiring_notice(pace.expires_at_s - now_s), self._encoding)
-        ping = now_s >= self._next_ping_s
-        if ping:
-            if pace.pings_missed_max is not None and self._unanswered >= pace.pings_missed_max:
-                return Tick(b"", False, Close(1001, "ping_timeout", retry_ms=0), now_s)
-            self._unanswered += 1
-            self._next_ping_s = now_s + pace.ping_s
-            data += self._heartbeat()
-        warn_s = pace.expires_at_s if self._warned else pace.expires_at_s - pace.expiring_s
-        return Tick(data, ping, None, min(self._next_ping_s, warn_s, pace.expires_at_s))
+    def allowance(self, events: int) -> int:
+        """How many of so many events may be sent now."""
+        return events
 
-    def heard(self) -> None:
-        """Something came from the other side: it is alive."""
-        self._unanswered = 0
+    def spend(self, events: int) -> None:
+        """So many were sent outside `take`."""
 
-    def _heartbeat(self) -> bytes:
+    def heartbeat(self, *, named: bool = False) -> bytes:
         """A `hb` notice where the subscriber could not know how far the topic is: nothing matched, or raw lines."""
         ring = self._ring
         if ring is None or self._number != ring.next:
@@ -165,7 +128,7 @@ class Session:
         if ring.end == self._announced and self._form is Form.ENVELOPE:
             return b""
         self.place = self._announced = ring.end
-        return frame_notice(hb_notice(self._cursor_of(ring.end)), self._encoding)
+        return frame_notice(hb_notice(self._cursor_of(ring.end), named=named), self._encoding)
 
     def _skip(self, ring: Ring, number: int) -> bytes:
         """Go on at chunk `number`; the notice of what is left out."""
@@ -177,3 +140,82 @@ class Session:
         notice = gap_notice(self._cursor_of(self.place), self._cursor_of(to), events=events)
         self.place = to
         return frame_notice(notice, self._encoding)
+
+
+class CreditSession(Session):
+    """Sends as many events as it has credit for. What it has none for is read from the log once there is some again:
+    it waits outside the ring, so that it can wait for ever.
+    """
+
+    __slots__ = ("credit", "parked")
+
+    def __init__(
+        self,
+        cursor_of: Callable[[Place], Cursor],
+        place: Place,
+        *,
+        encoding: Encoding,
+        form: Form,
+        slow: Slow,
+        filtered: bool,
+        credit: int,
+    ) -> None:
+        super().__init__(cursor_of, place, encoding=encoding, form=form, slow=slow, filtered=filtered)
+        self.credit = credit
+        #: True while what comes next has to be read from the log: credit was too little for a chunk of the ring.
+        self.parked = False
+
+    def grant(self, events: int) -> None:
+        """Add credit."""
+        self.credit += events
+
+    def allowance(self, events: int) -> int:
+        """See `Session`."""
+        return min(self.credit, events)
+
+    def spend(self, events: int) -> None:
+        """See `Session`."""
+        self.credit -= events
+
+    def park(self) -> None:
+        """Leave the ring; `place` (or `resume`) is where to go on."""
+        self._ring = None
+        self.parked = True
+        self.lagging = False
+
+    def join(self, ring: Ring, number: int) -> None:
+        """See `Session`."""
+        self.parked = False
+        super().join(ring, number)
+
+    def take(self, *, limit_bytes: int) -> tuple[bytes, int, Close | None]:
+        """See `Session`. Falling off the ring parks it, so it loses nothing; with LATEST it skips as it asked."""
+        ring = self._ring
+        if ring is None or self._number == ring.next:
+            return b"", 0, None
+        fallen = self._number < ring.first
+        if fallen and self._slow is Slow.CLOSE:
+            return b"", 0, Close(4409, "slow", retry_ms=0)
+        notice = b""
+        if self._slow is Slow.LATEST and (fallen or self.lagging) and self._number < ring.next - 1:
+            notice = self._skip(ring, ring.next - 1)
+        elif fallen:
+            self.park()
+            return b"", 0, None
+        parts, size_bytes, events, number = [notice], 0, 0, self._number
+        while number < ring.next:
+            chunk = ring.chunk(number)
+            if events + chunk.count > self.credit or (size_bytes and size_bytes + len(chunk.data) > limit_bytes):
+                break
+            parts.append(chunk.data)
+            size_bytes += len(chunk.data)
+            events += chunk.count
+            number += 1
+        if number == self._number:
+            self.park()
+            return notice, 0, None
+        self._number = number
+        self.credit -= events
+        self.place = self._announced = ring.start_of(number)
+        self.lagging = number < ring.next
+        return b"".join(parts), events, None

@@ -34,9 +34,12 @@ async def serve_sse(
     if transport is None:
         return response
     outlet = _SseOutlet(transport, chunked=request.version >= (1, 1))
-    async with subscriber.serving(prepared, outlet) as connection:
+    caller = subscriber.enter(outlet, prepared.principal)
+    try:
+        await subscriber.subscribe(caller, prepared)
         await outlet.ended.wait()
-        connection.closed = True
+    finally:
+        await subscriber.leave(caller)
     return response
 
 
@@ -68,7 +71,7 @@ class _SseOutlet:
         """See `Outlet`."""
         return self._transport.is_closing()
 
-    def close(self, close: Close, after: str) -> None:
+    def close(self, close: Close, after: str | None) -> None:
         """The stream ends; what clients understand of the reason is when to come back."""
         if not self.ended.is_set():
             CLOSED_CONNECTIONS.labels(str(close.code)).inc()

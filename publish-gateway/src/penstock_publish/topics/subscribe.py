@@ -1,21 +1,19 @@
 """From a request to a live connection: check, find the start, replay from the log, meet the ring.
 
-Everything that can be refused is refused in `prepare`, before the handshake, as an HTTP problem.
+Everything that can be refused is refused in `prepare`: before the handshake as an HTTP problem, or, for a topic that
+is asked for by a line, as a reply.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import structlog
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
-from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
@@ -23,35 +21,25 @@ from penstock.ports.store import Store
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import deprecated_notice
 from penstock_publish.plans.fields import QuotaExceeded
-from penstock_publish.plans.metering import Flow, Metering
+from penstock_publish.plans.metering import Metering
 from penstock_publish.settings import PublishSettings
-from penstock_publish.topics.connection import Connection, Outlet
+from penstock_publish.topics.caller import Caller
+from penstock_publish.topics.connection import Connection, ManagedConnection, Outlet
 from penstock_publish.topics.filters import Filters, filter_identity
-from penstock_publish.topics.framing import envelopes, frame, frame_notice, gap_notice, open_notice
-from penstock_publish.topics.history import History, Piece, Start
-from penstock_publish.topics.hub import Hub, Subscription
+from penstock_publish.topics.framing import Encoding, frame_notice, open_notice
+from penstock_publish.topics.history import History, parse_after
+from penstock_publish.topics.hub import Hub
+from penstock_publish.topics.life import Close, Life, Pace
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter, Kind
+from penstock_publish.topics.replay import Prepared, Replay
 from penstock_publish.topics.request import TopicRequest
-from penstock_publish.topics.ring import Place
-from penstock_publish.topics.session import Close, Pace, Session
+from penstock_publish.topics.session import CreditSession, Session
 from penstock_publish.topics.wire import Wires
 
 __all__ = ["Prepared", "Subscriber"]
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request that will be served."""
-
-    spec: StreamSpec
-    wanted: TopicRequest
-    principal: Principal
-    filter: Filter
-    history: History
-    start: Start
 
 
 class Subscriber:
@@ -77,6 +65,11 @@ class Subscriber:
         self._settings = settings
         self._metering = metering or Metering(settings.plans, clock)
         self._filters = Filters(settings.filters_per_topic_max)
+        self._replay = Replay(settings)
+        self._paces = {
+            answers: Pace(settings.expiring_s, settings.ping_s, settings.pings_missed_max if answers else None)
+            for answers in (True, False)
+        }
 
     @property
     def wires(self) -> Wires:
@@ -87,9 +80,14 @@ class Subscriber:
         """See `Hub.admit`."""
         self._hub.admit()
 
+    def check_open(self, principal: Principal | None) -> None:
+        """`too_many_requests`, `quota_exceeded` or `draining` if one more caller cannot be taken."""
+        if principal is not None:
+            self._metering.check_connection(principal)
+        self._hub.check_open()
+
     async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """Compile the filter and find the start; errors of the request are raised here."""
-        self._metering.check_connection(principal)
         identity = filter_identity(wanted.filter_text, principal.row_filters(spec.read_scope))
         self._hub.check_room(spec.name, identity)
         return await self.look_up(spec, wanted, principal)
@@ -100,146 +98,150 @@ class Subscriber:
         filter_ = await self._filters.compile(
             spec, wanted.filter_text, mandatory=principal.row_filters(spec.read_scope)
         )
-        history = History(self._log, self._store, spec, filter_=filter_, settings=self._settings)
+        history = self._history(spec, filter_)
         return Prepared(spec, wanted, principal, filter_, history, await history.start(wanted.after))
 
-    @asynccontextmanager
-    async def serving(self, prepared: Prepared, outlet: Outlet) -> AsyncIterator[Connection]:
-        """Serve the subscriber until the block is left."""
-        live = await self._hub.topic(prepared.spec)
-        flow, refused = self._open_flow(prepared.principal)
-        connection = self._connect(prepared, outlet, live, flow)
-        if flow is not None:
-            flow.wake = partial(live.wake, connection)
-        kind = Kind(prepared.filter.text, prepared.wanted.form, outlet.encoding)
-        subscription = self._hub.subscribe(live, kind, connection, filter_=prepared.filter)
-        outlet.write(frame_notice(open_notice(prepared.spec.name, prepared.start.resume), outlet.encoding))
-        deprecated = deprecated_notice(prepared.spec.name, self._lifecycles.of(prepared.spec.name))
+    def enter(self, outlet: Outlet, principal: Principal) -> Caller:
+        """Look after a transport until `leave`."""
+        pace = self._paces[outlet.encoding.answers_pings]
+        life = Life(self._end_s(principal), pace, self._clock.monotonic_s())
+        caller = Caller(outlet, principal, life, send_buffer_bytes=self._settings.send_buffer_bytes)
+        self._hub.enter(caller)
+        try:
+            caller.flow = self._metering.open(principal)
+        except QuotaExceeded as error:  # another one took the last place since it was checked
+            caller.close(Close.of(error))
+        if caller.flow is not None:
+            caller.flow.wake = caller.wake
+        return caller
+
+    async def leave(self, caller: Caller) -> None:
+        """The transport has ended."""
+        self._hub.leave(caller)
+        if caller.flow is not None:
+            caller.flow.close()
+        for connection in caller.connections:
+            await self.unsubscribe(connection)
+
+    async def subscribe(
+        self, caller: Caller, prepared: Prepared, *, of_url: bool = True, before: bytes = b""
+    ) -> Connection:
+        """Serve one topic; `before` is written first. `of_url`: the transport ends with it."""
+        spec, outlet = prepared.spec, caller.outlet
+        live = await self._hub.topic(spec)
+        connection = self._connect(prepared, caller, live, of_url=of_url)
+        caller.connections = (*caller.connections, connection)
+        self._hub.subscribe(connection, prepared.filter)
+        outlet.write(before + frame_notice(open_notice(spec.name, prepared.start.resume), outlet.encoding))
+        deprecated = deprecated_notice(spec.name, self._lifecycles.of(spec.name))
         if deprecated is not None:
             outlet.write(frame_notice(deprecated, outlet.encoding))
-        if prepared.start.notice is not None:
-            outlet.write(frame_notice(prepared.start.notice, outlet.encoding))
-        if prepared.start.cursor.epoch != live.cursor.epoch:
-            connection.close(Close(1001, "topic_changed", retry_ms=0))
-        if refused is not None:
-            connection.close(refused)
-        replay = None
-        if not connection.closed and not self._joins_at_once(prepared, subscription):
-            replay = asyncio.create_task(self._replay(prepared, subscription))
-        try:
-            yield connection
-        finally:
-            if replay is not None:
-                replay.cancel()
-                await asyncio.gather(replay, return_exceptions=True)
-            if flow is not None:
-                flow.close()
-            await self._hub.unsubscribe(subscription)
+        self._begin(prepared, connection)
+        return connection
 
-    def _joins_at_once(self, prepared: Prepared, subscription: Subscription) -> bool:
-        """The usual case, `latest` on a topic at rest: no replay, and no task for it."""
-        place, number = subscription.topic.meeting_point(subscription.kind)
-        if prepared.start.key_hash is not None or prepared.start.cursor.next != place:
+    async def unsubscribe(self, connection: Connection) -> None:
+        """End the service of one topic."""
+        caller = connection.caller
+        connection.closed = True
+        caller.connections = tuple(other for other in caller.connections if other is not connection)
+        replay, connection.replay = connection.replay, None
+        if replay is not None:
+            replay.cancel()
+            await asyncio.gather(replay, return_exceptions=True)
+        await self._hub.unsubscribe(connection)
+
+    async def renew(self, caller: Caller, principal: Principal) -> float:
+        """A newer token of the same caller: what it does not allow any more ends. Its life in seconds."""
+        before = caller.principal
+        self._hub.renew(caller, principal)
+        caller.life.renew(self._end_s(principal))
+        for connection in caller.connections:
+            if not await self._may_stay(connection, before, principal):
+                caller.drop(connection, Close(4403, "insufficient_scope"))
+        return self.left_s(caller)
+
+    def left_s(self, caller: Caller) -> float:
+        """How long the caller's token lasts, in seconds."""
+        return caller.life.expires_at_s - self._clock.monotonic_s()
+
+    async def _may_stay(self, connection: Connection, before: Principal, principal: Principal) -> bool:
+        spec = connection.live.spec
+        scope = spec.read_scope
+        if not principal.allows(scope) or before.row_filters(scope) != principal.row_filters(scope):
             return False
-        return subscription.topic.join(subscription.connection, subscription.kind, number)
-
-    def _open_flow(self, principal: Principal) -> tuple[Flow | None, Close | None]:
-        """What the connection is measured by, or the close for the one that came too late for the last place."""
         try:
-            return self._metering.open(principal), None
-        except QuotaExceeded as error:
-            return None, Close(4429, error.code, retry_ms=round((error.retry_after_s or 0) * 1000))
+            await self._lifecycles.check(spec.name, principal)
+        except PenstockError:
+            return False
+        return True
 
-    def _connect(self, prepared: Prepared, outlet: Outlet, live: LiveTopic, flow: Flow | None) -> Connection:
-        settings, now_s = self._settings, self._clock.monotonic_s()
-        lifetime_s = prepared.principal.expires_at_s - self._clock.now_ms() / 1000
-        missed_max = settings.pings_missed_max if outlet.encoding.answers_pings else None
-        session = Session(
-            live.cursor_of,
-            prepared.start.cursor.next,
-            encoding=outlet.encoding,
-            form=prepared.wanted.form,
-            slow=prepared.wanted.slow,
-            filtered=bool(prepared.filter.text),
-            pace=Pace(now_s + lifetime_s, settings.expiring_s, settings.ping_s, missed_max),
-            now_s=now_s,
-        )
-        if prepared.start.key_hash is not None:
-            session.resume = prepared.start.resume  # also of who is sent away before the first row
-        return Connection(
+    def _end_s(self, principal: Principal) -> float:
+        """The end of a token in monotonic seconds."""
+        return self._clock.monotonic_s() + principal.expires_at_s - self._clock.now_ms() / 1000
+
+    def _history(self, spec: StreamSpec, filter_: Filter) -> History:
+        return History(self._log, self._store, spec, filter_=filter_, settings=self._settings)
+
+    def _begin(self, prepared: Prepared, connection: Connection) -> None:
+        """Go live, or towards it."""
+        if prepared.start.notice is not None:
+            connection.outlet.write(frame_notice(prepared.start.notice, connection.kind.encoding))
+        if prepared.start.cursor.epoch != connection.live.cursor.epoch:
+            connection.close(Close(1001, "topic_changed", retry_ms=0))
+        elif not connection.closed and not self._replay.joins_at_once(prepared, connection):
+            connection.replay = asyncio.create_task(self._replay.run(prepared, connection))
+
+    def _connect(self, prepared: Prepared, caller: Caller, live: LiveTopic, *, of_url: bool) -> Connection:
+        settings, wanted, encoding = self._settings, prepared.wanted, caller.outlet.encoding
+        session = _session(prepared, live, encoding)
+        kind = Kind(prepared.filter.text, wanted.form, encoding)
+        connection = (Connection if wanted.credit is None else ManagedConnection)(
             session,
-            outlet,
-            prepared.principal,
-            tally=live.tally,
+            caller,
+            live,
+            kind,
+            of_url=of_url,
             send_buffer_bytes=settings.send_buffer_bytes,
             flush_bytes=settings.flush_bytes_max,
-            flow=flow,
+            flow=caller.flow,
         )
+        if isinstance(connection, ManagedConnection):
+            connection.acks = None
+            # Not what was read at first: it may be a whole table.
+            connection.again = partial(self._again, connection, prepared.spec, wanted, prepared.filter)
+        return connection
 
-    async def _replay(self, prepared: Prepared, subscription: Subscription) -> None:
-        """Bring a connection from its start to the ring; one that starts at the ring's end is there at once."""
-        connection, live, kind = subscription.connection, subscription.topic, subscription.kind
+    def _again(self, connection: Connection, spec: StreamSpec, wanted: TopicRequest, filter_: Filter) -> None:
+        connection.replay = asyncio.create_task(self._read_on(connection, spec, wanted, filter_))
+
+    async def _read_on(self, connection: Connection, spec: StreamSpec, wanted: TopicRequest, filter_: Filter) -> None:
+        """Credit has come for what lies in the log by now: as a subscriber that comes back with its cursor."""
         try:
-            cursor = await self._send_current_rows(prepared, connection, kind)
-            while not connection.closed:
-                place, number = live.meeting_point(kind)
-                if any(ours > theirs for ours, theirs in zip(cursor.next, place, strict=True)):
-                    await asyncio.sleep(self._settings.lag_poll_ms / 1000)  # the tail has yet to come this far
-                    continue
-                cursor = await self._send_log(prepared, connection, kind=kind, cursor=cursor, place=place)
-                if cursor.next == place and live.join(connection, kind, number):
-                    return
+            history = self._history(spec, filter_)
+            start = await history.start(parse_after(spec, connection.session.cursor_text))
         except PenstockError as error:
-            _log.warning("replay_failed", topic=live.spec.name, code=error.code, detail=error.detail)
+            _log.warning("replay_failed", topic=spec.name, code=error.code, detail=error.detail)
             connection.close(Close(4503, error.code, retry_ms=1_000))
+            return
+        prepared = Prepared(spec, wanted, connection.principal, filter_, history, start)
+        connection.session.place = start.cursor.next
+        connection.session.resume = None if start.key_hash is None else start.resume
+        self._begin(prepared, connection)
 
-    async def _send_current_rows(self, prepared: Prepared, connection: Connection, kind: Kind) -> Cursor:
-        start = prepared.start
-        if start.key_hash is None:
-            return start.cursor
-        async for piece in prepared.history.pieces(start, until=start.cursor.next):
-            if not await self._write(prepared, connection, kind=kind, piece=piece):
-                break
-            connection.session.resume = piece.resume
-        connection.session.resume = None if not connection.closed else connection.session.resume
-        return start.cursor
 
-    async def _send_log(
-        self, prepared: Prepared, connection: Connection, *, kind: Kind, cursor: Cursor, place: Place
-    ) -> Cursor:
-        """Send the log from `cursor` to `place`; where the send stopped if the connection is closed."""
-        if cursor.next == place:
-            return cursor
-        async for piece in prepared.history.pieces(Start(cursor), until=place):
-            if not await self._write(prepared, connection, kind=kind, piece=piece):
-                return cursor
-            cursor = piece.cursor
-            connection.session.place, connection.session.resume = cursor.next, None
-        if cursor.next != place:  # retention deleted the rest while we were reading
-            end = Cursor(cursor.topic, cursor.epoch, place)
-            lost = None if prepared.filter.text else sum(place) - sum(cursor.next)
-            connection.outlet.write(frame_notice(gap_notice(cursor, end, events=lost), kind.encoding))
-            cursor = end
-        return cursor
-
-    async def _write(self, prepared: Prepared, connection: Connection, *, kind: Kind, piece: Piece) -> bool:
-        """Write a piece once there is room, in parts where a plan counts; False if the connection is closed."""
-        flow = connection.flow
-        at_once = max(1, len(piece.rows)) if flow is None else flow.rows_max
-        data = b"" if piece.notice is None else frame_notice(piece.notice, kind.encoding)
-        for first in range(0, max(1, len(piece.rows)), at_once):
-            if not await connection.room(self._settings.lag_poll_ms / 1000):
-                connection.close(Close(1001, "gone"))  # or the replay would read the same piece again, for ever
-                return False
-            rows, cursors = piece.rows[first : first + at_once], piece.cursors[first : first + at_once]
-            if rows:
-                lines = envelopes(prepared.spec.name, rows, cursors, form=kind.form)
-                data += frame(lines, cursors, kind.encoding)
-            if data:
-                connection.outlet.write(data)
-                connection.tally.events += len(rows)
-                if flow is not None:
-                    flow.sent(len(rows), len(data))
-                    connection.session.resume = cursors[-1].decode() if cursors else connection.session.resume
-                data = b""
-        return True
+def _session(prepared: Prepared, live: LiveTopic, encoding: Encoding) -> Session:
+    wanted, start = prepared.wanted, prepared.start
+    made: Callable[..., Session] = Session
+    if wanted.credit is not None:
+        made = partial(CreditSession, credit=wanted.credit)
+    session = made(
+        live.cursor_of,
+        start.cursor.next,
+        encoding=encoding,
+        form=wanted.form,
+        slow=wanted.slow,
+        filtered=bool(prepared.filter.text),
+    )
+    if start.key_hash is not None:
+        session.resume = start.resume  # also of who is sent away before the first row
+    return session

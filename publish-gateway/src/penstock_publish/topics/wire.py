@@ -76,7 +76,7 @@ class Wire(asyncio.Protocol):
         #: Called for every frame that comes in: the other side is alive.
         self.heard: Callable[[], None] | None = None
         #: The cursor after what was sent, for closes that are made here.
-        self.resume: Callable[[], str] | None = None
+        self.resume: Callable[[], str | None] | None = None
         self.unsent_bytes = transport.get_write_buffer_size
         self._transport = transport
         self._wires = wires

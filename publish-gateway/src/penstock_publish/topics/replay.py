@@ -1,0 +1,144 @@
+"""From a start in the past to the ring: the rows of a table, then the log, until the live topic is met."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.model.position import Cursor
+from penstock.model.stream import StreamSpec
+from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.connection import Connection
+from penstock_publish.topics.framing import envelopes, frame, frame_notice, gap_notice
+from penstock_publish.topics.history import History, Piece, Start, parse_after
+from penstock_publish.topics.life import Close
+from penstock_publish.topics.render import Filter
+from penstock_publish.topics.request import TopicRequest
+from penstock_publish.topics.ring import Place
+from penstock_publish.topics.session import CreditSession
+
+__all__ = ["Prepared", "Replay"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that will be served."""
+
+    spec: StreamSpec
+    wanted: TopicRequest
+    principal: Principal
+    filter: Filter
+    history: History
+    start: Start
+
+
+class _OutOfCredit(Exception):  # not an error: the subscriber has had all that it asked for
+    """The rest of a piece waits for credit; the session's place is where to go on."""
+
+
+class Replay:
+    """Brings connections from their start to the ring; one that starts at the ring's end is there at once."""
+
+    def __init__(self, settings: PublishSettings) -> None:
+        self._settings = settings
+
+    def joins_at_once(self, prepared: Prepared, connection: Connection) -> bool:
+        """The usual case, `latest` on a topic at rest: no replay, and no task for it."""
+        place, number = connection.live.meeting_point(connection.kind)
+        if prepared.start.key_hash is not None or prepared.start.cursor.next != place:
+            return False
+        return connection.live.join(connection, connection.kind, number)
+
+    async def run(self, prepared: Prepared, connection: Connection) -> None:
+        """Send what lies between the start and the ring, then go live; park where credit ends."""
+        live, kind, session = connection.live, connection.kind, connection.session
+        try:
+            cursor = await self._send_current_rows(prepared, connection)
+            while not connection.closed:
+                if not session.allowance(1):
+                    raise _OutOfCredit
+                place, number = live.meeting_point(kind)
+                if any(ours > theirs for ours, theirs in zip(cursor.next, place, strict=True)):
+                    await asyncio.sleep(self._settings.lag_poll_ms / 1000)  # the tail has yet to come this far
+                    continue
+                cursor = await self._send_log(prepared, connection, cursor=cursor, place=place)
+                if cursor.next == place and live.join(connection, kind, number):
+                    return
+        except _OutOfCredit:
+            if isinstance(session, CreditSession):
+                session.park()
+        except PenstockError as error:
+            _log.warning("replay_failed", topic=live.spec.name, code=error.code, detail=error.detail)
+            connection.close(Close(4503, error.code, retry_ms=1_000))
+
+    async def _send_current_rows(self, prepared: Prepared, connection: Connection) -> Cursor:
+        start = prepared.start
+        if start.key_hash is None:
+            return start.cursor
+        async for piece in prepared.history.pieces(start, until=start.cursor.next):
+            if not await self._write(prepared, connection, piece):
+                break
+            connection.session.resume = piece.resume
+        connection.session.resume = None if not connection.closed else connection.session.resume
+        return start.cursor
+
+    async def _send_log(self, prepared: Prepared, connection: Connection, *, cursor: Cursor, place: Place) -> Cursor:
+        """Send the log from `cursor` to `place`; where the send stopped if the connection is closed."""
+        if cursor.next == place:
+            return cursor
+        async for piece in prepared.history.pieces(Start(cursor), until=place):
+            if not await self._write(prepared, connection, piece):
+                return cursor
+            cursor = piece.cursor
+            connection.session.place = cursor.next
+        if cursor.next != place:  # retention deleted the rest while we were reading
+            end = Cursor(cursor.topic, cursor.epoch, place)
+            lost = None if prepared.filter.text else sum(place) - sum(cursor.next)
+            connection.outlet.write(frame_notice(gap_notice(cursor, end, events=lost), connection.kind.encoding))
+            cursor = end
+        return cursor
+
+    async def _write(self, prepared: Prepared, connection: Connection, piece: Piece) -> bool:
+        """Write a piece once there is room, in parts where a plan counts; False if the connection is closed."""
+        session, kind, flow = connection.session, connection.kind, connection.flow
+        count = len(piece.rows)
+        at_once = count if flow is None else flow.rows_max
+        data = b"" if piece.notice is None else frame_notice(piece.notice, kind.encoding)
+        first = 0
+        while True:
+            if not await connection.room(self._settings.lag_poll_ms / 1000):
+                connection.close(Close(1001, "gone"))  # or the replay would read the same piece again, for ever
+                return False
+            end = first + session.allowance(min(at_once, count - first))
+            if end == first < count:
+                raise _OutOfCredit
+            cursors = piece.cursors[first:end]
+            if cursors:
+                lines = envelopes(prepared.spec.name, piece.rows[first:end], cursors, form=kind.form)
+                data += frame(lines, cursors, kind.encoding)
+            if data:
+                connection.outlet.write(data)
+                connection.live.tally.events += end - first
+                session.spend(end - first)
+                if flow is not None:
+                    flow.sent(end - first, len(data))
+                data = b""
+            if end == count:
+                return True
+            _stop_inside(prepared, connection, cursors[-1].decode())
+            first = end
+
+
+def _stop_inside(prepared: Prepared, connection: Connection, cursor_text: str) -> None:
+    """The last of what was written is inside a piece: resumed after this cursor."""
+    after = parse_after(prepared.spec, cursor_text)
+    if after.key_hash is not None:
+        connection.session.resume = cursor_text
+    elif after.cursor is not None:
+        connection.session.place, connection.session.resume = after.cursor.next, None
