@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import aiohttp
 from aiohttp import encode_basic_auth, web
 from publish.conftest import loopback_socket, serving, url_of
+from yarl import URL
 
 from penstock.http.problem import guarded
 from penstock.ports.clock import Clock
@@ -67,7 +68,8 @@ class Reply:
 class Browser:
     """A person's browser with its cookies, and the applications' calls of the token endpoint."""
 
-    def __init__(self, authority: Authority, http: aiohttp.ClientSession) -> None:
+    def __init__(self, authority: Authority, http: aiohttp.ClientSession, database_url: str | None) -> None:
+        self.database_url = database_url
         self.authority, self.http, self.url = authority, http, authority.public_url
 
     def request(self, client: Client = PORTAL, **changes: str | None) -> str:
@@ -79,7 +81,8 @@ class Browser:
         return urlencode({name: value for name, value in {**query, **changes}.items() if value is not None})
 
     async def get(self, path: str, **headers: str) -> Reply:
-        async with self.http.get(f"{self.url}{path}", headers=headers, allow_redirects=False) as reply:
+        url = URL(f"{self.url}{path}", encoded=True)
+        async with self.http.get(url, headers=headers, allow_redirects=False) as reply:
             return Reply(reply.status, await reply.text(), reply.headers)
 
     async def ask(self, client: Client = PORTAL, **changes: str | None) -> Reply:
@@ -133,6 +136,23 @@ class Browser:
         assert reply.status == 200, reply.body
         return reply.body
 
+    async def log_in(self, account: str, password: str, **asked: str | None) -> Reply:
+        """Fill in the login page that an application's link leads to."""
+        page = await self.ask(PORTAL, **asked)
+        assert 'name="password"' in page.text, page.text
+        return await self.submit("/oauth/login", {**page.hidden, "account": account, "password": password})
+
+    async def submit_login(self, password: str) -> Reply:
+        """Try a password at the login page alone, without a session."""
+        self.http.cookie_jar.clear()
+        page = await self.get("/oauth/login")
+        return await self.submit("/oauth/login", {**page.hidden, "account": "ann@example.org", "password": password})
+
+    async def learn_revocations(self) -> None:
+        """What the authority does every now and then."""
+        assert self.authority.embedded is not None
+        self.authority._learn(await self.authority.embedded.revoked_elsewhere())
+
     async def use(self, token: object) -> int:
         """The status that a resource answers to a token."""
         headers = {"Authorization": f"Bearer {token}"}
@@ -165,5 +185,5 @@ async def browsing(
         aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http,
         serving(sock, [*authority.routes(), web.get("/check", guarded(resource))]),
     ):
-        yield Browser(authority, http)
+        yield Browser(authority, http, database_url)
     await authority.close()

@@ -44,6 +44,7 @@ program = typer.Typer(
 def run_program() -> None:
     """Parse the arguments, run the command, translate errors."""
     from penstock_app import (
+        commands_accounts,
         commands_backup,
         commands_cases,
         commands_client,
@@ -65,6 +66,7 @@ def run_program() -> None:
         commands_rules,
         commands_sample,
         commands_backup,
+        commands_accounts,
     ):
         module.register(program)
     try:

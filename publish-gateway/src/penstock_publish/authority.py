@@ -23,12 +23,15 @@ from penstock.ports.clock import Clock
 from penstock.stores.open import is_postgres_url
 from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
 from penstock_publish.metrics import REVOKED_TOKENS
+from penstock_publish.oauth.accounts import AccountStore
 from penstock_publish.oauth.client_store import ClientStore
 from penstock_publish.oauth.clients import PAGE_CLIENT, Clients
 from penstock_publish.oauth.embedded import EmbeddedServer
 from penstock_publish.oauth.grant_store import AccessToken, GrantStore
 from penstock_publish.oauth.issuer import TokenIssuer
 from penstock_publish.oauth.keys import open_signing_keys, read_public_keys
+from penstock_publish.oauth.logins import Logins
+from penstock_publish.oauth.people import ACCOUNT_PREFIX
 from penstock_publish.oauth.person_grants import GrantRooms
 from penstock_publish.settings import AuthSettings
 
@@ -101,10 +104,11 @@ class Authority:
         """Metadata, and where the embedded server is on: its endpoints, the page's session."""
         # Imported here because these modules are written against this class.
         from penstock_publish.oauth.authorize import authorize_routes
+        from penstock_publish.oauth.login import login_routes
         from penstock_publish.oauth.page_session import page_session_routes
         from penstock_publish.oauth.routes import oauth_routes
 
-        return [*oauth_routes(self), *page_session_routes(self), *authorize_routes(self)]
+        return [*oauth_routes(self), *page_session_routes(self), *authorize_routes(self), *login_routes(self)]
 
     def open_session(self, request: web.Request, response: web.StreamResponse) -> bool:
         """Give a visitor of the page a session where `auth.page_open` allows it; True if there is one now."""
@@ -148,8 +152,6 @@ class Authority:
                     _log.warning("revocations_unknown", code=error.code, detail=error.detail)
                 self.trouble = error.detail
             else:
-                if found is None:
-                    return
                 self.trouble = None
                 self._learn(found)
             await self._clock.sleep(self.settings.revocations_poll_s)
@@ -242,15 +244,21 @@ def _open_embedded(
     revoked.update(clients.revoked(clock.now_ms() / 1000))
     # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
     workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
-    rights = partial(_rights, clients, settings)
-    rooms = GrantRooms(GrantStore(database), issuer, rights, settings=settings, clock=clock)
-    embedded = EmbeddedServer(clients, keys=keys, rooms=rooms, verifier=workers_verifier)
+    grants = GrantStore(database)
+    accounts = AccountStore(database, grants, settings.login)
+    rights = partial(_rights, clients, accounts, settings)
+    rooms = GrantRooms(grants, issuer, rights, settings=settings, clock=clock)
+    logins = Logins(accounts, waiting_max=settings.login.waiting_max, clock=clock)
+    embedded = EmbeddedServer(clients, keys=keys, rooms=rooms, logins=logins, verifier=workers_verifier)
     access = JwtAccess(verifier, public_url=public_url)
     return Authority(settings, access, public_url, revoked, embedded, database=database, clock=clock)
 
 
-def _rights(clients: Clients, settings: AuthSettings, subject: str) -> frozenset[str] | None:
-    """What the page's visitors may do, or a client whose session somebody uses; None for who is gone."""
+def _rights(clients: Clients, accounts: AccountStore, settings: AuthSettings, subject: str) -> frozenset[str] | None:
+    """What an account may do, or the page's visitors, or a client whose session somebody uses; None: it is gone."""
+    if subject.startswith(ACCOUNT_PREFIX):
+        account = accounts.find(subject)
+        return None if account is None else frozenset(account.scope.split())
     if subject == PAGE_CLIENT:
         return None if settings.page_open == "never" else frozenset(settings.page_scope.split())
     client = clients.find(subject)

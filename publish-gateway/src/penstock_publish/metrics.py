@@ -13,6 +13,7 @@ __all__ = [
     "DOOR_TUNNELS",
     "EVENTS_DELIVERED",
     "EVENTS_FANNED_OUT",
+    "LOGINS",
     "PAGES",
     "QUOTA_BYTES",
     "QUOTA_CLOSED",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 TOKENS_ISSUED = Counter("penstock_oauth_tokens_total", "Replies of the token endpoint.", ["status"])
+LOGINS = Counter("penstock_oauth_logins_total", "Logins with an account: done, failed or refused.", ["outcome"])
 REVOKED_TOKENS = Counter("penstock_oauth_revoked_tokens_total", "Tokens revoked by this process.")
 CONNECTIONS = Gauge("penstock_publish_connections", "Open connections.", ["encoding"])
 CLOSED_CONNECTIONS = Counter("penstock_publish_closed_connections_total", "Connections that we closed.", ["code"])

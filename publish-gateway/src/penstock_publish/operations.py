@@ -63,6 +63,7 @@ OPERATIONS: tuple[Operation, ...] = (
                      "code_challenge": "Base64url of the SHA-256 of the verifier.", "code_challenge_method": "S256",
                      "scope": "Scopes, separated by spaces.", "state": "Comes back unchanged.",
                      "resource": "The public URL of this gateway, or nothing (RFC 8707)."}),
+    Operation("get", "/oauth/login", "publish", "Sign in with an account: a page for a browser.", None, "The page."),
     Operation("post", "/oauth/revoke", "publish",
               "Revoke a token (RFC 7009); with a refresh token all that was made from the same login.", None, "Done.",
               body=("application/x-www-form-urlencoded",)),

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from penstock.http.settings import IssuerSettings, TokenLimits
+from penstock_publish.oauth.settings import LoginSettings
 from penstock_publish.plans.settings import PlanSettings
 
 __all__ = [
@@ -60,6 +61,7 @@ class AuthSettings(BaseModel, frozen=True):
     refresh_idle_s: float = Field(
         default=7 * 86_400.0, description="How long a refresh token can be used; each use gives a new one.", gt=0
     )
+    login: LoginSettings = Field(default_factory=LoginSettings, description="People with accounts.")
     leeway_s: int = Field(
         default=5, description="How far clocks may differ when times in tokens are checked.", ge=0, le=300
     )

@@ -8,25 +8,21 @@ counts only with the secret of its own cookie and from a page of this server, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from penstock.errors import PenstockError
 from penstock.http.credentials import SESSION_COOKIE
-from penstock.http.problem import Handler
 from penstock_publish.authority import Authority
 from penstock_publish.oauth.clients import PAGE_CLIENT
 from penstock_publish.oauth.embedded import EmbeddedServer
-from penstock_publish.oauth.forms import Pages, checked_form
+from penstock_publish.oauth.forms import Pages, checked_form, checked_query
 from penstock_publish.oauth.page_session import is_open_to
 from penstock_publish.oauth.people import Person, granted_scope, name_of
 from penstock_publish.oauth.redirects import form_target
 from penstock_publish.oauth.server import AskedFor, Refusal
 
 __all__ = ["authorize_routes"]
-
-_QUERY_CHARS_MAX = 8_000
 
 
 def authorize_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
@@ -36,8 +32,8 @@ def authorize_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
     pages = Pages(secure=authority.public_url.startswith("https:"))
     endpoint = _Authorize(authority, authority.embedded, pages)
     return [
-        web.get("/oauth/authorize", _shown(pages, endpoint.ask)),
-        web.post("/oauth/authorize", _shown(pages, endpoint.answer)),
+        web.get("/oauth/authorize", pages.shown(endpoint.ask)),
+        web.post("/oauth/authorize", pages.shown(endpoint.answer)),
     ]
 
 
@@ -49,7 +45,7 @@ class _Authorize:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """The application's request: the consent page, the login page, or back with an error."""
-        query = _query(request.rel_url.raw_query_string)
+        query = checked_query(request.rel_url.raw_query_string)
         asked = await self._embedded.asked(query)
         if isinstance(asked, Refusal):
             return self._refused(asked)
@@ -76,7 +72,7 @@ class _Authorize:
         form = await checked_form(
             request, limit_bytes=self._authority.settings.form_bytes_max, own=self._authority.public_url
         )
-        query = _query(form.get("query", ""))
+        query = checked_query(form.get("query", ""))
         person = self._person(request)
         if person is None:
             return self._pages.show(request, "login.html", {"query": form.get("query", "")})
@@ -115,29 +111,3 @@ class _Authorize:
         if isinstance(location, Refusal):
             return self._refused(location)
         return self._pages.go(location)
-
-
-def _query(text: str) -> dict[str, str]:
-    """The parameters; `bad_request` for one that is sent twice (RFC 6749, 3.1)."""
-    if len(text) > _QUERY_CHARS_MAX:
-        raise PenstockError("bad_request", f"the request has more than {_QUERY_CHARS_MAX} characters")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
-    except ValueError:
-        raise PenstockError("bad_request", "the request cannot be read as UTF-8") from None
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        raise PenstockError("bad_request", "a parameter was sent twice")
-    return fields
-
-
-def _shown(pages: Pages, handler: Handler) -> Handler:
-    """Errors as a page: people see them."""
-
-    async def reply(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except PenstockError as error:
-            return pages.refused(error.status, error.detail, retry_after_s=error.retry_after_s)
-
-    return reply

@@ -10,18 +10,10 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock_publish.gateway_database import GatewayDatabase
-from penstock_publish.oauth.client_rows import CLIENTS, DETAILS, find_client, put_client, remove_client
+from penstock_publish.oauth.client_rows import CLIENTS, DETAILS, REVOKED, find_client, put_client, remove_client
 from penstock_publish.oauth.clients import Client, development_client, new_secret, secret_in_file, write_client_file
 
 __all__ = ["ClientStore"]
-
-_metadata = sa.MetaData()
-_revoked = sa.Table(
-    "revoked_tokens",
-    _metadata,
-    sa.Column("token_id", sa.String, primary_key=True),
-    sa.Column("expires_at_s", sa.Float, nullable=False),
-)
 
 
 class ClientStore:
@@ -30,7 +22,8 @@ class ClientStore:
     def __init__(self, data_dir: Path, database: GatewayDatabase) -> None:
         self._data_dir = data_dir
         self._database = database
-        database.create(*_metadata.sorted_tables, CLIENTS, DETAILS)
+        self._seen: object = None  # changes when another process has written into the file
+        database.create(REVOKED, CLIENTS, DETAILS)
 
     def find(self, client_id: str) -> Client | None:
         """A client by its id."""
@@ -50,17 +43,23 @@ class ClientStore:
     def revoke(self, token_id: str, *, expires_at_s: float) -> None:
         """Remember a token as revoked until it would have expired."""
         with self._database.transaction("revoking a token") as connection:
-            connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token_id))
-            connection.execute(sa.insert(_revoked).values(token_id=token_id, expires_at_s=expires_at_s))
+            connection.execute(sa.delete(REVOKED).where(REVOKED.c.token_id == token_id))
+            connection.execute(sa.insert(REVOKED).values(token_id=token_id, expires_at_s=expires_at_s))
 
     def revoked(self, now_s: float) -> dict[str, float]:
         """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
         with self._database.transaction("reading revoked tokens") as connection:
-            connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
-            return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(_revoked))}
+            connection.execute(sa.delete(REVOKED).where(REVOKED.c.expires_at_s < now_s))
+            return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(REVOKED))}
 
-    def revoked_since(self) -> None:
-        """The file has one process."""
+    def revoked_since(self) -> dict[str, float]:
+        """All of them where a command has written into the file, which else has one process; nothing otherwise."""
+        with self._database.transaction("following revoked tokens") as connection:
+            version = connection.exec_driver_sql("PRAGMA data_version").scalar()
+            if version == self._seen:
+                return {}
+            self._seen = version
+            return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(REVOKED))}
 
     def ensure_development_client(self, token_url: str) -> Path:
         """Make `<data>/client.json` and the client in it agree, keeping the secret over restarts.

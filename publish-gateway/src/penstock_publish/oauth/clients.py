@@ -73,8 +73,8 @@ class Clients(Protocol):
         """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
         ...
 
-    def revoked_since(self) -> dict[str, float] | None:
-        """What others may have revoked since the last look; None where nobody else can. Called by its own thread."""
+    def revoked_since(self) -> dict[str, float]:
+        """What others may have revoked since the last look. Called by a thread of its own."""
         ...
 
     def ensure_development_client(self, token_url: str) -> Path:

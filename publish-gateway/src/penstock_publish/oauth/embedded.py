@@ -10,9 +10,12 @@ from typing import TypeVar
 
 from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
-from penstock_publish.oauth.clients import Client, Clients
+from penstock_publish.oauth.accounts import Account
+from penstock_publish.oauth.clients import PAGE_CLIENT, Client, Clients
+from penstock_publish.oauth.grant_store import AccessToken, CodeRequest
 from penstock_publish.oauth.issuer import TokenIssuer
 from penstock_publish.oauth.keys import SigningKeys
+from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import Person
 from penstock_publish.oauth.person_grants import GrantRooms
 from penstock_publish.oauth.server import AskedFor, OAuthReply, OAuthServer, Refusal
@@ -25,8 +28,11 @@ _T = TypeVar("_T")
 class EmbeddedServer:
     """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
 
-    def __init__(self, clients: Clients, *, keys: SigningKeys, rooms: GrantRooms, verifier: TokenVerifier) -> None:
+    def __init__(
+        self, clients: Clients, *, keys: SigningKeys, rooms: GrantRooms, logins: Logins, verifier: TokenVerifier
+    ) -> None:
         self._clients = clients
+        self.logins = logins
         self.keys = keys
         self.rooms = rooms
         self._server = OAuthServer(clients, rooms=rooms, verifier=verifier)
@@ -58,6 +64,14 @@ class EmbeddedServer:
         """The address to send a person to, with a code; with a denial where `person` is None."""
         return await self._in_worker(partial(self._server.answer, query, person))
 
+    async def begin_session(self, account: Account) -> str:
+        """An access token for the session of a person with an account; it ends with the account."""
+        issued = self.issuer.sign(PAGE_CLIENT, account.scope, subject=account.subject)
+        of_page = CodeRequest(PAGE_CLIENT, account.subject, account.scope, redirect_uri="", code_challenge="")
+        access = AccessToken(issued.token_id, issued.expires_at_s)
+        await self._in_worker(partial(self.rooms.store.begin_session, of_page, access))
+        return issued.text
+
     async def client(self, client_id: str, secret: str) -> Client | None:
         """The client if the secret is its own."""
         client = await self._in_worker(partial(self._clients.find, client_id))
@@ -76,13 +90,14 @@ class EmbeddedServer:
         revoke = partial(self._clients.revoke, principal.token_id, expires_at_s=principal.expires_at_s)
         await self._in_worker(revoke)
 
-    async def revoked_elsewhere(self) -> dict[str, float] | None:
-        """What other replicas may have revoked since the last look; None where there are no others."""
+    async def revoked_elsewhere(self) -> dict[str, float]:
+        """What other replicas, or commands, may have revoked since the last look."""
         # Not in the worker: a slow sign-in must not hold up a revocation.
         return await asyncio.get_running_loop().run_in_executor(self._watcher, self._clients.revoked_since)
 
     async def close(self) -> None:
         """Finish what is under way and release file or connections."""
+        await self.logins.close()
         await asyncio.to_thread(self._watcher.shutdown)
         await asyncio.to_thread(self._worker.shutdown)
 

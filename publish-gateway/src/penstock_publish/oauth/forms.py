@@ -17,13 +17,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from penstock.errors import PenstockError
 from penstock.http.credentials import refuse_foreign_origin
+from penstock.http.problem import Handler
 from penstock_publish.bodies import read_body
 
-__all__ = ["FORM_COOKIE", "Pages", "checked_form"]
+__all__ = ["FORM_COOKIE", "Pages", "checked_form", "checked_query"]
 
 FORM_COOKIE = "penstock_form"
 _FORM = "application/x-www-form-urlencoded"
 _SECRET_CHARS = 43  # of token_urlsafe(32)
+_QUERY_CHARS_MAX = 8_000
 
 
 class Pages:
@@ -57,6 +59,17 @@ class Pages:
                 FORM_COOKIE, secret, path="/oauth", httponly=True, samesite="Strict", secure=self._secure
             )
         return response
+
+    def shown(self, handler: Handler) -> Handler:
+        """Wrap a handler: people see its errors as a page."""
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except PenstockError as error:
+                return self.refused(error.status, error.detail, retry_after_s=error.retry_after_s)
+
+        return reply
 
     def refused(self, status: int, detail: str, *, retry_after_s: float | None = None) -> web.Response:
         """An error for a person."""
@@ -105,4 +118,18 @@ async def checked_form(request: web.Request, *, limit_bytes: int, own: str) -> d
         raise PenstockError(
             "forbidden_origin", "this form is not from a page of this server, or is too old; go back and try again"
         )
+    return fields
+
+
+def checked_query(text: str) -> dict[str, str]:
+    """The parameters of a query; `bad_request` for one that is sent twice (RFC 6749, 3.1)."""
+    if len(text) > _QUERY_CHARS_MAX or not all("!" <= c <= "~" for c in text):
+        raise PenstockError("bad_request", f"the request is no query of at most {_QUERY_CHARS_MAX} characters")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise PenstockError("bad_request", "the request cannot be read as UTF-8") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise PenstockError("bad_request", "a parameter was sent twice")
     return fields

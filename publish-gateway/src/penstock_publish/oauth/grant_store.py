@@ -7,11 +7,12 @@ are random and kept as SHA-256. What changes together is one transaction, so rep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
 from penstock_publish.gateway_database import GatewayDatabase
+from penstock_publish.oauth.client_rows import REVOKED
 from penstock_publish.oauth.clients import hashed_secret, new_secret
 
 __all__ = ["AccessToken", "CodeRequest", "Grant", "GrantStore", "Reused"]
@@ -49,8 +50,6 @@ _access_tokens = sa.Table(
     sa.Column("grant_id", sa.Text, nullable=False, index=True),
     sa.Column("expires_at_s", sa.Double, nullable=False),
 )
-#: `revoked_tokens` of either database, by the columns that they share.
-_revoked = sa.table("revoked_tokens", sa.column("token_id"), sa.column("expires_at_s"))
 
 
 #: An access token may outlive its grant by as much (the bound of `auth.token_lifetime_s`), and clocks may differ.
@@ -105,7 +104,7 @@ class GrantStore:
 
     def __init__(self, database: GatewayDatabase) -> None:
         self._transaction = database.transaction
-        database.create(*_metadata.sorted_tables)
+        database.create(REVOKED, *_metadata.sorted_tables)
 
     def begin(
         self, code: str, request: CodeRequest, *, now_s: float, code_lifetime_s: float, lifetime_s: float
@@ -113,12 +112,7 @@ class GrantStore:
         """Begin a grant that ends after `lifetime_s`, with its code. Grants that have ended are forgotten."""
         row = {
             "grant_id": new_secret(),
-            "client_id": request.client_id,
-            "subject": request.subject,
-            "scope": request.scope,
-            "resource": request.resource,
-            "redirect_uri": request.redirect_uri,
-            "code_challenge": request.code_challenge,
+            **asdict(request),
             "code_sha256": hashed_secret(code),
             "code_expires_at_s": now_s + code_lifetime_s,
             "ends_at_s": now_s + lifetime_s,
@@ -128,6 +122,21 @@ class GrantStore:
         with self._transaction("making an authorization code") as connection:
             _forget_ended(connection, now_s - _OUTLIVES_S)
             connection.execute(sa.insert(_grants).values(row))
+
+    def begin_session(self, request: CodeRequest, access: AccessToken) -> None:
+        """Keep the token of a person's session of the page as a grant, so that it ends with the others."""
+        row = {
+            "grant_id": new_secret(),
+            **asdict(request),
+            "code_sha256": hashed_secret(new_secret()),  # nobody has this code
+            "code_expires_at_s": 0.0,
+            "ends_at_s": access.expires_at_s,
+            "used": True,
+            "revoked": False,
+        }
+        with self._transaction("beginning a session") as connection:
+            connection.execute(sa.insert(_grants).values(row))
+            _add_tokens(connection, row["grant_id"], access, None, (0.0, 0.0))
 
     def by_code(self, code: str) -> Grant | None:
         """The grant of a code, used or not."""
@@ -229,9 +238,9 @@ def _revoke(connection: sa.Connection, grant_ids: list[str]) -> list[AccessToken
     ]
     connection.execute(sa.delete(_access_tokens).where(of_grants))
     for token in tokens:
-        connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token.token_id))
+        connection.execute(sa.delete(REVOKED).where(REVOKED.c.token_id == token.token_id))
         row = {"token_id": token.token_id, "expires_at_s": token.expires_at_s}
-        connection.execute(sa.insert(_revoked).values(row))
+        connection.execute(sa.insert(REVOKED).values(row))
     return tokens
 
 

@@ -19,7 +19,7 @@ from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_json
 from penstock_publish.oauth.clients import PAGE_CLIENT
 
-__all__ = ["is_loopback_request", "is_open_to", "open_session", "page_session_routes"]
+__all__ = ["is_loopback_request", "is_open_to", "open_session", "page_session_routes", "set_session_cookie"]
 
 
 class _Credentials(msgspec.Struct):
@@ -46,7 +46,7 @@ def open_session(authority: Authority, request: web.Request, *, response: web.St
     embedded = authority.embedded
     if embedded is None or not is_open_to(authority, request):
         return False
-    _set_cookie(authority, response, embedded.issuer.issue(PAGE_CLIENT, authority.settings.page_scope))
+    set_session_cookie(authority, response, embedded.issuer.issue(PAGE_CLIENT, authority.settings.page_scope))
     return True
 
 
@@ -60,6 +60,19 @@ def is_loopback_request(request: web.Request) -> bool:
     """True if both the peer and the Host header are loopback."""
     host = request.host.rsplit(":", 1)[0].strip("[]") if not request.host.endswith("]") else request.host.strip("[]")
     return _is_loopback(request.remote or "") and (host == "localhost" or _is_loopback(host))
+
+
+def set_session_cookie(authority: Authority, response: web.StreamResponse, token: str) -> None:
+    """Make an access token the session of the page."""
+    response.set_cookie(
+        SESSION_COOKIE,
+        token,
+        max_age=authority.settings.token_lifetime_s,
+        path="/",
+        httponly=True,
+        samesite="Strict",
+        secure=authority.public_url.startswith("https:"),
+    )
 
 
 class _Sessions:
@@ -80,7 +93,7 @@ class _Sessions:
                 "unauthorized", "no such client, or not its secret; see client.json in the data folder"
             )
         response = _json({"scope": client.scope, "expires_in": self._embedded.issuer.lifetime_s})
-        _set_cookie(self._authority, response, self._embedded.issuer.issue(client.client_id, client.scope))
+        set_session_cookie(self._authority, response, self._embedded.issuer.issue(client.client_id, client.scope))
         return response
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -103,18 +116,6 @@ def _has_session(authority: Authority, request: web.Request) -> bool:
     except PenstockError:
         return False
     return True
-
-
-def _set_cookie(authority: Authority, response: web.StreamResponse, token: str) -> None:
-    response.set_cookie(
-        SESSION_COOKIE,
-        token,
-        max_age=authority.settings.token_lifetime_s,
-        path="/",
-        httponly=True,
-        samesite="Strict",
-        secure=authority.public_url.startswith("https:"),
-    )
 
 
 def _is_loopback(address: str) -> bool:

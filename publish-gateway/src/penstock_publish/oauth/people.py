@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from penstock.http.access import Principal
 
-__all__ = ["Person", "Rights", "granted_scope", "name_of"]
+__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "granted_scope", "name_of"]
 
+#: `sub` of a person with an account: this before the account's name.
+ACCOUNT_PREFIX = "account:"
 #: What a person may do, by `sub`; None for who is not known any more.
 Rights = Callable[[str], frozenset[str] | None]
 
@@ -35,4 +37,4 @@ def granted_scope(asked: str, scopes: frozenset[str]) -> str:
 
 def name_of(subject: str) -> str:
     """How a person is shown the own name: an account's name without its prefix."""
-    return subject.removeprefix("account:")
+    return subject.removeprefix(ACCOUNT_PREFIX)

@@ -1,0 +1,223 @@
+"""Accounts of people, and their failed logins: rows of the gateway's database. Blocking."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.errors import PenstockError
+from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
+from penstock_publish.oauth.grant_store import GrantStore
+from penstock_publish.oauth.passwords import (
+    SALT_BYTES,
+    check_password,
+    hash_password,
+    is_password,
+    needs_renewal,
+)
+from penstock_publish.oauth.people import ACCOUNT_PREFIX
+from penstock_publish.oauth.settings import LoginSettings
+
+__all__ = ["Account", "AccountStore", "account_name", "open_accounts"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+
+_metadata = sa.MetaData()
+_accounts = sa.Table(
+    "accounts",
+    _metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("made_at_s", sa.Double, nullable=False),
+)
+_failures = sa.Table(
+    "login_failures",
+    _metadata,
+    sa.Column("key", sa.Text, primary_key=True),  # account:<name> or address:<network>
+    sa.Column("failures", sa.BigInteger, nullable=False),
+    sa.Column("since_s", sa.Double, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person's account; `scope` is all that the person may do, separated by spaces."""
+
+    name: str
+    scope: str
+    made_at_s: float
+
+    @property
+    def subject(self) -> str:
+        """`sub` of the person's tokens; with a prefix, so that no client has the same (RFC 9068, 5)."""
+        return f"{ACCOUNT_PREFIX}{self.name}"
+
+
+class AccountStore:
+    """Accounts in the gateway's database. Times are epoch seconds of the caller's clock."""
+
+    def __init__(self, database: GatewayDatabase, grants: GrantStore, settings: LoginSettings) -> None:
+        self._transaction = database.transaction
+        self._grants = grants
+        self._settings = settings
+        self._nobody: str | None = None  # what the password of nobody is compared with
+        database.create(*_metadata.sorted_tables)
+
+    def add(self, name: str, password: str, scope: str, *, now_s: float) -> Account:
+        """A new account; `name_taken`, or `bad_request` for a name or password that cannot be."""
+        name = account_name(name)
+        row = {"name": name, "password": self._hashed(password), "scope": scope, "made_at_s": now_s}
+        with self._transaction("adding an account") as connection:
+            if connection.execute(sa.select(_accounts.c.name).where(_accounts.c.name == name)).first():
+                raise PenstockError(
+                    "name_taken", f"there is an account '{name}'; `penstock accounts password {name}` changes it"
+                )
+            connection.execute(sa.insert(_accounts).values(row))
+        return Account(name, scope, now_s)
+
+    def all(self) -> list[Account]:
+        """Every account by name."""
+        with self._transaction("listing accounts") as connection:
+            rows = connection.execute(sa.select(_accounts).order_by(_accounts.c.name)).all()
+        return [Account(row.name, row.scope, row.made_at_s) for row in rows]
+
+    def find(self, subject: str) -> Account | None:
+        """The account behind `sub` of a token."""
+        name = subject.removeprefix(ACCOUNT_PREFIX)
+        with self._transaction("looking up an account") as connection:
+            row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name)).first()
+        return None if row is None else Account(row.name, row.scope, row.made_at_s)
+
+    def remove(self, name: str) -> None:
+        """Forget an account; what it has granted and its sessions end. `not_found`."""
+        with self._transaction("removing an account") as connection:
+            if connection.execute(sa.delete(_accounts).where(_accounts.c.name == name)).rowcount != 1:
+                raise _unknown(name)
+        self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
+
+    def set_password(self, name: str, password: str) -> None:
+        """Change a password; what the account has granted and its sessions end. `not_found`, `bad_request`."""
+        hashed = self._hashed(password)
+        with self._transaction("changing a password") as connection:
+            changed = sa.update(_accounts).where(_accounts.c.name == name).values(password=hashed)
+            if connection.execute(changed).rowcount != 1:
+                raise _unknown(name)
+            connection.execute(sa.delete(_failures).where(_failures.c.key == f"account:{name}"))
+        self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
+
+    def enter(self, name: str, password: str, address: str, *, now_s: float) -> Account | None:
+        """The account if the password is its own; `too_many_requests` after too many failures.
+
+        An attempt is counted as a failure before the password is looked at, so that many at once, at several
+        replicas, do not get more guesses. A name that is not known takes as long as one that is.
+        """
+        name = name.strip().lower()[:100]
+        own, place = f"account:{name}", f"address:{_network(address)}"
+        self._count(own, place, now_s)
+        with self._transaction("looking up an account") as connection:
+            row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name)).first()
+        looked_at = password[: self._settings.password_chars_max + 1]
+        kept = row.password if row is not None else self._hash_of_nobody()
+        if not is_password(looked_at, kept) or row is None:
+            return None
+        with self._transaction("noting a login") as connection:
+            connection.execute(sa.delete(_failures).where(_failures.c.key == own))
+            connection.execute(
+                sa.update(_failures)
+                .where(_failures.c.key == place, _failures.c.failures > 0)
+                .values(failures=_failures.c.failures - 1)
+            )
+            if needs_renewal(row.password, self._settings):
+                renewed = hash_password(looked_at, self._settings, salt=secrets.token_bytes(SALT_BYTES))
+                connection.execute(sa.update(_accounts).where(_accounts.c.name == name).values(password=renewed))
+        return Account(row.name, row.scope, row.made_at_s)
+
+    def _count(self, own: str, place: str, now_s: float) -> None:
+        settings = self._settings
+        limits = {own: settings.failures_account_max, place: settings.failures_address_max}
+        with self._transaction("counting logins") as connection:
+            _forget_failures(connection, now_s, settings)
+            waits_s = [
+                since_s + settings.failures_window_s - now_s
+                for key, limit in limits.items()
+                for failures, since_s in [_add_failure(connection, key, now_s)]
+                if failures > limit
+            ]
+        if waits_s:
+            raise PenstockError(
+                "too_many_requests",
+                "too many failed logins; wait, or have the password set anew with `penstock accounts password`",
+                retry_after_s=max(waits_s),
+            )
+
+    def _hashed(self, password: str) -> str:
+        check_password(password, self._settings)
+        return hash_password(password, self._settings, salt=secrets.token_bytes(SALT_BYTES))
+
+    def _hash_of_nobody(self) -> str:
+        if self._nobody is None:
+            self._nobody = hash_password(
+                secrets.token_urlsafe(), self._settings, salt=secrets.token_bytes(SALT_BYTES)
+            )
+        return self._nobody
+
+
+def account_name(name: str) -> str:
+    """`bad_request` for a name that an account cannot have."""
+    name = name.strip().lower()
+    if not _NAME.fullmatch(name):
+        raise PenstockError(
+            "bad_request",
+            f"'{name[:100]}' cannot be an account's name: take letters a-z, digits and . _ @ + -, 64 at most",
+        )
+    return name
+
+
+def open_accounts(
+    data_dir: Path, settings: LoginSettings, database_url: str | None
+) -> tuple[AccountStore, Callable[[], None]]:
+    """Accounts of a data folder, or of the PostgreSQL database of the URL, and what closes them; for commands."""
+    database = open_gateway_database(data_dir, database_url)
+    try:
+        return AccountStore(database, GrantStore(database), settings), database.close
+    except BaseException:
+        database.close()
+        raise
+
+
+def _add_failure(connection: sa.Connection, key: str, now_s: float) -> tuple[int, float]:
+    dialect: ModuleType = postgresql if connection.dialect.name == "postgresql" else sqlite
+    added = dialect.insert(_failures).values(key=key, failures=1, since_s=now_s)
+    counted = added.on_conflict_do_update(index_elements=["key"], set_={"failures": _failures.c.failures + 1})
+    row = connection.execute(counted.returning(_failures.c.failures, _failures.c.since_s)).one()
+    return row.failures, row.since_s
+
+
+def _forget_failures(connection: sa.Connection, now_s: float, settings: LoginSettings) -> None:
+    connection.execute(sa.delete(_failures).where(_failures.c.since_s <= now_s - settings.failures_window_s))
+    newest = sa.select(_failures.c.since_s).order_by(_failures.c.since_s.desc())
+    limit = connection.execute(newest.offset(settings.failures_kept_max - 1).limit(1)).scalar()
+    if limit is not None:
+        connection.execute(sa.delete(_failures).where(_failures.c.since_s <= limit))
+
+
+def _network(address: str) -> str:
+    """An address as it is counted: whoever has an IPv6 address has its /64."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address[:100]
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def _unknown(name: str) -> PenstockError:
+    return PenstockError("not_found", f"there is no account '{name[:100]}'; `penstock accounts list` shows them")
