@@ -17,7 +17,7 @@ ORDERS = """CREATE TABLE orders (
   WATERMARK FOR ts AS ts - INTERVAL '5' SECOND
 ) WITH ('connector' = 'penstock', 'key' = 'customer');
 CREATE TABLE customers (id STRING, name STRING) WITH ('connector' = 'penstock');
-CREATE TABLE large WITH ('connector' = 'penstock')
+CREATE TABLE `large` WITH ('connector' = 'penstock')
 AS SELECT id, customer, amount, price, ts FROM orders WHERE amount >= 100;
 CREATE TABLE shares WITH ('connector' = 'penstock') AS SELECT id, 100 / CAST(amount AS INT) AS share FROM orders;
 CREATE TABLE per_minute (

@@ -14,7 +14,7 @@ CREATE TABLE entries (
 ) WITH ('connector' = 'penstock', 'key' = 'account', 'partitions' = '2', 'dedupe' = 'id');
 
 -- Filtered: an event is here if its amount is large.
-CREATE TABLE large WITH ('connector' = 'penstock', 'key' = 'account')
+CREATE TABLE `large` WITH ('connector' = 'penstock', 'key' = 'account')
 AS SELECT id, account, seq, amount, digest FROM entries WHERE amount >= 500;
 
 -- Every event is here, or among the rejected ones when its quota is no number.

@@ -58,7 +58,7 @@ def _block(plan, relation, rows):
 
 
 def test_filter_case_and_computed_column():
-    sql = """CREATE TABLE out WITH ('connector' = 'penstock') AS
+    sql = """CREATE TABLE `out` WITH ('connector' = 'penstock') AS
         SELECT market, CASE WHEN tonnes / n > 2 THEN 'big' ELSE 'small' END AS size, ts_date FROM lots WHERE n <> 0"""
     rows, problems = _run(sql, _lots(("a", "x", 10.0, 1, 2, 0), ("b", "x", 1.0, 1, 2, 1), ("c", "x", 1.0, 1, 0, 1)))
     assert rows["out"] == [("a", "big", T0.date()), ("b", "small", T0.date())]
@@ -66,7 +66,7 @@ def test_filter_case_and_computed_column():
 
 
 def test_window_aggregate_with_having_and_expressions_over_groups():
-    sql = """CREATE TABLE out WITH ('connector' = 'penstock') AS
+    sql = """CREATE TABLE `out` WITH ('connector' = 'penstock') AS
         SELECT UPPER(market) AS m, window_start, SUM(tonnes * 1000) AS kg, COUNT(*) AS lots, SUM(price) AS paid,
                AVG(n) AS n, SUM(price) / COUNT(*) AS per_lot
         FROM TABLE(TUMBLE(TABLE lots, DESCRIPTOR(ts), INTERVAL '1' HOUR))
@@ -81,7 +81,7 @@ def test_window_aggregate_with_having_and_expressions_over_groups():
 
 
 def test_hop_with_an_argument_that_sees_its_window():
-    sql = """CREATE TABLE out WITH ('connector' = 'penstock') AS
+    sql = """CREATE TABLE `out` WITH ('connector' = 'penstock') AS
         SELECT window_start, SUM(CASE WHEN ts < window_start + INTERVAL '30' MINUTE THEN 1 ELSE 0 END) AS first_half
         FROM TABLE(HOP(TABLE lots, DESCRIPTOR(ts), INTERVAL '30' MINUTE, INTERVAL '1' HOUR))
         GROUP BY window_start, window_end"""
@@ -119,7 +119,7 @@ def test_windows_over_a_view_of_windows():
 
 
 def test_interval_join():
-    sql = """CREATE TABLE out WITH ('connector' = 'penstock') AS
+    sql = """CREATE TABLE `out` WITH ('connector' = 'penstock') AS
         SELECT l.market, c.who, c.rung FROM lots AS l JOIN calls AS c
         ON l.market = c.market AND c.rung BETWEEN l.ts AND l.ts + INTERVAL '10' MINUTE AND c.who <> l.kind"""
     first = _lots(("a", "x", 1.0, 1, 1, 0), (None, "x", 1.0, 1, 1, 0))
@@ -129,7 +129,7 @@ def test_interval_join():
 
 
 def test_bad_rows_of_each_kind_are_problems():
-    sql = """CREATE TABLE out WITH ('connector' = 'penstock') AS
+    sql = """CREATE TABLE `out` WITH ('connector' = 'penstock') AS
         SELECT window_start, SUM(10 / n) AS x FROM TABLE(TUMBLE(TABLE lots, DESCRIPTOR(ts), INTERVAL '1' HOUR))
         GROUP BY window_start, window_end"""
     late = {"lots": [("a", "x", 1.0, 1, 1, _at(-600)), ("a", "x", 1.0, 1, 1, None), ("a", "x", 1.0, 1, 5, _at(1))]}

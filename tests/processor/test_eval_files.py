@@ -135,7 +135,7 @@ def test_every_file_format_gives_the_same_rows(
 
 
 SMALL = """CREATE TABLE readings (
-  id STRING NOT NULL, code STRING, n INT, ok BOOLEAN, day DATE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts
+  id STRING NOT NULL, code STRING, n INT, ok BOOLEAN, `day` DATE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts
 ) WITH ('connector' = 'penstock');
 CREATE TABLE numbers WITH ('connector' = 'penstock') AS SELECT id, CAST(code AS INT) AS n FROM readings;
 CREATE TABLE latest (id STRING, n INT, PRIMARY KEY (id) NOT ENFORCED) WITH ('connector' = 'penstock');

@@ -14,7 +14,7 @@ CREATE TABLE minutes WITH ('connector' = 'penstock') AS
 SELECT device, window_start AS w, SUM(n) AS total
 FROM TABLE(TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY device, window_start, window_end;
 """
-EDITED = APP + "CREATE TABLE large WITH ('connector' = 'penstock') AS SELECT device, n FROM readings WHERE n > 99;\n"
+EDITED = APP + "CREATE TABLE many WITH ('connector' = 'penstock') AS SELECT device, n FROM readings WHERE n > 99;\n"
 
 
 async def test_a_late_event_is_rejected_with_its_text_and_changes_no_window() -> None:

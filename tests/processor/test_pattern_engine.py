@@ -160,7 +160,7 @@ def test_a_key_that_has_been_silent_for_the_ttl_is_forgotten_also_when_its_next_
 
 def test_aggregates_have_the_types_of_flink_and_wrap_around_in_them():
     plan = _plan("""ORDER BY ts MEASURES SUM(A.p) AS sp, AVG(A.p) AS ap, MIN(A.p) AS lp, AVG(A.n) AS an,
-      COUNT(A.d) AS c, MAX(A.ts) AS t, SUM(A.n * 2000000000) AS w, SUM(B.n) AS none, COUNT(B.n) AS zero
+      COUNT(A.d) AS c, MAX(A.ts) AS t, SUM(A.n * 2000000000) AS w, SUM(B.n) AS nothing, COUNT(B.n) AS zero
       PATTERN (A{3} B*? C) WITHIN INTERVAL '1' DAY DEFINE B AS B.v = 0""")
     types = [str(f.type) for f in plan.statements[0].plan.fields]
     assert types == [

@@ -110,7 +110,7 @@ def test_a_correct_use_is_an_app_and_a_changed_file_is_read_again(folder: Path) 
         ("celsius AS 'units'", (1, 28), "no place of a function"),
         ("celsius AS 'units.without_types'", (1, 28), "has no types"),
         ("celsius AS 'broken.f'", (1, 28), "does not load: NameError"),
-        ("upper AS 'units.celsius'", (1, 17), "There is a function UPPER already"),
+        ("reverse AS 'units.celsius'", (1, 17), "There is a function REVERSE already"),
     ],
 )
 def test_what_is_wrong_with_a_function_is_said_where_it_is_declared(

@@ -32,7 +32,8 @@ def app(connector: str, *, key: bool = False, **changes: str | None) -> str:
     key = key or connector == "upsert-kafka"
     options = ",\n".join(f"'{name}' = '{value}'" for name, value in given.items() if value is not None)
     columns = "id BIGINT, market STRING" + (", PRIMARY KEY (id) NOT ENFORCED" if key else "")
-    return f"{SOURCE}CREATE TABLE out ({columns}) WITH (\n{options}\n);\nINSERT INTO out SELECT id, market FROM lots;"
+    table = f"CREATE TABLE `out` ({columns}) WITH (\n{options}\n);"
+    return f"{SOURCE}{table}\nINSERT INTO `out` SELECT id, market FROM lots;"
 
 
 def finding(sql: str) -> SqlError:
@@ -145,7 +146,9 @@ def test_a_source_of_others_is_a_source_with_its_options(connector: str):
 
 
 def test_a_table_that_nothing_writes_cannot_be_a_way_out():
-    sql = "CREATE TABLE out (id BIGINT) WITH ('connector' = 'http', 'url' = 'http://example.org', 'format' = 'json');"
+    sql = (
+        "CREATE TABLE `out` (id BIGINT) WITH ('connector' = 'http', 'url' = 'http://example.org', 'format' = 'json');"
+    )
     assert check_app("app", sql)
 
 

@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from penstock.errors import SqlError
 
-__all__ = ["RESERVED", "reserved_name"]
+__all__ = ["RESERVED", "reserved_name", "reserved_names"]
 
 RESERVED = frozenset(
     """
@@ -50,3 +50,16 @@ def reserved_name(identifier: exp.Identifier) -> SqlError | None:
     line, column = identifier.meta.get("line", 1), identifier.meta.get("col", 1)
     message = f"'{identifier.name}' is a reserved word in Flink SQL."
     return SqlError(line, column, "reserved_word", message, f"Write `{identifier.name}` in backticks.")
+
+
+def reserved_names(tree: exp.Expr) -> list[SqlError]:
+    """A finding for every name of a statement that is a reserved word outside backticks, values aside.
+
+    A column as a value is left to the binder: CURRENT_TIMESTAMP and its like look the same and are values.
+    """
+    found = []
+    for identifier in tree.find_all(exp.Identifier):
+        finding = None if isinstance(identifier.parent, exp.Column) else reserved_name(identifier)
+        if finding is not None:
+            found.append(finding)
+    return found

@@ -19,6 +19,7 @@ from penstock_processor.logical.plan_proctime import with_processing_time
 from penstock_processor.logical.printing import interval_text
 from penstock_processor.sql.findings import closest, refusal
 from penstock_processor.sql.limits import SqlLimits
+from penstock_processor.sql.parse import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,6 +196,7 @@ def _time_column(call: _Call, data: Node) -> Field:
     at = span_of(column)
     if not isinstance(column, exp.Column) or column.args.get("table"):
         raise refusal(at, "syntax", message="DESCRIPTOR takes the name of a column.", remedy="Write DESCRIPTOR(ts).")
+    identifier(column, otherwise=at, what="the time column")
     times = [f for f in data.fields if f.rowtime]
     field = next((f for f in data.fields if f.name == column.name), None)
     if field is None:

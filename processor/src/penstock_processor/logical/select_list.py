@@ -8,10 +8,8 @@ from typing import Protocol
 
 from sqlglot import exp
 
-from penstock.errors import SqlErrors
 from penstock.expressions.dialect import span_of
 from penstock.expressions.nodes import ColumnRef, Expr, Span
-from penstock.expressions.reserved import reserved_name
 from penstock_processor.logical.plan import Field, Named, Node, Project
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import refusal
@@ -55,8 +53,6 @@ def outputs_of(tree: exp.Select, scope: RowScope, values: Values) -> list[Output
             at = span_of(inner if qualifier else tree)
             outputs.extend(Output(found.name, values.column(found.column)) for found in scope.star(qualifier, at))
         else:
-            if isinstance(item, exp.Alias) and (finding := reserved_name(item.args["alias"])) is not None:
-                raise SqlErrors([finding])
             name = item.alias if isinstance(item, exp.Alias) else inner.name if isinstance(inner, exp.Column) else ""
             outputs.append(Output(name or None, values.value(inner)))
     return outputs

@@ -53,7 +53,7 @@ _PER_HOUR = "customer, window_start, window_end"
 QUERY_FORMS: tuple[QueryForm, ...] = (
     QueryForm("filter and projection", "SELECT id, amount * 1.2 AS gross FROM orders WHERE amount > 100"),
     QueryForm("sub-query, WITH, view",
-              "WITH large AS (SELECT * FROM orders WHERE amount > 100) SELECT id FROM large"),
+              "WITH big AS (SELECT * FROM orders WHERE amount > 100) SELECT id FROM big"),
     QueryForm("UNION ALL", "SELECT id, ts FROM orders UNION ALL SELECT order_id, ts FROM payments"),
     QueryForm("a row for each element", "SELECT o.id, i.item FROM orders AS o CROSS JOIN UNNEST(o.items) AS i(item)"),
     QueryForm("tumbling windows",
@@ -124,12 +124,12 @@ QUERY_FORMS: tuple[QueryForm, ...] = (
 
 
 def app_of(form: QueryForm, *, parallelism: int = 1) -> str:
-    """The text of an app whose table `result` is filled by the form."""
+    """The text of an app whose table `answer` is filled by the form."""
     shared = f"SET 'parallelism.default' = '{parallelism}';\n" if parallelism > 1 else ""
     columns = f" (PRIMARY KEY ({form.key}) NOT ENFORCED)" if form.key else ""
     options = f", {form.options}" if form.options else ""
     return (
-        f"{shared}{PRELUDE}CREATE TABLE result{columns} WITH ('connector' = 'penstock'{options})\nAS {form.query};\n"
+        f"{shared}{PRELUDE}CREATE TABLE answer{columns} WITH ('connector' = 'penstock'{options})\nAS {form.query};\n"
     )
 
 

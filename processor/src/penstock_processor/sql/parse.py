@@ -10,6 +10,7 @@ from sqlglot import exp
 from penstock.errors import SqlErrors
 from penstock.expressions.dialect import parse_statements, span_of, statement_text
 from penstock.expressions.nodes import Span
+from penstock.expressions.reserved import reserved_name, reserved_names
 from penstock_processor.sql.findings import Findings, refusal
 from penstock_processor.sql.limits import DEFAULT_LIMITS, SqlLimits
 from penstock_processor.sql.statements import (
@@ -77,6 +78,7 @@ def parse_script(sql: str, limits: SqlLimits = DEFAULT_LIMITS) -> Script:
     for tree in trees:
         with findings.collecting():
             _check_depth(tree, depth_max=limits.syntax_depth_max)
+            findings.extend(reserved_names(tree))
             statements.append(_statement(tree))
     if findings:
         raise SqlErrors(findings.sorted())
@@ -111,6 +113,8 @@ def identifier(node: exp.Expr | None, *, otherwise: Span, what: str) -> Word:
             message=f"A name is expected as {what}.",
             remedy="Write a name, in `backticks` if it has special characters or is a keyword.",
         )
+    if (finding := reserved_name(node)) is not None:
+        raise SqlErrors([finding])
     return Word(node.name, span_of(node))
 
 

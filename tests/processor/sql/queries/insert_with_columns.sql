@@ -1,2 +1,2 @@
-CREATE TABLE some (a STRING, b DOUBLE, c BIGINT) WITH ('connector' = 'penstock');
-INSERT INTO some (c, a) SELECT size, symbol FROM trades;
+CREATE TABLE chosen (a STRING, b DOUBLE, c BIGINT) WITH ('connector' = 'penstock');
+INSERT INTO chosen (c, a) SELECT size, symbol FROM trades;

@@ -1,5 +1,5 @@
-CREATE TABLE both (symbol STRING, price DOUBLE) WITH ('connector' = 'penstock');
+CREATE TABLE prices (symbol STRING, price DOUBLE) WITH ('connector' = 'penstock');
 EXECUTE STATEMENT SET BEGIN
-  INSERT INTO both SELECT symbol, price FROM trades;
-  INSERT INTO both SELECT symbol, bid FROM quotes;
+  INSERT INTO prices SELECT symbol, price FROM trades;
+  INSERT INTO prices SELECT symbol, bid FROM quotes;
 END;

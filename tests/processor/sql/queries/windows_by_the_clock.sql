@@ -1,4 +1,4 @@
-CREATE TABLE clicks (page STRING, at STRING, p AS PROCTIME()) WITH ('connector' = 'penstock');
+CREATE TABLE clicks (page STRING, place STRING, p AS PROCTIME()) WITH ('connector' = 'penstock');
 CREATE VIEW shop AS SELECT page, p FROM clicks WHERE page LIKE '/shop%';
 CREATE TABLE busy WITH ('connector' = 'penstock') AS
 SELECT page, window_end, COUNT(*) AS n
