@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -116,3 +118,29 @@ def test_a_file_that_ends_the_process_is_one_that_does_not_load(tmp_path: Path) 
     (tmp_path / "ending.py").write_text("raise SystemExit(2)\n")
     with pytest.raises(PenstockError, match=r"ending\.py does not load: SystemExit\(2\)"):
         FunctionFiles([tmp_path]).load("ending.add")
+
+
+@pytest.mark.parametrize(
+    ("returns", "given", "expected"),
+    [
+        ("BIGINT", pl.Series([1.7, 2.0, None, -0.5, 1e30, math.nan]), [None, 2, None, None, None, None]),
+        ("INT", pl.Series([Decimal("1.50"), Decimal("3.00")]), [None, 3]),
+        ("TINYINT", pl.Series([127, 128]), [127, None]),
+        ("ARRAY<INT>", pl.Series([[1.0, 2.0], [1.5], [], None]), [[1, 2], None, [], None]),
+        ("ROW<a INT, b DOUBLE>", pl.Series([{"a": 1.0, "b": 1.5}, {"a": 1.5, "b": 1.0}]), [{"a": 1, "b": 1.5}, None]),
+        ("DOUBLE", pl.Series([1.7]), [1.7]),
+        ("DECIMAL(4, 1)", pl.Series([1.5]), [Decimal("1.5")]),
+    ],
+)
+def test_a_number_with_a_fraction_is_no_integer_and_rejects_its_row(
+    returns: str, given: pl.Series, expected: list[object]
+) -> None:
+    @scalar(arguments=["BIGINT"], returns=returns)
+    def chosen(n: pl.Series) -> pl.Series:
+        return given.gather(n)
+
+    numbers = pl.DataFrame({"n": range(len(given))})
+    values, errors = zip(*numbers.select(compiled(chosen)).rows(), strict=True)
+    failed = [expected[n] is None and given[n] is not None for n in range(len(given))]
+    assert [code == "function_failed" for code in errors] == failed
+    assert [None if bad else value for value, bad in zip(values, failed, strict=True)] == expected

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import polars as pl
+from polars.datatypes import DataTypeClass
 
 from penstock.codecs.frames import polars_type
 from penstock.errors import SqlErrors
@@ -156,18 +158,21 @@ def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
     """The function over packed arguments: values beside the error code of each row."""
     dtype = polars_type(function.returns)
 
-    def once_for(packed: pl.Series) -> pl.Series:
+    def once_for(packed: pl.Series) -> tuple[pl.Series, list[str | None]]:
         found = function(*(packed.struct.field(name) for name in packed.struct.fields))
         if not isinstance(found, pl.Series) or len(found) != len(packed):
             raise TypeError("a function returns a Series as long as its arguments")
-        return found.cast(dtype)
+        cut = _would_be_cut(found, dtype)
+        if cut is None:
+            return found.cast(dtype), [None] * len(found)
+        whole = pl.select(pl.when(~cut).then(found))[:, 0]
+        return whole.cast(dtype), [FAILED if each else None for each in cut]
 
     def attempt(packed: pl.Series) -> pl.Series:
         try:
-            values = once_for(packed)
+            return _result(*once_for(packed))
         except _FAILURES:  # a matter of its rows
             return each(packed)
-        return _result(values, [None] * len(packed))
 
     def each(packed: pl.Series) -> pl.Series:
         if len(packed) <= 1:
@@ -176,6 +181,45 @@ def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
         return pl.concat([attempt(packed[:half]), attempt(packed[half:])])
 
     return attempt
+
+
+def _would_be_cut(found: pl.Series, wanted: pl.DataType) -> pl.Series | None:
+    """Rows with a fraction where an integer was declared, which a cast would cut off; None: there are none.
+
+    What else does not fit, a strict cast refuses.
+    """
+    if not _narrows(found.dtype, wanted):
+        return None
+    if found.dtype.is_nested():
+        cut = pl.Series([_has_fraction(value, wanted) for value in found.to_list()], dtype=pl.Boolean)
+    elif found.dtype.is_float():
+        cut = (found.is_finite() & (found != found.floor())).fill_null(False)
+    else:
+        cut = (found % 1 != 0).fill_null(False)
+    return cut if cut.any() else None
+
+
+def _narrows(given: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether some number may lose its fraction."""
+    if isinstance(given, pl.List) and isinstance(wanted, pl.List):
+        return _narrows(_instance(given.inner), _instance(wanted.inner))
+    if isinstance(given, pl.Struct) and isinstance(wanted, pl.Struct):
+        parts = {field.name: _instance(field.dtype) for field in wanted.fields}
+        return any(_narrows(_instance(f.dtype), parts[f.name]) for f in given.fields if f.name in parts)
+    return wanted.is_integer() and (given.is_float() or given.is_decimal())
+
+
+def _has_fraction(value: object, wanted: pl.DataType) -> bool:
+    """Of a value of a nested type, as Python has it."""
+    if isinstance(value, list) and isinstance(wanted, pl.List):
+        return any(_has_fraction(each, _instance(wanted.inner)) for each in value)
+    if isinstance(value, dict) and isinstance(wanted, pl.Struct):
+        return any(_has_fraction(value.get(f.name), _instance(f.dtype)) for f in wanted.fields)
+    return wanted.is_integer() and isinstance(value, float | Decimal) and value % 1 != 0
+
+
+def _instance(dtype: pl.DataType | DataTypeClass) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 
 def _result(values: pl.Series, errors: list[str | None]) -> pl.Series:

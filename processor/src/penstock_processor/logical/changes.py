@@ -10,8 +10,8 @@ from collections.abc import Set
 
 from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal, Span
 from penstock.model.types import Kind
+from penstock_processor.logical.grouping_keys import Groupings, groupings_of, key_of_case
 from penstock_processor.logical.plan import (
-    SET,
     Aggregate,
     Filter,
     GroupAggregate,
@@ -22,7 +22,7 @@ from penstock_processor.logical.plan import (
     Scan,
 )
 from penstock_processor.logical.plan_keyed import RANK, RegularJoin, TopN
-from penstock_processor.logical.rewrite import columns_read, conjuncts, inputs_of
+from penstock_processor.logical.rewrite import conjuncts, inputs_of
 from penstock_processor.logical.settings import STATE_TTL
 from penstock_processor.logical.uniqueness import telling
 from penstock_processor.sql.findings import refusal
@@ -68,7 +68,7 @@ def unique_key(node: Node, among: Set[str] = frozenset()) -> frozenset[str] | No
             below = unique_key(node.input, among)
             return None if below is None else below - _constants(node.predicate)
         case Project():
-            names = _names(node.exprs, among)
+            names = _names(node.exprs, among, groupings_of(node.input))
             below = unique_key(node.input, frozenset(column for column, name in names.items() if name in among))
             return frozenset(names[c] for c in below) if below is not None and below <= set(names) else None
         case _:
@@ -137,38 +137,22 @@ def _constants(predicate: Expr) -> set[str]:
     }
 
 
-def _names(exprs: tuple[Named, ...], among: Set[str]) -> dict[str, str]:
+def _names(exprs: tuple[Named, ...], among: Set[str], groupings: Groupings | None) -> dict[str, str]:
     """Column below -> name above, of columns whose values stay different from each other."""
     found: dict[str, str] = {}
     for each in exprs:
-        column = _same_value(each.expr)
+        column = _same_value(each.expr, groupings)
         if column is not None and (column not in found or (each.name in among and found[column] not in among)):
             found[column] = each.name
     return found
 
 
-def _same_value(expr: Expr) -> str | None:
+def _same_value(expr: Expr, groupings: Groupings | None) -> str | None:
     """The column of which `expr` is the value, perhaps in a wider type."""
     if isinstance(expr, Case):
-        return _of_grouping(expr)
+        return None if groupings is None else key_of_case(expr, groupings)
     if isinstance(expr, Cast) and isinstance(expr.arg, ColumnRef):
         given, wanted = expr.arg.type, expr.type
         wider = given.kind in _WIDTH and wanted.kind in _WIDTH and _WIDTH[given.kind] <= _WIDTH[wanted.kind]
         return expr.arg.name if wider or given == wanted else None
     return expr.name if isinstance(expr, ColumnRef) else None
-
-
-def _of_grouping(expr: Case) -> str | None:
-    """The column of which a CASE over the number of a grouping is the value: GROUPING_ID is the number of the
-    grouping, if all have a different one; `CASE WHEN GROUPING(k) = 1 THEN 'all' ELSE k END` is k, in each grouping.
-    """
-    if any(columns_read(when) != {SET} for when, _ in expr.branches):
-        return None
-    values = [then for _, then in expr.branches]
-    values += [] if expr.otherwise is None else [expr.otherwise]
-    constants = [each.value for each in values if isinstance(each, Literal)]
-    if len(constants) == len(values):
-        return SET if expr.otherwise is None and len(set(constants)) == len(constants) else None
-    columns = {each.name for each in values if isinstance(each, ColumnRef)}
-    others = [each for each in values if not isinstance(each, Literal | ColumnRef)]
-    return columns.pop() if len(columns) == 1 and not others else None

@@ -11,6 +11,7 @@ from penstock.errors import PenstockError
 from penstock.expressions.cycle_clock import CycleClock
 from penstock.model.batch import OP_COLUMN, PENDING_COLUMN, Op
 from penstock.ports.log import StateDelta
+from penstock_processor.operators.elapsed import Elapsed
 from penstock_processor.operators.interface import Found, Output, SourceBlock, StepResult, Wanted
 from penstock_processor.operators.lookup_join import LookupJoinOperator
 from penstock_processor.operators.processing_time import ProcessingTimeOperator
@@ -30,13 +31,14 @@ class AppEngine:
     `vouched`: statements whose watermark holds for the WATERMARK column of their target. `durable`: make deltas.
     `clock`: what CURRENT_TIMESTAMP reads, set to the time of each cycle.
     `told`: source -> the stream in which this task tells the others how far its partitions of it are.
+    `elapsed`: for apps whose state has a time to live.
     """
 
     def __init__(self, sources: Sequence[Relation], schedule: Sequence[Sink | RepartitionSink | Relation], *,
                  stateful: Sequence[Stateful], vouched: frozenset[str], durable: bool,
                  clock: CycleClock, told: Mapping[str, str] | None = None,
                  lookups: Sequence[LookupJoinOperator] = (),
-                 timers: Sequence[ProcessingTimeOperator] = ()) -> None:  # fmt: skip
+                 timers: Sequence[ProcessingTimeOperator] = (), elapsed: Elapsed | None = None) -> None:  # fmt: skip
         self._sources = {relation.name: relation for relation in sources}
         self._schedule = tuple(schedule)
         self._derived = {item.name: item for item in schedule if isinstance(item, Relation)}
@@ -46,9 +48,12 @@ class AppEngine:
         self._told = told or {}
         self._lookups = tuple(lookups)
         self._timers = tuple(timers)
+        self._elapsed = elapsed
         relations = (*self._sources.values(), *self._derived.values())
         self._clocks = [relation.clock for relation in relations if relation.clock is not None]
-        self._state: dict[str, Stateful | Watermarks] = {each.id: each for each in stateful}
+        self._state: dict[str, Stateful | Watermarks | Elapsed] = {each.id: each for each in stateful}
+        if elapsed is not None:
+            self._state[elapsed.id] = elapsed
         self._state.update({clock.id: clock for clock in self._clocks})
 
     @property
@@ -64,7 +69,7 @@ class AppEngine:
     def step(self, blocks: Sequence[SourceBlock], *, now_ms: int = 0) -> StepResult:
         """See `Engine`."""
         self._clock.now_ms = now_ms
-        step = Step(durable=self._durable, now_ms=now_ms)
+        step = Step(durable=self._durable, now_ms=self._time_to_live_by(now_ms))
         given: dict[str, list[SourceBlock]] = defaultdict(list)
         for block in blocks:
             given[block.relation].append(block)
@@ -121,7 +126,7 @@ class AppEngine:
             detail = f"no statement '{statement}' that reads '{block.relation}' in this app; list them with explain"
             raise PenstockError("not_found", detail)
         self._clock.now_ms = now_ms
-        step = Step(advancing=False, durable=self._durable, now_ms=now_ms)
+        step = Step(advancing=False, durable=self._durable, now_ms=self._time_to_live_by(now_ms))
         quiet = {name: each.chain((), step) for name, each in (self._sources | self._derived).items()}
         step.flows.update(quiet)
         rows = relation.read([block], step)
@@ -153,10 +158,17 @@ class AppEngine:
             else:
                 step.flows[item.name] = item.chain(written[item.name], step)
         outputs += self._news()
+        if self._elapsed is not None:
+            self._elapsed.moved(step.now_ms)
         if self._durable:
             clocks = [clock.delta() for clock in self._clocks]
+            if self._elapsed is not None and step.deltas:
+                clocks.append(self._elapsed.delta())
             step.deltas += [delta for delta in clocks if delta is not None]
         return StepResult(outputs, step.problems, step.deltas)
+
+    def _time_to_live_by(self, now_ms: int) -> int:
+        return now_ms if self._elapsed is None else self._elapsed.at(now_ms)
 
     def _news(self) -> list[Output]:
         """How far this task's partitions of the sources are that it shares with others."""
