@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench bench-eval bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
+.PHONY: help setup up test test-compose check format bench bench-eval bench-fanout bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ bench: $(STAMP) ## measure section by section, with the spread of a run against 
 
 bench-eval: $(STAMP) ## a filter and a window over a file, beside the same written straight in Polars
 	$(BIN)/python -m loadtests.bench eval
+
+bench-fanout: $(STAMP) ## many WebSockets: deliveries a second beside websockets' broadcast, idle ones, a stalled one, reconnects
+	$(BIN)/python -m loadtests.fanout
 
 bench-kafka: $(STAMP) ## a full topic to store and sockets over a real broker, and each part's share
 	$(BIN)/python -m loadtests.kafka_bench
