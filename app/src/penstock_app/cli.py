@@ -45,6 +45,7 @@ def run_program() -> None:
     """Parse the arguments, run the command, translate errors."""
     from penstock_app import (
         commands_accounts,
+        commands_applications,
         commands_backup,
         commands_cases,
         commands_client,
@@ -64,6 +65,7 @@ def run_program() -> None:
         commands_upkeep,
         commands_client,
         commands_rules,
+        commands_applications,
         commands_sample,
         commands_backup,
         commands_accounts,

@@ -92,7 +92,7 @@ async def _run(
         # Before the routes are open: until then a sender is told to wait, not that its stream does not exist.
         if opened.processor is not None and launch.apps:
             await deploy_when_possible(opened.processor, launch, stop=stop, log_failure=opened.log_failure)
-        routes = [route for role in opened.roles for route in role.routes()]
+        routes = [route for role in opened.roles for route in opened.routes_of(role)]
         await listener.serve(
             [
                 *opened.routes,

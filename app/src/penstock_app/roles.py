@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from penstock_ingest.service import IngestRole
     from penstock_processor.service import ProcessorRole
     from penstock_publish.authority import Authority
+    from penstock_publish.service import PublishRole
 
 __all__ = ["ROLES", "WRITING_ROLES", "OpenedRoles", "open_roles"]
 
@@ -51,13 +52,19 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OpenedRoles:
-    """Roles and what they rest on (keys, trimming) in the order in which they stop; the routes of none of them."""
+    """Roles and what they rest on (keys, trimming) in the order in which they stop; `routes` are of none of them."""
 
     roles: Sequence[Role]
     processor: ProcessorRole | None
     access: Access
     routes: Sequence[web.AbstractRouteDef]
     log_failure: Callable[[], str | None]  # why the log cannot be written any more, if so
+    publish: PublishRole | None = None
+
+    def routes_of(self, role: Role) -> Sequence[web.AbstractRouteDef]:
+        """Its routes, held against applications' plans where the role publish is in this process."""
+        routes = role.routes()
+        return routes if self.publish is None or role is self.publish else self.publish.guard(routes)
 
 
 @dataclass(slots=True)
@@ -71,6 +78,7 @@ class _Wiring:
     stack: AsyncExitStack
     ingest: IngestRole | None = None
     processor: ProcessorRole | None = None
+    publish: PublishRole | None = None
     made: list[Role] = field(default_factory=list)
 
     def meter(self, name: str, consumers: Callable[[], Awaitable[Sequence[Consumer]]], gauges: LagGauges) -> None:
@@ -125,7 +133,7 @@ async def open_roles(
         wiring.made.append(Trimming(log, store, clock=clock, interval_s=settings.log.trim_interval_s))
     _say_what_was_found(settings, named, log, followed)
     routes = authority.routes() if authority else ()
-    return OpenedRoles(wiring.made, wiring.processor, access, routes, log.failure)
+    return OpenedRoles(wiring.made, wiring.processor, access, routes, log.failure, wiring.publish)
 
 
 async def _wire_ingest(wiring: _Wiring) -> None:
@@ -156,7 +164,8 @@ async def _wire_publish(wiring: _Wiring) -> None:
 
     assert wiring.authority is not None, "opened for every process with the role publish"
     elsewhere = {role: wiring.settings.services.urls_of(role) for role in ROLES if role not in wiring.names}
-    wiring.made.append(build(wiring.settings.publish, wiring.ports, authority=wiring.authority, elsewhere=elsewhere))
+    wiring.publish = build(wiring.settings.publish, wiring.ports, authority=wiring.authority, elsewhere=elsewhere)
+    wiring.made.append(wiring.publish)
 
 
 async def _wire_data(wiring: _Wiring) -> None:

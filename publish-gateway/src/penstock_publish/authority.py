@@ -17,6 +17,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
+from penstock.http.revocation import is_revoked
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
@@ -122,7 +123,7 @@ class Authority:
 
     def check_current(self, principal: Principal) -> None:
         """`invalid_token` for a principal verified earlier whose token has been revoked since, or has expired."""
-        if principal.token_id in self._revoked or principal.expires_at_s <= self._clock.now_ms() / 1000:
+        if is_revoked(principal, self._revoked) or principal.expires_at_s <= self._clock.now_ms() / 1000:
             raise PenstockError("invalid_token", "the token behind this is no longer valid; get a new one")
 
     def revoked_now(self, principal: Principal) -> None:

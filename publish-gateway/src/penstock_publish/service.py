@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from penstock.role import Check, Ports
+from penstock_publish.applications.service import ApplicationService
 from penstock_publish.authority import Authority
 from penstock_publish.documents.offer import Offers
 from penstock_publish.documents.routes import document_routes
@@ -17,7 +18,6 @@ from penstock_publish.door.routes import Door
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
-from penstock_publish.plans.metering import Metering
 from penstock_publish.portal.routes import portal_routes
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.hub import Hub
@@ -55,7 +55,7 @@ class PublishRole:
         self._hub = Hub(ports.log, ports.clock, settings, traces=ports.traces)
         self._lifecycles = Lifecycles(authority.database, clock=ports.clock, settings=settings.lifecycle)
         self._lifecycles.on_change(partial(follow_lifecycle, self._hub))
-        self._metering = Metering(settings.plans, ports.clock)
+        self._applications = ApplicationService(authority, clock=ports.clock, settings=settings)
         subscriber = Subscriber(
             self._hub,
             ports.log,
@@ -63,7 +63,7 @@ class PublishRole:
             self._lifecycles,
             clock=ports.clock,
             settings=settings,
-            metering=self._metering,
+            metering=self._applications.metering,
         )
         self._topics = TopicRoutes(
             authority, ports.log, subscriber, self._lifecycles, clock=ports.clock, settings=settings
@@ -78,18 +78,23 @@ class PublishRole:
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
-        topics = [*self._topics.routes(), *self._lifecycle_routes.routes()]
+        topics = [*self._topics.routes(), *self._lifecycle_routes.routes(), *self._applications.routes()]
         offers = Offers(self._authority, self._log, self._lifecycles)
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
         own = [*topics, *documents, *portal, *page_routes(self._authority)]
-        return [*own, *self._door.routes()]
+        return self.guard([*own, *self._door.routes()])
+
+    def guard(self, routes: Sequence[web.AbstractRouteDef]) -> Sequence[web.AbstractRouteDef]:
+        """Routes of other roles of this process, held against applications' plans as those behind the door are."""
+        return self._applications.guard(routes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after subscribers until `stop`, then send them away with a hint when to come back."""
         self._running = True
         door = asyncio.create_task(self._door.run(stop))
         lifecycles = asyncio.create_task(self._lifecycles.run(stop))
+        self._applications.start()
         _log.info("publish_started", public_url=self._authority.public_url)
         try:
             await self._hub.run(stop)
@@ -97,7 +102,7 @@ class PublishRole:
         finally:
             door.cancel()
             lifecycles.cancel()
-            await self._metering.close()
+            await self._applications.close()
             self._running = False
             _log.info("publish_stopped")
 
@@ -109,4 +114,4 @@ class PublishRole:
         revocations = [] if trouble is None else [Check("publish.revocations", False, trouble)]
         unknown = self._lifecycles.trouble
         lifecycles = [] if unknown is None else [Check("publish.lifecycles", False, unknown)]
-        return [hub, *revocations, *lifecycles, *self._door.ready()]
+        return [hub, *revocations, *lifecycles, *self._applications.ready(), *self._door.ready()]

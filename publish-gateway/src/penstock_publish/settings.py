@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from penstock.http.settings import IssuerSettings, TokenLimits
+from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.settings import LoginSettings
 from penstock_publish.plans.settings import PlanSettings
 
@@ -240,6 +241,9 @@ class PublishSettings(BaseModel, frozen=True):
         default_factory=SocketSettings, description="What a subscriber may say on a WebSocket."
     )
     durable: DurableSettings = Field(default_factory=DurableSettings, description="Durable subscriptions.")
+    applications: ApplicationSettings = Field(
+        default_factory=ApplicationSettings, description="The registry of applications."
+    )
     door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")
     lifecycle: LifecycleSettings = Field(
         default_factory=LifecycleSettings, description="States and versions of topics."

@@ -12,6 +12,7 @@ from collections.abc import Container, Mapping
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.claims import TOKEN_TYPE, BadClaims, TokenProfile, accepts_type, principal_of
+from penstock.http.revocation import is_revoked
 from penstock.http.signatures import (
     BadToken,
     NoSuchKey,
@@ -84,7 +85,7 @@ class TokenVerifier:
             del self._cache[digest]
             raise refused("the token has expired")
         principal = kept[0]
-        if principal.token_id in self._revoked:
+        if is_revoked(principal, self._revoked):
             raise refused("the token was revoked")
         return principal
 

@@ -18,6 +18,7 @@ from penstock.observe.traces import current_trace
 from penstock_publish.door.headers import headers_back, headers_on
 from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.service_link import ServiceLink
+from penstock_publish.plans.passage import PASSAGE, Passage
 from penstock_publish.settings import DoorSettings
 
 __all__ = ["forward", "target_of"]
@@ -146,11 +147,15 @@ async def _send(
 async def _pass_back(request: web.Request, reply: aiohttp.ClientResponse, begun: bytes = b"") -> web.StreamResponse:
     """The reply as it comes; `begun`: what has been read of it."""
     response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers_back(reply.headers))
+    passage = request.get(PASSAGE) or Passage({})
+    response.headers.update(passage.fields)
+    passage.size_bytes = len(begun)
     await response.prepare(request)
     try:
         if begun:
             await response.write(begun)
         async for chunk in reply.content.iter_any():
+            passage.size_bytes += len(chunk)
             await response.write(chunk)  # waits while the caller does not read
     except (aiohttp.ClientError, TimeoutError, ConnectionResetError):
         if request.transport is not None:

@@ -13,7 +13,7 @@ from penstock.http.access import Principal
 from penstock.ports.clock import Clock
 from penstock_publish.metrics import QUOTA_CLOSED, QUOTA_CONNECTIONS, QUOTA_PAUSES, QUOTA_REFUSED
 from penstock_publish.plans.fields import QuotaExceeded
-from penstock_publish.plans.meter import Hold, Meter
+from penstock_publish.plans.meter import Counts, Hold, Meter
 from penstock_publish.plans.settings import Plan, PlanSettings
 
 __all__ = ["APPLICATION_PREFIX", "Flow", "Metering"]
@@ -32,6 +32,7 @@ class Metering:
         self._meters: dict[str, Meter] = {}
         self._assigned: dict[str, str] = dict(settings.clients)  # client → name of its plan
         self._default_is_free = self._plans[settings.default] == Plan()
+        self._remembered: tuple[int, Mapping[str, Counts]] = (-1, {})
         self._waiting: dict[Meter, dict[Flow, None]] = {}
         self._waker: asyncio.Task[None] | None = None
 
@@ -75,6 +76,12 @@ class Metering:
         meter = self._meters.get(client_id)
         if meter is not None and meter.connections == 0:
             del self._meters[client_id]
+
+    def remember(self, day: int, totals: Mapping[str, Counts]) -> None:
+        """What was recorded of that day before this process began."""
+        self._remembered = (day, totals)
+        for meter in self._meters.values():
+            meter.recorded(day, totals.get(meter.client_id, Counts()))
 
     def check_connection(self, principal: Principal) -> None:
         """`quota_exceeded` if the caller may not open another connection; to be asked before the handshake."""
@@ -135,6 +142,8 @@ class Metering:
         other = self.settings.application if client_id.startswith(APPLICATION_PREFIX) else self.settings.default
         plan_name = self._assigned.get(client_id, other)
         meter = self._meters[client_id] = Meter(client_id, plan_name, self._plans[plan_name], self.now_s())
+        day, totals = self._remembered
+        meter.recorded(day, totals.get(client_id, Counts()))
         return meter
 
     async def _wake_in_time(self) -> None:

@@ -18,6 +18,7 @@ import structlog
 
 from penstock.errors import LogUnavailable, PenstockError
 from penstock.http.access import Principal
+from penstock.http.revocation import marked_client
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
@@ -168,9 +169,12 @@ class Hub:
         return [] if topic is None else topic.connections
 
     def revoke(self, token_id: str) -> None:
-        """Close the connections of a token that was revoked."""
-        for caller in tuple(self._by_token.get(token_id, ())):
-            caller.close(Close(4401, "invalid_token"))
+        """Close the connections of a token that was revoked, or of all tokens of a client."""
+        client_id = marked_client(token_id)
+        callers = self._by_token.get(token_id, ()) if client_id is None else self._callers()
+        for caller in tuple(callers):
+            if client_id is None or caller.principal.client_id == client_id:
+                caller.close(Close(4401, "invalid_token"))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after sessions until `stop`, then send everybody away with a hint when to come back."""

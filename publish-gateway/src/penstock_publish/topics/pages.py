@@ -10,6 +10,7 @@ from aiohttp import web
 
 from penstock.ports.log import Log
 from penstock_publish.metrics import PAGES
+from penstock_publish.plans.passage import PASSAGE
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.framing import envelopes
 from penstock_publish.topics.history import Piece, Start
@@ -57,6 +58,8 @@ async def serve_page(
             break
         tick = await log.wait((name,), tick, left_s)
     PAGES.inc()
+    if (passage := request.get(PASSAGE)) is not None:
+        passage.events = len(page.lines)
     headers = {"Cache-Control": "no-store", "Link": f'<{_next_url(request, page.next)}>; rel="next"'}
     if wanted.wait_s:
         headers["Preference-Applied"] = f"wait={int(wanted.wait_s)}"

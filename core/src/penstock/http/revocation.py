@@ -1,0 +1,30 @@
+"""All tokens of a client, revoked at once: a mark in the same lists that hold ids of single tokens.
+
+So a client that is removed is known wherever revoked tokens are: in the database, at other replicas, and in services
+that follow the issuer. Client ids are never given out twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from penstock.http.access import Principal
+
+__all__ = ["is_revoked", "mark_of_client", "marked_client"]
+
+_PREFIX = "client:"
+
+
+def mark_of_client(client_id: str) -> str:
+    """What stands for every token of this client."""
+    return _PREFIX + client_id
+
+
+def marked_client(revoked_id: str) -> str | None:
+    """The client that a mark is of; None for the id of a token."""
+    return revoked_id.removeprefix(_PREFIX) if revoked_id.startswith(_PREFIX) else None
+
+
+def is_revoked(principal: Principal, revoked: Container[str]) -> bool:
+    """True if the token, or its client, is among those revoked."""
+    return principal.token_id in revoked or _PREFIX + principal.client_id in revoked

@@ -1,0 +1,158 @@
+"""Applications and their clients in the gateway's database, with a version that changes whenever one of them does.
+
+A row and its client change in one transaction: there is no application that cannot log in, and no client that nobody
+sees. Blocking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import sqlalchemy as sa
+
+from penstock.errors import PenstockError
+from penstock_publish.applications.application import Application, grants_of
+from penstock_publish.applications.settings import ApplicationSettings
+from penstock_publish.oauth.client_rows import find_client, put_client, remove_client
+from penstock_publish.oauth.clients import Client
+
+__all__ = ["TABLES", "delete_application", "find_application", "insert_application", "list_applications",
+           "plans_of_all", "replace_application", "replace_secret", "version_of_all"]  # fmt: skip
+
+_LOCK = int.from_bytes(b"applicat", "big") >> 1
+
+_metadata = sa.MetaData()
+_rows = sa.Table(
+    "applications",
+    _metadata,
+    sa.Column("client_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("redirect_uris", sa.Text, nullable=False),  # a JSON array
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("owner", "name"),
+)
+#: One row: how often anything changed. Replicas look at it to see whether they must read the rest.
+_version = sa.Table(
+    "applications_version",
+    _metadata,
+    sa.Column("one", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+)
+TABLES = (_rows, _version)
+
+
+def insert_application(
+    connection: sa.Connection, application: Application, secret_sha256: str, settings: ApplicationSettings
+) -> None:
+    """`conflict` where there are as many as may be, `name_taken` for a second one of this name and owner."""
+    _lock(connection)
+    count = sa.select(sa.func.count()).select_from(_rows)
+    if connection.execute(count).scalar_one() >= settings.total_max:
+        raise PenstockError("conflict", f"there are {settings.total_max} applications already (total_max)")
+    if connection.execute(count.where(_rows.c.owner == application.owner)).scalar_one() >= settings.per_owner_max:
+        detail = f"you have {settings.per_owner_max} applications already (per_owner_max); delete one"
+        raise PenstockError("conflict", detail)
+    _refuse_second_name(connection, application)
+    connection.execute(sa.insert(_rows).values(**_values(application)))
+    put_client(connection, _client(application, secret_sha256))
+    _changed(connection)
+
+
+def replace_application(connection: sa.Connection, application: Application) -> None:
+    """`not_found`, `name_taken`; the secret stays."""
+    _lock(connection)
+    _refuse_second_name(connection, application)
+    update = sa.update(_rows).where(_rows.c.client_id == application.client_id).values(**_values(application))
+    client = find_client(connection, application.client_id)
+    if connection.execute(update).rowcount == 0 or client is None:
+        raise PenstockError("not_found", "the application has just been deleted")
+    put_client(connection, _client(application, client.secret_sha256))
+    _changed(connection)
+
+
+def replace_secret(connection: sa.Connection, application: Application, secret_sha256: str) -> None:
+    """`not_found` if it has just been deleted."""
+    _lock(connection)
+    kept = find_application(connection, application.client_id)
+    if kept is None:
+        raise PenstockError("not_found", "the application has just been deleted")
+    put_client(connection, _client(kept, secret_sha256))
+
+
+def delete_application(connection: sa.Connection, client_id: str) -> None:
+    """With its client; one that is not there is no error."""
+    _lock(connection)
+    connection.execute(sa.delete(_rows).where(_rows.c.client_id == client_id))
+    remove_client(connection, client_id)
+    _changed(connection)
+
+
+def find_application(connection: sa.Connection, client_id: str) -> Application | None:
+    """One by its id."""
+    row = connection.execute(sa.select(_rows).where(_rows.c.client_id == client_id)).mappings().one_or_none()
+    return None if row is None else _application(row)
+
+
+def list_applications(connection: sa.Connection, owner: str | None) -> Sequence[Application]:
+    """Those of an owner, or all, by owner and name."""
+    query = sa.select(_rows).order_by(_rows.c.owner, _rows.c.name, _rows.c.client_id)
+    found = connection.execute(query if owner is None else query.where(_rows.c.owner == owner))
+    return [_application(row) for row in found.mappings()]
+
+
+def plans_of_all(connection: sa.Connection) -> dict[str, str]:
+    """The name of every application's plan by client."""
+    return {row.client_id: row.plan for row in connection.execute(sa.select(_rows.c.client_id, _rows.c.plan))}
+
+
+def version_of_all(connection: sa.Connection) -> int:
+    """A number that grows with every change."""
+    return connection.execute(sa.select(_version.c.version)).scalar() or 0
+
+
+def _lock(connection: sa.Connection) -> None:
+    """Changes wait for each other, or replicas could exceed limits together. SQLite has one connection."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def _changed(connection: sa.Connection) -> None:
+    version = version_of_all(connection)
+    connection.execute(sa.delete(_version))
+    connection.execute(sa.insert(_version).values(one=1, version=version + 1))
+
+
+def _refuse_second_name(connection: sa.Connection, application: Application) -> None:
+    same = sa.select(_rows.c.client_id).where(
+        _rows.c.owner == application.owner,
+        _rows.c.name == application.name,
+        _rows.c.client_id != application.client_id,
+    )
+    if connection.execute(same).first() is not None:
+        detail = f"you have an application '{application.name}' already; choose another name"
+        raise PenstockError("name_taken", detail)
+
+
+def _client(application: Application, secret_sha256: str) -> Client:
+    return Client(
+        application.client_id,
+        secret_sha256,
+        application.scope,
+        name=application.name,
+        redirect_uris=application.redirect_uris,
+        grants=grants_of(application.redirect_uris),
+    )
+
+
+def _values(application: Application) -> dict[str, object]:
+    return asdict(application) | {"redirect_uris": json.dumps(application.redirect_uris)}
+
+
+def _application(row: sa.RowMapping) -> Application:
+    return Application(**{**row, "redirect_uris": tuple(json.loads(row["redirect_uris"]))})

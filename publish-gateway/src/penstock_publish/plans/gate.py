@@ -1,0 +1,103 @@
+"""Requests held against plans: one place, whether the service behind a path runs here or beyond the door.
+
+A wrapper around handlers. Live connections pass it: they are counted where they are opened (`topics.subscribe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from penstock.errors import PenstockError
+from penstock.http.problem import Handler, problem
+from penstock_publish.authority import Authority
+from penstock_publish.plans.fields import LIMIT_FIELD, limit_fields
+from penstock_publish.plans.meter import Meter
+from penstock_publish.plans.metering import Metering
+from penstock_publish.plans.passage import PASSAGE, Passage
+
+__all__ = ["Gate"]
+
+#: The first two parts of metered paths → what their replies deliver beside counting as queries.
+_METERED: dict[str, tuple[str, ...]] = {
+    "/v1/topics": (),
+    "/v1/tickets": (),
+    "/v1/data": ("bytes",),
+    "/v1/summaries": ("bytes",),
+    "/v1/query": ("bytes",),
+}
+_PAGES = "/v1/topics/{topic}"
+_TOO_MANY = 429
+
+
+class Gate:
+    """Wraps the handlers of metered paths."""
+
+    def __init__(self, authority: Authority, metering: Metering) -> None:
+        self._authority = authority
+        self._metering = metering
+
+    def guard(self, routes: Sequence[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
+        """The routes, those of metered paths behind the gate."""
+        return [self._guarded(route) for route in routes]
+
+    def _guarded(self, route: web.AbstractRouteDef) -> web.AbstractRouteDef:
+        if not isinstance(route, web.RouteDef):
+            return route
+        delivers = _METERED.get("/".join(route.path.split("/")[:3]))
+        if delivers is None:
+            return route
+        if route.path == _PAGES:
+            delivers = ("messages", "bytes")
+        handler: Handler = route.handler
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            meter = await self._meter_of(request)
+            if meter is None:
+                return await handler(request)
+            return await self._metered(request, meter, handler, delivers)
+
+        return web.RouteDef(route.method, route.path, reply, route.kwargs)
+
+    async def _meter_of(self, request: web.Request) -> Meter | None:
+        """None for callers without a meter, and for those who will be refused by the handler."""
+        try:
+            principal = await self._authority.access.authenticated(request)
+        except PenstockError:
+            return None
+        return self._metering.of(principal)
+
+    async def _metered(
+        self, request: web.Request, meter: Meter, handler: Handler, delivers: tuple[str, ...]
+    ) -> web.StreamResponse:
+        metering = self._metering
+        if _is_live(request):
+            response = await handler(request)
+            if response.status == _TOO_MANY and not response.prepared:
+                response.headers.update(limit_fields(meter.standing(metering.now_s())))
+            return response
+        now_s = metering.now_s()
+        hold = meter.query(now_s, delivers)
+        if hold is not None:
+            error = metering.refusal(meter, hold)
+            response = problem(error)
+            response.headers.update(limit_fields(meter.standing(now_s), error))
+            return response
+        passage = request[PASSAGE] = Passage(limit_fields(meter.standing(now_s)))
+        response = await handler(request)
+        if "bytes" in delivers:
+            meter.delivered(passage.events, passage.size_bytes or _size_of(response), metering.now_s())
+        if not response.prepared and LIMIT_FIELD not in response.headers:
+            response.headers.update(passage.fields)
+        return response
+
+
+def _is_live(request: web.Request) -> bool:
+    return "Upgrade" in request.headers or "text/event-stream" in request.headers.get("Accept", "")
+
+
+def _size_of(response: web.StreamResponse) -> int:
+    """Bytes of the body before compression."""
+    body = response.body if isinstance(response, web.Response) else None
+    return len(body) if isinstance(body, bytes) else 0
