@@ -132,6 +132,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/v1/rejected", "processor", "Rejected events, newest first.", "apps:admin", "Events."),
     Operation("post", "/v1/rejected/replay", "processor", "Correct and replay rejected events.", "apps:admin",
               "What became of each.", body=_JSON),
+    Operation("get", "/client.js", "publish", "The JavaScript client, an ES module for browsers and Node.", None,
+              "The module; ETag."),
     Operation("get", "/livez", "all", "Does the process live?", None, "Yes."),
     Operation("get", "/readyz", "all", "Can it be used?", None, "Its parts; 503 if one is not ready."),
     Operation("get", "/metrics", "all", "Metrics for Prometheus.", None, "Text."),

@@ -12,6 +12,7 @@ from aiohttp import web
 from penstock.role import Check, Ports
 from penstock_publish.applications.service import ApplicationService
 from penstock_publish.authority import Authority
+from penstock_publish.client_module import client_module_routes
 from penstock_publish.documents.offer import Offers
 from penstock_publish.documents.routes import document_routes
 from penstock_publish.door.routes import Door
@@ -82,7 +83,7 @@ class PublishRole:
         offers = Offers(self._authority, self._log, self._lifecycles)
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
-        own = [*topics, *documents, *portal, *page_routes(self._authority)]
+        own = [*topics, *documents, *portal, *page_routes(self._authority), *client_module_routes()]
         return self.guard([*own, *self._door.routes()])
 
     def guard(self, routes: Sequence[web.AbstractRouteDef]) -> Sequence[web.AbstractRouteDef]:

@@ -169,7 +169,7 @@ class Following:
         """Seconds until the next try; raises `error` where the tries are used up or no other one would do."""
         limits = self._calls.limits
         tries_max = limits.connects_in_a_row_max if self._was_open else limits.first_connects_max
-        again = error.retry
+        again = error.retry or (self._was_open and error.status >= 500)  # it has worked, so it may again
         if isinstance(error, Unauthorized) and self._token is not None:  # of the topic, not of the token's endpoint
             self._calls.tokens.forget()
             again, self._refused = not self._refused, True
