@@ -7,7 +7,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,10 +21,14 @@ from penstock.codecs.ndjson import encode_lines
 from penstock.errors import SqlErrors
 from penstock.logs.memory import MemoryLog
 from penstock.lookups.http import HttpLookup
+from penstock.lookups.jdbc import JdbcLookup
 from penstock.lookups.options import HttpLookupOptions, LookupOptions, read_lookup_options
 from penstock.model.batch import Encoding, NewBatch
+from penstock.model.stream import Column
+from penstock.model.types import INT, STRING, TIMESTAMP, TIMESTAMP_LTZ
 from penstock.ports.clock import SystemClock
 from penstock.ports.log import RejectedFilter
+from penstock.ports.lookup import LookupFailed
 from penstock_processor.compile.build import build_engine
 from penstock_processor.logical.plan_app import check_app, plan_app
 from penstock_processor.runtime.app_runner import AppRunner, AppState
@@ -144,6 +148,42 @@ async def test_rows_of_a_sqlite_table_are_found_by_key_and_padded_where_there_is
     async with running(sql.replace("LEFT JOIN", "JOIN").replace("u.id ;", "u.id AND u.name <> 'ben';")) as it:
         await it.send((10, 1, 1), (11, 2, 1), (12, 7, 1))
         assert await it.rows(2) == [FOUND[0], FOUND[2]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2020-01-02 03:04:05", "2020-01-02T03:04:05.000Z", "2020-01-02 03:04:05.000000", "2020-01-02 05:04:05+02:00"],
+)
+@pytest.mark.parametrize("kind", ["TIMESTAMP(3)", "TIMESTAMP_LTZ(3)"])
+async def test_rows_of_a_sqlite_table_are_found_by_a_time_in_any_form_of_text(tmp_path: Path, kind: str, text: str):
+    path = tmp_path / "days.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE days (at_time TEXT, name TEXT)")
+        connection.executemany("INSERT INTO days VALUES (?, ?)", [(text, "right"), ("2020-01-02 03:04:06", "wrong")])
+    connection.close()
+    columns = (Column("at_time", TIMESTAMP if kind == "TIMESTAMP(3)" else TIMESTAMP_LTZ), Column("name", STRING))
+    options = read_lookup_options("jdbc", {"url": f"jdbc:sqlite:{path}", "table-name": "days"})
+    lookup = JdbcLookup(options, columns, ["at_time"], rows_max=10)
+    asked = datetime(2020, 1, 2, 3, 4, 5, tzinfo=None if kind == "TIMESTAMP(3)" else UTC)
+    try:
+        assert await lookup.find([(asked,)]) == {(asked,): [{"at_time": asked, "name": "right"}]}
+    finally:
+        await lookup.close()
+
+
+async def test_a_text_that_is_no_time_is_told(tmp_path: Path):
+    path = tmp_path / "days.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE days (id INTEGER, at_time TEXT)")
+        connection.execute("INSERT INTO days VALUES (1, 'soon')")
+    connection.close()
+    options = read_lookup_options("jdbc", {"url": f"jdbc:sqlite:{path}", "table-name": "days"})
+    lookup = JdbcLookup(options, (Column("id", INT), Column("at_time", TIMESTAMP)), ["id"], rows_max=10)
+    try:
+        with pytest.raises(LookupFailed, match="soon"):
+            await lookup.find([(1,)])
+    finally:
+        await lookup.close()
 
 
 async def test_rows_of_a_postgresql_table_are_found_by_key(postgres_url):

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.lookups.options import JdbcLookupOptions
+from penstock.lookups.sqlite_times import time_column
 from penstock.model.stream import Column
 from penstock.model.types import Kind
 from penstock.outlets.places import table_place
@@ -35,8 +36,9 @@ class JdbcLookup:
     ) -> None:
         self._options, self._keys, self._rows_max = options, list(keys), rows_max
         schema, name = table_place(options.table_name)
-        self._columns = [sa.column(column.name, _type_of(column)) for column in columns]
-        self._table = sa.table(name, *self._columns, schema=schema)
+        in_sqlite = sa.make_url(options.url).get_backend_name() == "sqlite"
+        self._table = sa.table(name, *(sa.column(column.name) for column in columns), schema=schema)
+        self._columns = {column.name: _column(column, in_sqlite=in_sqlite) for column in columns}
         self._engine: sa.Engine | None = None
 
     async def find(self, keys: Sequence[Key]) -> Answers:
@@ -67,11 +69,18 @@ class JdbcLookup:
     def _read(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
         if self._engine is None:
             self._engine = _engine(self._options)
-        named = [self._table.c[name] for name in self._keys]
+        named = [self._columns[name] for name in self._keys]
         wanted = named[0].in_([key[0] for key in keys]) if len(named) == 1 else sa.tuple_(*named).in_(list(keys))
-        query = sa.select(*self._columns).where(wanted).limit(self._rows_max + 1)
+        shown = [column.label(name) for name, column in self._columns.items()]
+        query = sa.select(*shown).select_from(self._table).where(wanted).limit(self._rows_max + 1)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _column(column: Column, *, in_sqlite: bool) -> sa.ColumnElement[Any]:
+    if in_sqlite and column.type.is_timestamp:
+        return time_column(column.name, zoned=column.type.kind is Kind.TIMESTAMP_LTZ)
+    return sa.column(column.name, _type_of(column))
 
 
 def _type_of(column: Column) -> Any:
