@@ -44,12 +44,28 @@ def problem(error: PenstockError) -> web.Response:
 
 
 def guarded(handler: Handler) -> Handler:
-    """Wrap a handler: a PenstockError becomes its problem reply. (A wrapper, not a middleware: it costs nothing.)"""
+    """Wrap a handler: a PenstockError becomes its problem reply. (A wrapper, not a middleware: it costs nothing.)
+
+    A resuming event stream that can be had later is told when to come back: an EventSource gives up for ever on any
+    status but 200 (HTML standard, 9.2.3), also on a server that is just starting.
+    """
 
     async def reply(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except PenstockError as error:
+            resumes = "Last-Event-ID" in request.headers and "text/event-stream" in request.headers.get("Accept", "")
+            if error.retry_after_s is not None and resumes:
+                return _come_back(error.retry_after_s)
             return problem(error)
 
     return reply
+
+
+def _come_back(after_s: float) -> web.Response:
+    """An event stream that ends at once, with the pause before the next try; the client keeps its last event id."""
+    return web.Response(
+        text=f"retry: {math.ceil(after_s * 1000)}\n\n",
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store"},
+    )

@@ -7,7 +7,14 @@ const DAYS = 7;
 const LIMITS = { messages_per_s: "messages/s", messages_per_day: "messages/day", bytes_per_s: "bytes/s", bytes_per_day: "bytes/day", connections: "connections", queries_per_s: "queries/s", queries_per_day: "queries/day" };
 
 export async function startApplications() {
-  const { plans } = await get("/v1/plans");
+  let plans;
+  try {
+    ({ plans } = await get("/v1/plans"));
+  } catch (error) {
+    $("applications-problem").textContent = error.message;
+    $("applications-problem").hidden = false;
+    return;
+  }
   const fieldset = $("plans");
   plans.forEach((plan, place) => fieldset.append(planChoice(plan, place === 0)));
   $("register-form").addEventListener("submit", register);

@@ -4,6 +4,7 @@ import { startCopying } from "./copying.js";
 import { startFetched } from "./fetched-json.js";
 import { startLifecycle } from "./lifecycle-form.js";
 import { startSearch } from "./searching.js";
+import { startSignOut } from "./sign-out.js";
 import { startTabs } from "./tabs.js";
 import { startTryIt } from "./try-it.js";
 
@@ -14,6 +15,7 @@ startTabs();
 startCopying();
 startSearch();
 startFetched();
+startSignOut();
 if (document.getElementById("tryit")) startTryIt();
 if (document.getElementById("lifecycle-form")) startLifecycle();
 if (document.getElementById("register-form")) startApplications();
