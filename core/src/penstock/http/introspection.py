@@ -7,10 +7,12 @@ One question for all who wait for the same token. While the issuer does not answ
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote_plus
 
 import aiohttp
 import structlog
@@ -30,6 +32,7 @@ from penstock.role import Check
 __all__ = ["Introspector"]
 
 _log = structlog.get_logger(__name__)
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1
 _TROUBLES = (aiohttp.ClientError, TimeoutError, ValueError)
 
 
@@ -66,7 +69,8 @@ class Introspector:
         # What RFC 7662 leaves out (`jti`, `iat`) may be missing; `aud` may be only where the profile says so.
         self._profile, self._any_audience = replace(profile, lenient=True), profile.lenient
         self._insecure_http = insecure_http
-        self._auth = aiohttp.BasicAuth(settings.client_id, secret, encoding="utf-8")
+        basic = aiohttp.encode_basic_auth(quote_plus(settings.client_id), quote_plus(secret))  # RFC 6749, 2.3.1
+        self._headers = {"Accept": "application/json", "Authorization": basic}
         self._url = settings.url
         self._session: aiohttp.ClientSession | None = None
         self._valid: OrderedDict[bytes, _Answer] = OrderedDict()
@@ -107,7 +111,7 @@ class Introspector:
 
     async def ask(self, token: str) -> Principal:
         """The principal, remembered or asked for; `invalid_token`, or `not_ready` while there is no answer."""
-        if len(token) > TOKEN_BYTES_MAX or not token.isascii() or not token.isprintable():
+        if len(token) > TOKEN_BYTES_MAX or _TOKEN.fullmatch(token) is None:
             raise refused("the token was not accepted: it cannot be read")
         known = self.remembered(token)
         if known is not None:
@@ -160,8 +164,7 @@ class Introspector:
         """RFC 7662, 2: the claims of the answer. ValueError for what is none."""
         url = self._url or await self._discovered(session)
         form = {"token": token, "token_type_hint": "access_token"}
-        headers = {"Accept": "application/json"}
-        async with session.post(url, data=form, auth=self._auth, headers=headers, allow_redirects=False) as reply:
+        async with session.post(url, data=form, headers=self._headers, allow_redirects=False) as reply:
             if reply.status in (401, 403):
                 raise ValueError(f"it refuses the client '{self._settings.client_id}' ({reply.status})")
             body = await read_limited(reply, self._settings.reply_max_bytes, name="reply_max_bytes")

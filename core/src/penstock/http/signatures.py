@@ -163,6 +163,8 @@ def _imported(jwk: object) -> VerifyingKey | None:
     if not isinstance(jwk, dict) or jwk.get("kty") not in ("EC", "RSA", "OKP"):
         return None
     try:
+        if jwk["kty"] == "RSA" and not _RSA_BITS[0] <= 8 * len(urlsafe_b64decode(jwk["n"].encode())) <= _RSA_BITS[1]:
+            return None  # before the import, which is slow for long ones and warns of short ones
         key = JWKRegistry.import_key(jwk)
         if key.is_private:
             key = JWKRegistry.import_key(key.as_dict(private=False))
