@@ -33,8 +33,8 @@ INSERT INTO latest SELECT sensor, COUNT(*) FROM readings GROUP BY sensor;
 SET 'table.exec.state.ttl' = '1 d';
 """
 PAGES = ("/docs", "/docs/topics/warm", "/docs/relations/latest", "/docs/reference")
-RESTARTING = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING",
-              "503 (Service Unavailable)", "WebSocket connection to")  # fmt: skip
+RESTARTING = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "WebSocket connection to",
+              "ERR_INCOMPLETE_CHUNKED_ENCODING", "503 (Service Unavailable)")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
