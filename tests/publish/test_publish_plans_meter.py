@@ -100,8 +100,8 @@ def test_the_use_of_yesterday_is_recorded_under_yesterday():
     meter.delivered(1, 10, NOON)
     meter.delivered(2, 20, NOON + DAY_S)
     assert {day: counts.messages for day, counts in meter.begin_recording().items()} == {20_000: 1, 20_001: 2}
-    meter.recorded(20_000, Counts(messages=99))
-    assert meter.used("messages") == 0
+    meter.recorded(20_000, Counts(messages=99))  # read just before midnight: no news of today
+    assert meter.used("messages") == 2
 
 
 def test_a_change_of_plan_and_back_pays_no_debt():

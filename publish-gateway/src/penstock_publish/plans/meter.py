@@ -7,7 +7,7 @@ plus what this one has counted since; whoever records (`plans.recorder`) takes t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from penstock_publish.plans.bucket import Bucket
 from penstock_publish.plans.settings import Plan
@@ -16,6 +16,7 @@ __all__ = ["DAY_S", "Counts", "Hold", "Meter", "Standing"]
 
 DAY_S = 86_400
 _MEASURES = ("messages", "bytes", "queries")
+_DELIVERIES = ("messages", "bytes")
 _PER_DAY = {measure: f"{measure}_per_day" for measure in _MEASURES}
 
 
@@ -29,10 +30,10 @@ class Counts:
     queries: int = 0
     refused: int = 0
 
-    def add(self, other: Counts) -> None:
+    def add(self, other: Counts, *, times: int = 1) -> None:
         """Add each to each."""
         for one in fields(Counts):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+            setattr(self, one.name, getattr(self, one.name) + times * getattr(other, one.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,22 @@ class Standing:
 class Meter:
     """Use of one application in one process."""
 
-    __slots__ = ("_buckets", "_connections", "_day", "_pending", "_recorded", "_recording", "client_id", "plan",
-                 "plan_name")  # fmt: skip
+    __slots__ = ("_base", "_buckets", "_connections", "_day", "_day_ends_s", "_earlier", "_quotas", "_recording",
+                 "_unrecorded", "client_id", "plan", "plan_name")  # fmt: skip
 
     def __init__(self, client_id: str, plan_name: str, plan: Plan, now_s: float) -> None:
         self.client_id = client_id
         self.plan_name = plan_name
         self.plan = plan
         self._buckets = dict(_buckets(plan, {}, now_s))
+        self._quotas = dict(_quotas(plan))
         self._connections = 0
         self._day = int(now_s // DAY_S)
-        self._recorded = Counts()
-        self._pending: dict[int, Counts] = {}
+        self._day_ends_s = (self._day + 1) * DAY_S
+        #: Of today: what is recorded or being recorded, of all processes; and what this one counted since.
+        self._base = Counts()
+        self._unrecorded = Counts()
+        self._earlier: dict[int, Counts] = {}  # of days before, counted and not recorded yet
         self._recording: dict[int, Counts] = {}
 
     @property
@@ -80,7 +85,8 @@ class Meter:
     @property
     def idle(self) -> bool:
         """True if nothing is open and everything recorded."""
-        return self._connections == 0 and not self._pending and not self._recording
+        nothing = not self._earlier and not self._recording and self._unrecorded == Counts()
+        return nothing and self._connections == 0
 
     @property
     def day(self) -> int:
@@ -92,15 +98,16 @@ class Meter:
         if (plan_name, plan) != (self.plan_name, self.plan):
             self.plan_name, self.plan = plan_name, plan
             self._buckets = dict(_buckets(plan, self._buckets, now_s))
+            self._quotas = dict(_quotas(plan))
 
     def room(self, now_s: float) -> Hold | None:
         """Why there may be no other connection now, if so; that is counted as refused."""
         self._roll(now_s)
         limit = self.plan.connections
         hold = Hold("connections", 0.0, False) if limit is not None and self._connections >= limit else None
-        hold = hold or self._used_up(("messages", "bytes"), now_s)
+        hold = hold or self._used_up(_DELIVERIES, now_s)
         if hold is not None:
-            self._count().refused += 1
+            self._unrecorded.refused += 1
         return hold
 
     def open_connection(self, now_s: float) -> Hold | None:
@@ -108,7 +115,7 @@ class Meter:
         hold = self.room(now_s)
         if hold is None:
             self._connections += 1
-            self._count().connections += 1
+            self._unrecorded.connections += 1
         return hold
 
     def close_connection(self) -> None:
@@ -123,27 +130,32 @@ class Meter:
         if hold is None and bucket is not None and not bucket.take(1, now_s):
             hold = Hold("queries_per_s", bucket.wait_s(1, now_s), False)
         if hold is not None:
-            self._count().refused += 1
+            self._unrecorded.refused += 1
             return hold
-        self._count().queries += 1
+        self._unrecorded.queries += 1
         return None
 
     def delivered(self, events: int, size_bytes: int, now_s: float) -> float:
         """Count what was sent; seconds for which the application's connections must wait (0: go on)."""
-        self._roll(now_s)
-        counts = self._count()
-        counts.messages += events
-        counts.bytes += size_bytes
-        for measure, amount in (("messages", events), ("bytes", size_bytes)):
-            if (bucket := self._buckets.get(measure)) is not None:
-                bucket.spend(amount, now_s)
+        self.count_delivery(events, size_bytes, now_s)
         hold = self.hold(now_s)
         return 0.0 if hold is None else hold.wait_s
+
+    def count_delivery(self, events: int, size_bytes: int, now_s: float) -> None:
+        """Count what was sent."""
+        self._roll(now_s)
+        counts, buckets = self._unrecorded, self._buckets
+        counts.messages += events
+        counts.bytes += size_bytes
+        if "messages" in buckets:
+            buckets["messages"].spend(events, now_s)
+        if "bytes" in buckets:
+            buckets["bytes"].spend(size_bytes, now_s)
 
     def hold(self, now_s: float) -> Hold | None:
         """Why nothing may be delivered now, if so: the longest wait."""
         self._roll(now_s)
-        return self._used_up(("messages", "bytes"), now_s) or self._in_debt(("messages", "bytes"), now_s)
+        return self._used_up(_DELIVERIES, now_s) or self._in_debt(_DELIVERIES, now_s)
 
     def standing(self, now_s: float) -> Iterator[Standing]:
         """Every limit of the plan but that of connections, as it is now."""
@@ -152,54 +164,55 @@ class Meter:
             remaining = max(0, int(bucket.credit(now_s)))
             yield Standing(f"{measure}_per_s", int(bucket.burst), self.plan.burst_s, remaining,
                            bucket.full_in_s(now_s))  # fmt: skip
-        for measure in _MEASURES:
-            if (quota := self._quota(measure)) is not None:
-                remaining = max(0, quota - self.used(measure))
-                yield Standing(_PER_DAY[measure], quota, DAY_S, remaining, self._rest_of_day_s(now_s))
+        for measure, quota in self._quotas.items():
+            remaining = max(0, quota - self.used(measure))
+            yield Standing(_PER_DAY[measure], quota, DAY_S, remaining, self._rest_of_day_s(now_s))
 
     def used(self, measure: str) -> int:
         """What is known of today's use, of all processes."""
-        counts = [self._recorded, self._pending.get(self._day), self._recording.get(self._day)]
-        return sum(int(getattr(one, measure)) for one in counts if one is not None)
+        used: int = getattr(self._base, measure) + getattr(self._unrecorded, measure)
+        return used
 
     def begin_recording(self) -> Mapping[int, Counts]:
         """What was counted since the last time, by day. To be followed by `recorded` or `not_recorded`."""
-        self._recording, self._pending = self._pending, {}
+        self._recording, self._earlier = self._earlier, {}
+        if self._unrecorded != Counts():
+            self._recording[self._day] = self._unrecorded
+            self._base.add(self._unrecorded)
+            self._unrecorded = Counts()
         return self._recording
 
     def recorded(self, day: int, total: Counts) -> None:
         """It was recorded, and `total` is what all processes have recorded of that day."""
         self._recording = {}
         if day == self._day:
-            self._recorded = total
+            self._base = replace(total)
 
     def not_recorded(self) -> None:
         """It could not be recorded: next time."""
         for day, counts in self._recording.items():
-            self._pending.setdefault(day, Counts()).add(counts)
+            if day == self._day:
+                self._base.add(counts, times=-1)
+                self._unrecorded.add(counts)
+            else:
+                self._earlier.setdefault(day, Counts()).add(counts)
         self._recording = {}
 
-    def _count(self) -> Counts:
-        counts = self._pending.get(self._day)
-        if counts is None:
-            counts = self._pending[self._day] = Counts()
-        return counts
-
     def _roll(self, now_s: float) -> None:
-        day = int(now_s // DAY_S)
-        if day > self._day:
-            self._day, self._recorded = day, Counts()
-
-    def _quota(self, measure: str) -> int | None:
-        quota: int | None = getattr(self.plan, _PER_DAY[measure])
-        return quota
+        if now_s < self._day_ends_s:
+            return
+        if self._unrecorded != Counts():
+            self._earlier[self._day] = self._unrecorded
+        self._base, self._unrecorded = Counts(), Counts()
+        self._day = int(now_s // DAY_S)
+        self._day_ends_s = (self._day + 1) * DAY_S
 
     def _rest_of_day_s(self, now_s: float) -> float:
-        return max(0.0, (self._day + 1) * DAY_S - now_s)
+        return max(0.0, self._day_ends_s - now_s)
 
     def _used_up(self, measures: Iterable[str], now_s: float) -> Hold | None:
         for measure in measures:
-            quota = self._quota(measure)
+            quota = self._quotas.get(measure)
             if quota is not None and self.used(measure) >= quota:
                 return Hold(_PER_DAY[measure], self._rest_of_day_s(now_s), True)
         return None
@@ -223,3 +236,10 @@ def _buckets(plan: Plan, before: Mapping[str, Bucket], now_s: float) -> Iterator
         if measure in before:  # or a change of plan and back would fill it
             bucket.spend(max(0.0, bucket.burst - before[measure].credit(now_s)), now_s)
         yield measure, bucket
+
+
+def _quotas(plan: Plan) -> Iterator[tuple[str, int]]:
+    for measure, limit in _PER_DAY.items():
+        quota: int | None = getattr(plan, limit)
+        if quota is not None:
+            yield measure, quota

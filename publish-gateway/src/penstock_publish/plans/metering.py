@@ -182,7 +182,7 @@ class Flow:
 
     def sent(self, events: int, size_bytes: int) -> None:
         """Count what was written."""
-        self.meter.delivered(events, size_bytes, self._metering.now_s())
+        self.meter.count_delivery(events, size_bytes, self._metering.now_s())
 
     def pause(self) -> Hold | None:
         """Why the connection must wait, said once a pause; None: go on. `for_today`: it is to be closed."""
