@@ -13,15 +13,27 @@ from dataclasses import dataclass
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 
-__all__ = ["Tickets"]
+__all__ = ["Ticket", "Tickets", "too_many_tickets", "unknown_ticket"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Ticket:
+class Ticket:
+    """What a ticket stands for; `expires_s` is of the clock of whoever keeps it."""
+
     principal: Principal
     topic: str
     origin: str | None
     expires_s: float
+
+    def use(self, topic: str, *, origin: str | None, now_s: float) -> Principal:
+        """The caller behind it; `invalid_token` or `forbidden_origin` if it is not good for this."""
+        if self.expires_s <= now_s:
+            raise unknown_ticket()
+        if self.topic != topic:
+            raise PenstockError("invalid_token", "the ticket is for another topic; POST /v1/tickets for this one")
+        if self.origin != origin:
+            raise PenstockError("forbidden_origin", "the ticket was made for another origin")
+        return self.principal
 
 
 class Tickets:
@@ -31,28 +43,23 @@ class Tickets:
         self.lifetime_s = lifetime_s
         self._limit = limit
         self._new_id = new_id
-        self._waiting: dict[str, _Ticket] = {}
+        self._waiting: dict[str, Ticket] = {}
 
     def issue(self, principal: Principal, topic: str, *, origin: str | None, now_s: float) -> str:
         """A ticket for the topic; `origin` is the page that will use it, None: no page."""
         self._forget_expired(now_s)
         if len(self._waiting) >= self._limit:
-            detail = f"{self._limit} tickets wait to be used (tickets_max)"
-            raise PenstockError("too_many_requests", detail, retry_after_s=self.lifetime_s)
+            raise too_many_tickets(self._limit, retry_after_s=self.lifetime_s)
         name = self._new_id()
-        self._waiting[name] = _Ticket(principal, topic, origin, now_s + self.lifetime_s)
+        self._waiting[name] = Ticket(principal, topic, origin, now_s + self.lifetime_s)
         return name
 
     def redeem(self, name: str, topic: str, *, origin: str | None, now_s: float) -> Principal:
         """Use a ticket up, whatever comes of it; `invalid_token` if it is not good for this."""
         ticket = self._waiting.pop(name, None)
-        if ticket is None or ticket.expires_s <= now_s:
-            raise PenstockError("invalid_token", "the ticket is unknown, used or expired; POST /v1/tickets again")
-        if ticket.topic != topic:
-            raise PenstockError("invalid_token", "the ticket is for another topic; POST /v1/tickets for this one")
-        if ticket.origin != origin:
-            raise PenstockError("forbidden_origin", "the ticket was made for another origin")
-        return ticket.principal
+        if ticket is None:
+            raise unknown_ticket()
+        return ticket.use(topic, origin=origin, now_s=now_s)
 
     def _forget_expired(self, now_s: float) -> None:
         """They were put in by time, so the expired ones come first."""
@@ -60,3 +67,15 @@ class Tickets:
             if ticket.expires_s > now_s:
                 return
             del self._waiting[name]
+
+
+def unknown_ticket() -> PenstockError:
+    """For a name that stands for nothing (any more)."""
+    return PenstockError("invalid_token", "the ticket is unknown, used or expired; POST /v1/tickets again")
+
+
+def too_many_tickets(limit: int, *, retry_after_s: float) -> PenstockError:
+    """For one more than may wait."""
+    return PenstockError(
+        "too_many_requests", f"{limit} tickets wait to be used (tickets_max)", retry_after_s=retry_after_s
+    )

@@ -18,10 +18,9 @@ from penstock.http.access import Principal
 from penstock.http.authorization_details import TopicGrant
 from penstock.http.credentials import SESSION_COOKIE, refuse_token_in_url
 from penstock.model.stream import StreamSpec
-from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
-from penstock_publish.tickets import Tickets
+from penstock_publish.ticket_office import TicketOffice
 
 __all__ = ["ANY_TOPIC", "SUBPROTOCOL", "Entrance", "Entry", "confined", "may_read", "scope_of"]
 
@@ -46,11 +45,10 @@ class Entry:
 class Entrance:
     """Checks callers and what they ask for; one per process."""
 
-    def __init__(self, authority: Authority, log: Log, tickets: Tickets, *, clock: Clock) -> None:
+    def __init__(self, authority: Authority, log: Log, tickets: TicketOffice) -> None:
         self._authority = authority
         self._log = log
         self._tickets = tickets
-        self._clock = clock
 
     async def admit(self, request: web.Request, topic: str | None) -> Entry:
         """The caller of an upgrade; the errors are those of `JwtAccess.authenticated`, and `bad_request`."""
@@ -67,7 +65,7 @@ class Entrance:
                 raise PenstockError("bad_request", "send one credential: a subprotocol or a ticket")
             return Entry(await self._authority.access.verified(bearer), bearer, subprotocol)
         if ticket is not None:
-            return Entry(self.redeem(request, ticket, topic), None, subprotocol)
+            return Entry(await self.redeem(request, ticket, topic), None, subprotocol)
         if "auth" in request.query:
             if request.query["auth"] != "message":
                 raise PenstockError("bad_request", "auth is 'message': the token comes in the first message")
@@ -75,12 +73,11 @@ class Entrance:
         principal = await self._authority.access.authenticated(request)
         return Entry(principal, request.cookies.get(SESSION_COOKIE), subprotocol)
 
-    def redeem(self, request: web.Request, ticket: str, topic: str | None) -> Principal:
+    async def redeem(self, request: web.Request, ticket: str, topic: str | None) -> Principal:
         """The caller behind a ticket; one for a topic opens that topic only, until a token says more."""
-        origin, now_s = request.headers.get("Origin"), self._clock.monotonic_s()
         name = ANY_TOPIC if topic is None else topic
         try:
-            principal = self._tickets.redeem(ticket, name, origin=origin, now_s=now_s)
+            principal = await self._tickets.redeem(ticket, name, origin=request.headers.get("Origin"))
             self._authority.check_current(principal)
         except PenstockError as error:
             raise self._authority.access.challenged(error) from None

@@ -19,7 +19,7 @@ from penstock_publish.bodies import read_json
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import Lifecycle, page_headers, sees
 from penstock_publish.settings import PublishSettings
-from penstock_publish.tickets import Tickets
+from penstock_publish.ticket_office import TicketOffice
 from penstock_publish.topics.conversation import Means
 from penstock_publish.topics.entrance import ANY_TOPIC, Entrance, confined, scope_of
 from penstock_publish.topics.pages import serve_page
@@ -60,10 +60,9 @@ class TopicRoutes:
         self._lifecycles = lifecycles
         self._log = log
         self._subscriber = subscriber
-        self._clock = clock
         self._settings = settings
-        self._tickets = Tickets(lifetime_s=settings.ticket_lifetime_s, limit=settings.tickets_max)
-        self._entrance = Entrance(authority, log, self._tickets, clock=clock)
+        self._tickets = TicketOffice(authority.database, clock=clock, settings=settings)
+        self._entrance = Entrance(authority, log, self._tickets)
         self._sockets = WebSockets(Means(subscriber, self._entrance, clock, settings))
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -102,7 +101,7 @@ class TopicRoutes:
         if ticket is None:
             principal = await self._authority.access.authenticated(request)
         else:
-            principal = self._entrance.redeem(request, ticket, name)
+            principal = await self._entrance.redeem(request, ticket, name)
         spec = await self._entrance.topic(principal, name)
         wanted = read_topic_request(request, spec, transport=transport, settings=self._settings)
         if not transport.live:
@@ -138,7 +137,7 @@ class TopicRoutes:
             await self._lifecycles.check(spec.name, principal)
             name, principal = spec.name, confined(principal, spec)
         origin = wanted.origin or request.headers.get("Origin")
-        ticket = self._tickets.issue(principal, name, origin=origin, now_s=self._clock.monotonic_s())
+        ticket = await self._tickets.issue(principal, name, origin=origin)
         return _json({"ticket": ticket, "expires_in": self._settings.ticket_lifetime_s})
 
 

@@ -1,0 +1,67 @@
+"""One-time tickets that replicas share: issued by one process, redeemed by another, once."""
+
+import asyncio
+
+import pytest
+
+from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.http.authorization_details import TopicGrant
+from penstock_publish.gateway_database import open_gateway_database
+from penstock_publish.settings import PublishSettings
+from penstock_publish.ticket_office import TicketOffice
+
+CALLER = Principal(
+    "me", "app", frozenset({"orders:read"}), 1e10, "t1", (TopicGrant(frozenset({"read"}), ("a*",), "n > 1"),)
+)
+
+
+@pytest.fixture
+def offices(tmp_path, postgres_url, clock):
+    """Two processes on one database."""
+    opened = [open_gateway_database(tmp_path, postgres_url) for _ in range(2)]
+    settings = PublishSettings(tickets_max=3)
+    yield [TicketOffice(database, clock=clock, settings=settings) for database in opened]
+    for database in opened:
+        database.close()
+
+
+async def test_a_ticket_of_one_process_opens_at_another_and_only_once(offices):
+    first, second = offices
+    name = await first.issue(CALLER, "orders", origin="https://page")
+    assert await second.redeem(name, "orders", origin="https://page") == CALLER
+    for office in offices:
+        with pytest.raises(PenstockError) as refused:
+            await office.redeem(name, "orders", origin="https://page")
+        assert refused.value.code == "invalid_token"
+
+
+async def test_of_many_that_use_a_ticket_at_once_one_gets_in(offices):
+    name = await offices[0].issue(CALLER, "orders", origin=None)
+    tries = [office.redeem(name, "orders", origin=None) for office in offices * 5]
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert [one for one in found if isinstance(one, Principal)] == [CALLER]
+
+
+async def test_a_ticket_is_for_its_topic_its_origin_and_half_a_minute(offices, clock):
+    for topic, origin, later_s, code in (
+        ("alerts", "https://page", 0, "invalid_token"),
+        ("orders", "https://evil", 0, "forbidden_origin"),
+        ("orders", None, 0, "forbidden_origin"),
+        ("orders", "https://page", 31, "invalid_token"),
+    ):
+        name = await offices[0].issue(CALLER, "orders", origin="https://page")
+        await clock.advance(later_s)
+        with pytest.raises(PenstockError) as refused:
+            await offices[1].redeem(name, topic, origin=origin)
+        assert refused.value.code == code
+
+
+async def test_no_more_wait_than_the_limit_and_expired_ones_make_room(offices, clock):
+    for _ in range(3):
+        await offices[0].issue(CALLER, "orders", origin=None)
+    with pytest.raises(PenstockError) as refused:
+        await offices[1].issue(CALLER, "orders", origin=None)
+    assert refused.value.code == "too_many_requests"
+    await clock.advance(31)
+    assert await offices[1].issue(CALLER, "orders", origin=None)
