@@ -12,6 +12,7 @@ from publish.conftest import a_token, loopback_socket, serving, url_of
 
 from penstock.errors import PenstockError
 from penstock.http.problem import guarded
+from penstock.http.resource_metadata import metadata_url
 from penstock_publish.authority import ensure_development_client, open_authority
 from penstock_publish.oauth.clients import DEVELOPMENT_SCOPE
 from penstock_publish.settings import AuthSettings
@@ -220,7 +221,9 @@ async def test_an_external_issuer_brings_its_keys_and_turns_the_embedded_server_
     settings = AuthSettings(issuer="https://id.example", jwks_file=jwks)
     authority = await open_authority(tmp_path, settings, clock=clock, public_url="http://127.0.0.1:1")
     assert authority.access.issuers.verify(a_token(issuer, "data:read")).client_id == "tester"
-    assert [route.path for route in authority.routes()] == ["/.well-known/oauth-protected-resource"]
+    assert {route.path.partition("{")[0].rstrip("/") for route in authority.routes()} == {
+        "/.well-known/oauth-protected-resource"
+    }
     with pytest.raises(PenstockError, match="jwks_file"):
         await open_authority(
             tmp_path, AuthSettings(issuer="https://id.example"), clock=clock, public_url="http://127.0.0.1:1"
@@ -231,3 +234,27 @@ async def test_an_external_issuer_brings_its_keys_and_turns_the_embedded_server_
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+async def test_metadata_of_a_resource_is_found_by_its_own_path_too(http, authority):
+    url = authority.public_url
+    at = f"{url}/.well-known/oauth-protected-resource"
+    async with http.get(f"{at}/v1/topics/orders") as reply:
+        document = await reply.json()
+    assert document["resource"] == f"{url}/v1/topics/orders", "clients compare it with what they asked for"
+    assert document["authorization_details_types_supported"] == ["penstock"]
+    for path in ("/v2", "/../v1/", "/v1/" + "x" * 400):
+        async with http.get(at + path) as reply:
+            assert reply.status == 404
+
+
+@pytest.mark.parametrize(
+    ("public_url", "expected"),
+    [
+        ("https://a.example", "https://a.example/.well-known/oauth-protected-resource"),
+        ("https://a.example/", "https://a.example/.well-known/oauth-protected-resource"),
+        ("https://a.example:8443/streams/", "https://a.example:8443/.well-known/oauth-protected-resource/streams"),
+    ],
+)
+def test_the_metadata_of_a_server_below_a_path_is_before_that_path(public_url, expected):
+    assert metadata_url(public_url) == expected

@@ -37,6 +37,10 @@ class Visitor:
         """True if its token has the scope."""
         return self.principal is not None and self.principal.allows(scope)
 
+    def sees_all(self, scope: str) -> bool:
+        """True if it may read every row of what has the scope: its token demands no filter."""
+        return self.principal is not None and self.may(scope) and not self.principal.row_filters(scope)
+
 
 @dataclass(frozen=True, slots=True)
 class OfferedTopic:

@@ -10,7 +10,8 @@ import msgspec
 from aiohttp import web
 
 from penstock.http.followed_issuer import Revoked
-from penstock.http.problem import Handler, guarded
+from penstock.http.problem import guarded
+from penstock.http.resource_metadata import resource_metadata_routes
 from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_body
 from penstock_publish.metrics import TOKENS_ISSUED
@@ -27,12 +28,14 @@ _FORM = "application/x-www-form-urlencoded"
 
 def oauth_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
     """Routes of the authorization server where it is embedded, and of the protected resource's metadata always."""
-    resource = web.get("/.well-known/oauth-protected-resource", _resource_metadata(authority))
+    resource = resource_metadata_routes(
+        authority.public_url, issuers=lambda: authority.access.issuers.names, scopes=SCOPES
+    )
     if authority.embedded is None:
-        return [resource]
+        return resource
     endpoints = _Endpoints(authority, authority.embedded)
     return [
-        resource,
+        *resource,
         web.get("/.well-known/oauth-authorization-server", endpoints.server_metadata),
         web.get("/oauth/jwks.json", endpoints.jwks),
         web.get("/oauth/revocations", endpoints.revocations),
@@ -120,22 +123,6 @@ class _Endpoints:
         if len(fields) < len(pairs):
             return _bad_form("a parameter was sent twice")
         return fields
-
-
-def _resource_metadata(authority: Authority) -> Handler:
-    document = {
-        "resource": authority.public_url,
-        "authorization_servers": [authority.settings.issuer or authority.public_url],
-        "scopes_supported": SCOPES,
-        "bearer_methods_supported": ["header"],
-        "resource_documentation": f"{authority.public_url}/docs",
-    }
-
-    async def metadata(request: web.Request) -> web.Response:
-        """RFC 9728, section 2."""
-        return _json(document, cache="public, max-age=300")
-
-    return metadata
 
 
 def _client_headers(request: web.Request) -> dict[str, str]:
