@@ -11,6 +11,8 @@ __all__ = [
     "DOOR_SECONDS",
     "DOOR_SERVICE_UP",
     "DOOR_TUNNELS",
+    "DURABLE_ACKS",
+    "DURABLE_HELD",
     "EVENTS_DELIVERED",
     "EVENTS_FANNED_OUT",
     "LOGINS",
@@ -58,3 +60,5 @@ QUOTA_CLOSED = Counter(
     "penstock_quota_closed_total", "Connections closed for the rest of the day.", ["plan", "limit"]
 )
 QUOTA_CONNECTIONS = Gauge("penstock_quota_connections", "Open connections of metered applications.", ["plan"])
+DURABLE_ACKS = Counter("penstock_durable_acks_total", "Acknowledgements of durable subscriptions.")
+DURABLE_HELD = Gauge("penstock_durable_held", "Durable subscriptions that a connection of this process has.")

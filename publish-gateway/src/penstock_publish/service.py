@@ -16,6 +16,8 @@ from penstock_publish.client_module import client_module_routes
 from penstock_publish.documents.offer import Offers
 from penstock_publish.documents.routes import document_routes
 from penstock_publish.door.routes import Door
+from penstock_publish.durable.registry import DurableSubscriptions
+from penstock_publish.durable.routes import DurableRoutes
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
@@ -57,6 +59,7 @@ class PublishRole:
         self._lifecycles = Lifecycles(authority.database, clock=ports.clock, settings=settings.lifecycle)
         self._lifecycles.on_change(partial(follow_lifecycle, self._hub))
         self._applications = ApplicationService(authority, clock=ports.clock, settings=settings)
+        self._durable = DurableSubscriptions(authority.database, clock=ports.clock, settings=settings.durable)
         subscriber = Subscriber(
             self._hub,
             ports.log,
@@ -64,11 +67,13 @@ class PublishRole:
             self._lifecycles,
             clock=ports.clock,
             settings=settings,
+            durable=self._durable,
             metering=self._applications.metering,
         )
         self._topics = TopicRoutes(
             authority, ports.log, subscriber, self._lifecycles, clock=ports.clock, settings=settings
         )
+        self._durable_routes = DurableRoutes(authority.access, self._durable)
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
         self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door, traces=ports.traces)
         self._authority = authority
@@ -80,6 +85,7 @@ class PublishRole:
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
         topics = [*self._topics.routes(), *self._lifecycle_routes.routes(), *self._applications.routes()]
+        topics += self._durable_routes.routes()
         offers = Offers(self._authority, self._log, self._lifecycles)
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
@@ -96,6 +102,7 @@ class PublishRole:
         door = asyncio.create_task(self._door.run(stop))
         lifecycles = asyncio.create_task(self._lifecycles.run(stop))
         self._applications.start()
+        self._durable.start()
         _log.info("publish_started", public_url=self._authority.public_url)
         try:
             await self._hub.run(stop)
@@ -104,6 +111,7 @@ class PublishRole:
             door.cancel()
             lifecycles.cancel()
             await self._applications.close()
+            await self._durable.close()
             self._running = False
             _log.info("publish_stopped")
 
@@ -115,4 +123,11 @@ class PublishRole:
         revocations = [] if trouble is None else [Check("publish.revocations", False, trouble)]
         unknown = self._lifecycles.trouble
         lifecycles = [] if unknown is None else [Check("publish.lifecycles", False, unknown)]
-        return [hub, *revocations, *lifecycles, *self._applications.ready(), *self._door.ready()]
+        return [
+            hub,
+            *revocations,
+            *lifecycles,
+            *self._durable.ready(),
+            *self._applications.ready(),
+            *self._door.ready(),
+        ]

@@ -10,6 +10,7 @@ from penstock.http.access import Principal
 from penstock_publish.plans.metering import Flow
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.framing import Encoding, frame_notice, quota_notice
+from penstock_publish.topics.history import After
 from penstock_publish.topics.render import Kind
 from penstock_publish.topics.session import Close, CreditSession, Session
 
@@ -48,8 +49,8 @@ class Outlet(Protocol):
 class Acks(Protocol):
     """A sink for what a subscriber has acknowledged."""
 
-    def acknowledge(self, cursor: str) -> None:
-        """Everything up to this cursor has been dealt with. Kept soon, not at once."""
+    def acknowledge(self, after: After, text: str) -> None:
+        """Everything up to the cursor, read and as text, has been dealt with. Kept soon, not at once."""
         ...
 
     def release(self) -> None:

@@ -144,9 +144,10 @@ class Conversation:
 
     def _acknowledge(self, line: Ack) -> None:
         connection = self._acknowledged(line)
-        connection.session.check_sent(parse_after(connection.live.spec, line.ack))
+        after = parse_after(connection.live.spec, line.ack)
+        connection.session.check_sent(after)
         if isinstance(connection, ManagedConnection) and connection.acks is not None:
-            connection.acks.acknowledge(line.ack)
+            connection.acks.acknowledge(after, line.ack)
 
     def _acknowledged(self, line: Ack) -> Connection:
         """A cursor tells its topic; `t` may say it, too."""

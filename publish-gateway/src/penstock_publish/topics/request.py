@@ -134,8 +134,6 @@ def read_subscription(asked: Sub, spec: StreamSpec, *, settings: PublishSettings
     filter_text = asked.filter.strip()
     if len(filter_text) > settings.filter_chars_max:
         raise PenstockError("bad_filter", f"the filter is longer than {settings.filter_chars_max} characters")
-    if _durable(asked.durable, settings) is not None:
-        raise PenstockError("bad_request", "durable subscriptions are not offered here")
     limits = settings.socket
     if asked.credit is not None and asked.credit > limits.credit_max:
         raise PenstockError("bad_request", f"credit is at most {limits.credit_max} (credit_max)")

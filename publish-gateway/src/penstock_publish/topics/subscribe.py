@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -18,6 +19,8 @@ from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.ports.store import Store
+from penstock_publish.durable.positions import PositionKey
+from penstock_publish.durable.registry import DurableSubscriptions, Hold
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import deprecated_notice
 from penstock_publish.plans.fields import QuotaExceeded
@@ -54,9 +57,11 @@ class Subscriber:
         *,
         clock: Clock,
         settings: PublishSettings,
+        durable: DurableSubscriptions,
         metering: Metering | None = None,
     ) -> None:
         """`metering`: where applications' plans are held against what they take; None: its own."""
+        self._durable = durable
         self._hub = hub
         self._lifecycles = lifecycles
         self._log = log
@@ -90,6 +95,8 @@ class Subscriber:
         """Compile the filter and find the start; errors of the request are raised here."""
         identity = filter_identity(wanted.filter_text, principal.row_filters(spec.read_scope))
         self._hub.check_room(spec.name, identity)
+        if wanted.durable is not None and not wanted.after_given:
+            wanted = await self._where_acknowledged(spec, wanted, principal)
         return await self.look_up(spec, wanted, principal)
 
     async def look_up(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
@@ -127,15 +134,25 @@ class Subscriber:
         self, caller: Caller, prepared: Prepared, *, of_url: bool = True, before: bytes = b""
     ) -> Connection:
         """Serve one topic; `before` is written first. `of_url`: the transport ends with it."""
-        spec, outlet = prepared.spec, caller.outlet
-        live = await self._hub.topic(spec)
-        connection = self._connect(prepared, caller, live, of_url=of_url)
+        spec, outlet, name = prepared.spec, caller.outlet, prepared.wanted.durable
+        hold = None
+        if name is not None:
+            hold = await self._durable.claim(PositionKey(caller.principal.client_id, name, spec.name), prepared.start)
+        try:
+            live = await self._hub.topic(spec)
+        except PenstockError:
+            if hold is not None:
+                hold.release()
+            raise
+        connection = self._connect(prepared, caller, live, of_url=of_url, hold=hold)
         caller.connections = (*caller.connections, connection)
         self._hub.subscribe(connection, prepared.filter)
         outlet.write(before + frame_notice(open_notice(spec.name, prepared.start.resume), outlet.encoding))
         deprecated = deprecated_notice(spec.name, self._lifecycles.of(spec.name))
         if deprecated is not None:
             outlet.write(frame_notice(deprecated, outlet.encoding))
+        if hold is not None:
+            hold.give_to(connection.close)
         self._begin(prepared, connection)
         return connection
 
@@ -144,6 +161,8 @@ class Subscriber:
         caller = connection.caller
         connection.closed = True
         caller.connections = tuple(other for other in caller.connections if other is not connection)
+        if isinstance(connection, ManagedConnection) and connection.acks is not None:
+            connection.acks.release()
         replay, connection.replay = connection.replay, None
         if replay is not None:
             replay.cancel()
@@ -191,11 +210,20 @@ class Subscriber:
         elif not connection.closed and not self._replay.joins_at_once(prepared, connection):
             connection.replay = asyncio.create_task(self._replay.run(prepared, connection))
 
-    def _connect(self, prepared: Prepared, caller: Caller, live: LiveTopic, *, of_url: bool) -> Connection:
+    async def _where_acknowledged(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> TopicRequest:
+        """A durable subscription goes on after what was acknowledged, unless the caller says otherwise."""
+        assert wanted.durable is not None
+        cursor = await self._durable.cursor(PositionKey(principal.client_id, wanted.durable, spec.name))
+        return wanted if cursor is None else replace(wanted, after=parse_after(spec, cursor))
+
+    def _connect(
+        self, prepared: Prepared, caller: Caller, live: LiveTopic, *, of_url: bool, hold: Hold | None
+    ) -> Connection:
         settings, wanted, encoding = self._settings, prepared.wanted, caller.outlet.encoding
         session = _session(prepared, live, encoding)
         kind = Kind(prepared.filter.text, wanted.form, encoding)
-        connection = (Connection if wanted.credit is None else ManagedConnection)(
+        managed = wanted.credit is not None or hold is not None
+        connection = (ManagedConnection if managed else Connection)(
             session,
             caller,
             live,
@@ -206,7 +234,7 @@ class Subscriber:
             flow=caller.flow,
         )
         if isinstance(connection, ManagedConnection):
-            connection.acks = None
+            connection.acks = hold
             # Not what was read at first: it may be a whole table.
             connection.again = partial(self._again, connection, prepared.spec, wanted, prepared.filter)
         return connection

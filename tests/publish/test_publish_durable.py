@@ -1,0 +1,246 @@
+"""Durable subscriptions over real sockets: at least once from the last acknowledgement, over restarts, take-overs."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from publish.conftest import (
+    close_of,
+    events,
+    receive,
+    running_gateway,
+    totals_batch,
+)
+
+from penstock.model.batch import Op
+from penstock.model.position import Cursor
+from penstock_publish.authority import open_authority
+from penstock_publish.durable.positions import PositionKey
+from penstock_publish.durable.registry import DurableSubscriptions
+from penstock_publish.settings import AuthSettings, DurableSettings
+from penstock_publish.topics.history import After, Start
+from penstock_publish.topics.life import Close
+
+
+async def say(ws, **line):
+    await ws.send(json.dumps(line))
+
+
+async def acknowledged(ws, cursor):
+    """Acknowledge, and wait for the reply."""
+    await say(ws, id="ack", ack=cursor)
+    while (await receive(ws, 1))[0].get("id") != "ack":
+        pass
+
+
+async def listed(gateway, http, scope="*:read"):
+    async with http.get(f"{gateway.url}/v1/subscriptions", headers=gateway.headers(scope)) as reply:
+        return (await reply.json())["subscriptions"]
+
+
+async def test_who_comes_back_gets_what_was_not_acknowledged_and_nothing_before_it(gateway):
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        await gateway.orders(0, 10)
+        found = await events(ws, 10)
+        await acknowledged(ws, found[3]["c"])
+    await gateway.orders(10, 2)
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        again = await events(ws, 8)
+        assert [event["d"]["n"] for event in again] == list(range(4, 12))
+        await acknowledged(ws, again[-1]["c"])
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        await gateway.orders(50, 1)
+        assert [event["d"]["n"] for event in await events(ws, 1)] == [50]
+
+
+async def test_one_that_acknowledges_nothing_begins_where_it_began_at_first(gateway):
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        await ws.recv()
+    await gateway.orders(0, 3)
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        assert [event["d"]["n"] for event in await events(ws, 3)] == [0, 1, 2]
+    async with gateway.subscribe("orders", durable="mine", after="latest") as ws:
+        await ws.recv()
+        await gateway.orders(9, 1)
+        assert [event["d"]["n"] for event in await events(ws, 1)] == [9]
+
+
+async def test_an_older_acknowledgement_takes_nothing_back(gateway):
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        await gateway.orders(0, 5)
+        found = await events(ws, 5)
+        await acknowledged(ws, found[4]["c"])
+        await acknowledged(ws, found[1]["c"])
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        assert (await receive(ws, 1))[0]["c"] == found[4]["c"]
+
+
+async def test_rows_of_a_table_are_acknowledged_before_its_changes(gateway):
+    batch = totals_batch([(f"r{n}", "2024-01-01", n, Op.INSERT, False) for n in range(6)])
+    await gateway.commit(batch)
+    await gateway.apply(0, batch)
+    async with gateway.subscribe("totals", durable="mine", after="earliest") as ws:
+        rows = await events(ws, 6)
+        await acknowledged(ws, rows[1]["c"])
+    async with gateway.subscribe("totals", durable="mine") as ws:
+        rest = await events(ws, 4)
+        assert [row["d"] for row in rest] == [row["d"] for row in rows[2:]]
+        await acknowledged(ws, rest[-1]["c"])
+        await gateway.commit(totals_batch([("r1", "2024-01-01", 77, Op.UPDATE_AFTER, False)]))
+        change = (await events(ws, 1))[0]
+        await acknowledged(ws, change["c"])
+        await acknowledged(ws, rest[0]["c"])  # late: the log was reached
+    async with gateway.subscribe("totals", durable="mine") as ws:
+        assert (await receive(ws, 1))[0]["c"] == change["c"]
+
+
+async def test_several_durable_topics_on_one_socket_each_with_credit(gateway):
+    async with gateway.subscribe("orders", durable="mine", credit="2") as ws:
+        await say(ws, sub="alerts", durable="mine", credit=1)
+        await receive(ws, 2)
+        await gateway.orders(0, 4)
+        await gateway.orders(0, 4, stream="alerts")
+        for event in await events(ws, 3):
+            await acknowledged(ws, event["c"])
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        assert [event["d"]["n"] for event in await events(ws, 2)] == [2, 3]
+        await say(ws, sub="alerts", durable="mine")
+        assert [event["d"]["n"] for event in await events(ws, 3)] == [1, 2, 3]
+
+
+async def test_the_newer_holder_takes_over_and_the_older_is_closed_or_told(gateway):
+    async with gateway.subscribe("orders", durable="mine") as older, gateway.subscribe("alerts") as by_line:
+        await gateway.orders(0, 2)
+        last = (await events(older, 2))[-1]["c"]
+        await acknowledged(older, last)
+        await say(by_line, id=1, sub="orders", durable="mine")
+        assert await close_of(older) == (4409, {"code": "taken_over", "retry_ms": None, "after": last})
+        assert [line.get("c") for line in await receive(by_line, 3)][2] == last
+        async with gateway.subscribe("orders", durable="mine") as newest:
+            assert (await receive(by_line, 1))[0]["code"] == "taken_over"
+            await gateway.orders(5, 1)
+            assert [event["d"]["n"] for event in await events(newest, 1)] == [5]
+            await gateway.orders(5, 1, stream="alerts")
+            assert [event["t"] for event in await events(by_line, 1)] == ["alerts"]
+
+
+async def test_names_are_of_a_client_and_can_be_listed_and_deleted(gateway, http):
+    async with (
+        gateway.subscribe("orders", durable="mine") as ws,
+        gateway.subscribe("alerts", durable="mine") as other,
+    ):
+        await gateway.orders(0, 1)
+        [event] = await events(ws, 1)
+        await acknowledged(ws, event["c"])
+        alerts, orders = await listed(gateway, http, "data:read")
+        assert (alerts["name"], alerts["topic"], alerts["acked_at"]) == ("mine", "alerts", None)
+        assert (orders["topic"], orders["cursor"]) == ("orders", event["c"])
+        assert orders["acked_at"].endswith("Z")
+        url = f"{gateway.url}/v1/subscriptions/mine"
+        async with http.delete(url, params={"topic": "orders"}, headers=gateway.headers()) as reply:
+            assert reply.status == 204
+        code, reason = await close_of(ws)
+        assert (code, reason["code"]) == (4404, "unknown_subscription")
+        assert [position["topic"] for position in await listed(gateway, http)] == ["alerts"]
+        async with http.delete(url, headers=gateway.headers()) as reply:
+            assert reply.status == 204
+        assert (await close_of(other))[0] == 4404
+        async with http.delete(url, headers=gateway.headers()) as reply:
+            assert (reply.status, (await reply.json())["code"]) == (404, "not_found")
+    async with http.get(f"{gateway.url}/v1/subscriptions") as reply:
+        assert reply.status == 401
+
+
+@pytest.mark.parametrize("gateway", [{"durable": {"per_client_max": 1}}], indirect=True)
+async def test_a_client_has_so_many(gateway, http):
+    async with gateway.subscribe("orders", durable="one") as ws:
+        await ws.recv()
+        await say(ws, id=1, sub="alerts", durable="two")
+        assert (await receive(ws, 1))[0]["err"] == "too_many_requests"
+        await say(ws, id=2, sub="alerts")
+        assert (await receive(ws, 1))[0] == {"id": 2, "ok": True}
+    assert [position["name"] for position in await listed(gateway, http)] == ["one"]
+
+
+async def test_an_event_stream_cannot_answer_so_it_is_not_durable(gateway, http):
+    headers = {**gateway.headers(), "Accept": "text/event-stream"}
+    for option in ({"durable": "mine"}, {"credit": "1"}):
+        async with http.get(f"{gateway.url}/v1/topics/orders", params=option, headers=headers) as reply:
+            assert (reply.status, (await reply.json())["code"]) == (400, "bad_request")
+
+
+async def test_what_was_acknowledged_is_there_after_a_restart_of_the_gateway(tmp_path, clock):
+    async with running_gateway(tmp_path, clock) as gateway, gateway.subscribe("orders", durable="mine") as ws:
+        await gateway.orders(0, 4)
+        found = await events(ws, 4)
+        await acknowledged(ws, found[1]["c"])
+        await gateway.pass_time(1)
+        await acknowledged(ws, found[2]["c"])  # written at the stop
+    async with running_gateway(tmp_path, clock) as gateway:
+        await gateway.orders(0, 6)
+        async with gateway.subscribe("orders", durable="mine") as ws:
+            assert [event["d"]["n"] for event in await events(ws, 3)] == [3, 4, 5]
+
+
+KEY = PositionKey("shop", "mine", "orders")
+
+
+def start_at(offset: int) -> Start:
+    return Start(Cursor("orders", 1, (offset,)))
+
+
+def after(offset: int) -> tuple[After, str]:
+    cursor = Cursor("orders", 1, (offset,))
+    return After("cursor", cursor), cursor.text()
+
+
+@asynccontextmanager
+async def two_replicas(tmp_path, clock, url):
+    """Registries of two gateways that share a database, each looking at it as time passes."""
+    opened = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        issuer = {"public_url": "http://127.0.0.1:8080", "database_url": url}
+        opened.append(await open_authority(folder, AuthSettings(), clock=clock, **issuer))
+    registries = [DurableSubscriptions(one.database, clock=clock, settings=DurableSettings()) for one in opened]
+    for registry in registries:
+        registry.start()
+    try:
+        yield registries
+    finally:
+        for registry, one in zip(registries, opened, strict=True):
+            await registry.close()
+            await one.close()
+
+
+async def until(clock, done):
+    for _ in range(200):
+        if done():
+            return
+        await clock.advance(0.3)
+        await asyncio.sleep(0.02)
+    pytest.fail("it did not happen")
+
+
+async def test_replicas_share_positions_and_the_newer_holder_wins(tmp_path, clock, postgres_url):
+    async with two_replicas(tmp_path, clock, postgres_url) as (a, b):
+        lost: list[Close] = []
+        first = await a.claim(KEY, start_at(0))
+        first.give_to(lost.append)
+        first.acknowledge(*after(3))
+        await a.flush()
+        assert await b.cursor(KEY) == after(3)[1]
+        second = await b.claim(KEY, start_at(3))
+        await until(clock, lambda: bool(lost))
+        assert lost == [Close(4409, "taken_over")]
+        first.acknowledge(*after(9))  # too late: it is not its own any more
+        second.acknowledge(*after(5))
+        await b.flush()
+        assert await a.cursor(KEY) == after(5)[1]
+        second.give_to(lost.append)
+        assert await a.delete("shop", "mine", None)
+        await until(clock, lambda: len(lost) == 2)
+        assert lost[1] == Close(4404, "unknown_subscription")
+        assert await b.cursor(KEY) is None
