@@ -31,6 +31,9 @@ _TOPIC_QUERY = {
     "slow": "Live: what to do with a subscriber that cannot keep up: gap (the default), latest or close.",
     "limit": "Pages: 100 by default, 10000 at most.",
     "ticket": "Live: a one-time ticket instead of a token.",
+    "credit": "WebSocket: so many events may be sent; lines with credit add to it.",
+    "durable": "WebSocket: the name under which acknowledged cursors are kept.",
+    "auth": "WebSocket: 'message' where the token comes in the first message.",
 }
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -51,6 +54,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("put", "/v1/topics/{topic}/lifecycle", "publish",
               "Make a topic a draft, published, deprecated (with successor and sunset) or retired.", "apps:admin",
               "The lifecycle.", body=_JSON),
+    Operation("get", "/v1/subscriptions", "publish", "The client's durable subscriptions.", None, "Their cursors."),
+    Operation("delete", "/v1/subscriptions/{name}", "publish", "Forget a durable subscription; who has it is closed.",
+              None, "Done.", status=204, query={"topic": "Of this topic only; else of all."}),
     Operation("post", "/v1/tickets", "publish", "A one-time ticket for a browser's WebSocket or EventSource.",
               "<topic>:read", "The ticket and its life in seconds.", body=_JSON),
     Operation("post", "/oauth/token", "publish",
