@@ -49,6 +49,7 @@ def run_program() -> None:
         commands_backup,
         commands_cases,
         commands_client,
+        commands_keys,
         commands_rules,
         commands_sample,
         commands_sql,
@@ -69,6 +70,7 @@ def run_program() -> None:
         commands_sample,
         commands_backup,
         commands_accounts,
+        commands_keys,
     ):
         module.register(program)
     try:

@@ -30,7 +30,8 @@ from penstock_publish.oauth.clients import PAGE_CLIENT, Clients
 from penstock_publish.oauth.embedded import EmbeddedServer
 from penstock_publish.oauth.grant_store import AccessToken, GrantStore
 from penstock_publish.oauth.issuer import TokenIssuer
-from penstock_publish.oauth.keys import open_signing_keys, read_public_keys
+from penstock_publish.oauth.key_keeper import KeyKeeper, key_rules, open_key_store
+from penstock_publish.oauth.keys import read_public_keys
 from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import ACCOUNT_PREFIX
 from penstock_publish.oauth.person_grants import GrantRooms
@@ -140,21 +141,21 @@ class Authority:
                 listener(token.token_id)
 
     def follow_revocations(self) -> None:
-        """Look for what other replicas revoke, every `auth.revocations_poll_s`, until closed."""
+        """Look for what others revoke, and for keys, every `auth.revocations_poll_s`, until closed."""
         if self.embedded is not None and self._following is None:
             self._following = asyncio.create_task(self._follow(self.embedded))
 
     async def _follow(self, embedded: EmbeddedServer) -> None:
         while True:
             try:
-                found = await embedded.revoked_elsewhere()
+                self._learn(await embedded.revoked_elsewhere())
+                await embedded.follow_keys()
             except PenstockError as error:
                 if self.trouble is None:
                     _log.warning("revocations_unknown", code=error.code, detail=error.detail)
                 self.trouble = error.detail
             else:
                 self.trouble = None
-                self._learn(found)
             await self._clock.sleep(self.settings.revocations_poll_s)
 
     def _learn(self, found: Mapping[str, float]) -> None:
@@ -232,10 +233,10 @@ def _open_embedded(
         from penstock_publish.oauth.shared_database import SharedDatabase
 
         clients = SharedDatabase(database, data_dir)
-        keys = clients.signing_keys()
     else:
         clients = ClientStore(data_dir, database)
-        keys = open_signing_keys(data_dir)
+    keeper = KeyKeeper(open_key_store(data_dir, database), key_rules(settings), clock)
+    keys = keeper.keys
     verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     issuer = TokenIssuer(
         keys, issuer=public_url, audience=settings.audience, lifetime_s=settings.token_lifetime_s, clock=clock
@@ -250,7 +251,7 @@ def _open_embedded(
     rights = partial(_rights, clients, accounts, settings)
     rooms = GrantRooms(grants, issuer, rights, settings=settings, clock=clock)
     logins = Logins(accounts, waiting_max=settings.login.waiting_max, clock=clock)
-    embedded = EmbeddedServer(clients, keys=keys, rooms=rooms, logins=logins, verifier=workers_verifier)
+    embedded = EmbeddedServer(clients, keys=keeper, rooms=rooms, logins=logins, verifier=workers_verifier)
     access = JwtAccess(verifier, public_url=public_url)
     return Authority(settings, access, public_url, revoked, embedded, database=database, clock=clock)
 

@@ -62,6 +62,15 @@ class AuthSettings(BaseModel, frozen=True):
     refresh_idle_s: float = Field(
         default=7 * 86_400.0, description="How long a refresh token can be used; each use gives a new one.", gt=0
     )
+    key_rotation_days: float | None = Field(
+        default=90.0, description="Age at which the signing key is replaced by a new one; unset: never.", gt=0
+    )
+    key_publish_s: float = Field(
+        default=900.0,
+        description="How long a new signing key is published before it signs: longer than key sets are kept by those "
+        "who check tokens.",
+        ge=0,
+    )
     login: LoginSettings = Field(default_factory=LoginSettings, description="People with accounts.")
     leeway_s: int = Field(
         default=5, description="How far clocks may differ when times in tokens are checked.", ge=0, le=300

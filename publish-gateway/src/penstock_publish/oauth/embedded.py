@@ -14,7 +14,8 @@ from penstock_publish.oauth.accounts import Account
 from penstock_publish.oauth.clients import PAGE_CLIENT, Client, Clients
 from penstock_publish.oauth.grant_store import AccessToken, CodeRequest
 from penstock_publish.oauth.issuer import TokenIssuer
-from penstock_publish.oauth.keys import SigningKeys
+from penstock_publish.oauth.key_keeper import KeyKeeper
+from penstock_publish.oauth.key_schedule import SigningKeys
 from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import Person
 from penstock_publish.oauth.person_grants import GrantRooms
@@ -29,15 +30,20 @@ class EmbeddedServer:
     """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
 
     def __init__(
-        self, clients: Clients, *, keys: SigningKeys, rooms: GrantRooms, logins: Logins, verifier: TokenVerifier
+        self, clients: Clients, *, keys: KeyKeeper, rooms: GrantRooms, logins: Logins, verifier: TokenVerifier
     ) -> None:
         self._clients = clients
         self.logins = logins
-        self.keys = keys
+        self._key_keeper = keys
         self.rooms = rooms
         self._server = OAuthServer(clients, rooms=rooms, verifier=verifier)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
         self._watcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-revocations")
+
+    @property
+    def keys(self) -> SigningKeys:
+        """The keys as they are known here."""
+        return self._key_keeper.keys
 
     @property
     def issuer(self) -> TokenIssuer:
@@ -94,6 +100,10 @@ class EmbeddedServer:
         """What other replicas, or commands, may have revoked since the last look."""
         # Not in the worker: a slow sign-in must not hold up a revocation.
         return await asyncio.get_running_loop().run_in_executor(self._watcher, self._clients.revoked_since)
+
+    async def follow_keys(self) -> None:
+        """Learn of keys that others made, make a new one when it is time, and forget those that are not needed."""
+        await asyncio.get_running_loop().run_in_executor(self._watcher, self._key_keeper.follow)
 
     async def close(self) -> None:
         """Finish what is under way and release file or connections."""

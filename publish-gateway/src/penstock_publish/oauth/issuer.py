@@ -9,7 +9,7 @@ from joserfc import jwt
 
 from penstock.http.tokens import ALGORITHM, TOKEN_TYPE
 from penstock.ports.clock import Clock
-from penstock_publish.oauth.keys import SigningKeys
+from penstock_publish.oauth.key_schedule import SigningKeys
 
 __all__ = ["IssuedToken", "TokenIssuer"]
 
@@ -53,6 +53,7 @@ class TokenIssuer:
             "exp": now_s + self.lifetime_s,
             "jti": token_id,
         }
-        header = {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": self._keys.signing_kid}
-        text = jwt.encode(header, claims, self._keys.signing, algorithms=[ALGORITHM])
+        signing = self._keys.signing
+        header = {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": signing.kid}
+        text = jwt.encode(header, claims, signing.key, algorithms=[ALGORITHM])
         return IssuedToken(text, token_id, float(now_s + self.lifetime_s))

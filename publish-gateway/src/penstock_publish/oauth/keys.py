@@ -1,72 +1,111 @@
-"""Signing keys: one ES256 key in the data folder, readable by its owner only (mode 600)."""
+"""Keys as files and JSON Web Key Sets (RFC 7517), and where signing keys are kept: `signing-keys.json`, mode 600.
+
+Several replicas share a database instead: `oauth.shared_keys`.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from joserfc.jwk import ECKey, KeySet
 
 from penstock.errors import PenstockError
+from penstock_publish.oauth.key_schedule import SigningKey
 
-__all__ = ["KEYS_FILE", "SigningKeys", "new_key_set", "open_signing_keys", "read_key_set", "read_public_keys",
+__all__ = ["KEYS_FILE", "FileKeys", "KeyStore", "key_record", "make_key", "read_public_keys", "signing_key_of",
            "signing_keys_in", "write_private"]  # fmt: skip
 
 KEYS_FILE = "signing-keys.json"
+_FROM = "signs_from_s"  # beside the members of a JWK
+
+Change = Callable[[list[SigningKey]], Sequence[SigningKey]]
 
 
-class SigningKeys:
-    """The key set of the embedded issuer: the first key signs, all verify (put a new one in front to rotate)."""
+class KeyStore(Protocol):
+    """Where signing keys are kept. Blocking. Errors: `internal` for a damaged file, `store_unavailable`."""
 
-    def __init__(self, keys: list[ECKey]) -> None:
-        self.signing = keys[0]
-        self.verifying: Mapping[str, ECKey] = {_kid(key): key for key in keys}
+    def load(self, now_s: float) -> list[SigningKey]:
+        """The keys; the first one is made, or taken from the data folder, where there is none."""
+        ...
 
-    @property
-    def signing_kid(self) -> str:
-        """`kid` of the key that signs: its thumbprint (RFC 7638) where the file gives no other."""
-        return _kid(self.signing)
-
-    def public_jwks(self) -> dict[str, Any]:
-        """The public half, as `/oauth/jwks.json` shows it (RFC 7517)."""
-        return {
-            "keys": [
-                {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": "ES256"}
-                for kid, key in self.verifying.items()
-            ]
-        }
+    def change(self, now_s: float, change: Change) -> list[SigningKey]:
+        """Read, let `change` decide, write; one at a time among processes."""
+        ...
 
 
-def open_signing_keys(data_dir: Path) -> SigningKeys:
-    """Read the keys of a data folder, or make the first one. Blocking."""
-    path = data_dir / KEYS_FILE
-    if path.exists():
-        return SigningKeys(_read(path))
-    made = new_key_set()
-    write_private(path, json.dumps(made))
-    return SigningKeys(read_key_set(made, str(path)))
+class FileKeys:
+    """Implements `KeyStore` in a data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._path = data_dir / KEYS_FILE
+        self._read: tuple[tuple[int, int], list[SigningKey]] | None = None  # what the file was, and its keys
+
+    def load(self, now_s: float) -> list[SigningKey]:
+        """Read the file if it has changed. A file that was deleted counts at the next start."""
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return self._read[1] if self._read is not None else self.change(now_s, lambda keys: keys)
+        if self._read is None or self._read[0] != _version(status):
+            self._read = (_version(status), signing_keys_in(self._data_dir))
+        return self._read[1]
+
+    def change(self, now_s: float, change: Change) -> list[SigningKey]:
+        """As `KeyStore.change`; the file is written whole or not at all."""
+        with _held(self._data_dir):
+            before = signing_keys_in(self._data_dir)
+            after = list(change(before or [make_key(now_s)]))
+            if [key.kid for key in after] != [key.kid for key in before]:
+                write_private(self._path, json.dumps({"keys": [key_record(key) for key in after]}))
+            self._read = (_version(self._path.stat()), after)
+        return after
 
 
-def new_key_set() -> dict[str, Any]:
-    """A key set (RFC 7517) with one new private key."""
+def make_key(signs_from_s: float) -> SigningKey:
+    """A new P-256 key; `kid` is its thumbprint (RFC 7638)."""
     key = ECKey.generate_key("P-256", private=True)
-    return {"keys": [{**key.as_dict(private=True), "kid": _kid(key)}]}
+    return SigningKey(key.thumbprint(), key, signs_from_s)
 
 
-def signing_keys_in(data_dir: Path) -> dict[str, Any] | None:
-    """The private key set of a data folder; None without one. Blocking."""
+def key_record(key: SigningKey) -> dict[str, Any]:
+    """How a signing key is kept: its private JWK, and when it begins to sign."""
+    return {**key.key.as_dict(private=True), "kid": key.kid, _FROM: key.signs_from_s}
+
+
+def signing_key_of(record: Mapping[str, Any], place: str, *, signs_from_s: float) -> SigningKey:
+    """The key of a record. `signs_from_s` counts where it does not say; `place` is named in the error."""
+    jwk = {name: value for name, value in record.items() if name != _FROM}
+    [key] = _read_key_set({"keys": [jwk]}, place)
+    return SigningKey(_kid(key), key, float(record.get(_FROM, signs_from_s)))
+
+
+def signing_keys_in(data_dir: Path) -> list[SigningKey]:
+    """The signing keys of a data folder; none without the file. Blocking.
+
+    In files of earlier versions the first key signs; it has done so since the file was written.
+    """
     path = data_dir / KEYS_FILE
     if not path.exists():
-        return None
-    return {"keys": [{**key.as_dict(private=True), "kid": _kid(key)} for key in _read(path)]}
+        return []
+    written_at_s = path.stat().st_mtime
+    records = _loaded(path).get("keys", [])
+    if not isinstance(records, list) or not records:
+        raise PenstockError("internal", f"{path} has no P-256 key (ES256); put one in")
+    return [
+        signing_key_of(record, str(path), signs_from_s=written_at_s - place) for place, record in enumerate(records)
+    ]
 
 
 def read_public_keys(path: Path) -> dict[str, ECKey]:
     """The keys of an external issuer by `kid`. Blocking."""
-    return {_kid(key): key for key in _read(path)}
+    return {_kid(key): key for key in _read_key_set(_loaded(path), str(path))}
 
 
 def write_private(path: Path, text: str) -> None:
@@ -80,8 +119,22 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def read_key_set(key_set: Mapping[str, Any], place: str) -> list[ECKey]:
-    """The P-256 keys of a key set; `place` is named in the error."""
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_mtime_ns, status.st_ino
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Wait for another process that changes keys: the service and a command."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _read_key_set(key_set: Mapping[str, Any], place: str) -> list[ECKey]:
     try:
         keys = [
             key
@@ -95,12 +148,14 @@ def read_key_set(key_set: Mapping[str, Any], place: str) -> list[ECKey]:
     return keys
 
 
-def _read(path: Path) -> list[ECKey]:
+def _loaded(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise PenstockError("internal", f"{path} is not a JSON Web Key Set: {error}") from None
-    return read_key_set(found, str(path))
+    if not isinstance(found, dict):
+        raise PenstockError("internal", f"{path} is not a JSON Web Key Set: it is no object")
+    return found
 
 
 def _kid(key: ECKey) -> str:

@@ -1,12 +1,12 @@
-"""Clients, revocations and signing keys in the store's PostgreSQL database, shared by replicas. Blocking.
+"""Clients and revocations in the store's PostgreSQL database, shared by replicas. Blocking.
 
 Tables of the schema `penstock_auth`, made by the store's migrations. The development client's secret is kept as it
-is, so that each replica can write the same `client.json`; the signing keys beside it are worth more.
+is, so that each replica can write the same `client.json`; the signing keys beside it (`oauth.shared_keys`) are worth
+more.
 """
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from penstock_publish.oauth.clients import (
     secret_in_file,
     write_client_file,
 )
-from penstock_publish.oauth.keys import SigningKeys, new_key_set, read_key_set, signing_keys_in
 
 __all__ = ["SharedDatabase"]
 
@@ -40,13 +39,6 @@ _revoked = sa.Table(
     sa.Column("expires_at_s", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=False),
 )
-_keys = sa.Table(
-    "signing_keys",
-    _metadata,
-    sa.Column("kid", sa.Text, primary_key=True),
-    sa.Column("jwk", sa.Text, nullable=False),
-    sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
-)
 
 
 class SharedDatabase:
@@ -55,7 +47,6 @@ class SharedDatabase:
     def __init__(self, database: GatewayDatabase, data_dir: Path) -> None:
         assert database.postgres is not None, "opened with the URL of a PostgreSQL database"
         self._data_dir = data_dir
-        self._address = database.postgres.address
         self._transaction = database.transaction
         database.create(DETAILS)
         self._seen: datetime | None = None  # the database's clock at the last look at revocations
@@ -109,24 +100,6 @@ class SharedDatabase:
             put_client(connection, development_client(secret))
             connection.execute(sa.update(_secrets).where(own).values(secret=secret))
         return write_client_file(self._data_dir, secret=secret, token_url=token_url)
-
-    def signing_keys(self) -> SigningKeys:
-        """The keys of all replicas, the newest signs. The first makes one, or takes that of its data folder."""
-        with self._transaction("reading the signing keys") as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            found = (
-                connection.execute(sa.select(_keys.c.jwk).order_by(_keys.c.made_at.desc(), _keys.c.kid))
-                .scalars()
-                .all()
-            )
-            if not found:
-                made = signing_keys_in(self._data_dir) or new_key_set()
-                # The first of a set signs, so it is the newest.
-                for key in reversed(made["keys"]):
-                    row = {"kid": key["kid"], "jwk": json.dumps(key), "made_at": sa.func.clock_timestamp()}
-                    connection.execute(sa.insert(_keys).values(row))
-                return SigningKeys(read_key_set(made, self._address))
-        return SigningKeys(read_key_set({"keys": [json.loads(jwk) for jwk in found]}, self._address))
 
     def _look(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, float]:
         now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
