@@ -14,9 +14,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.errors import PenstockError, SqlErrors
+from penstock.model.stream import Column, Relation, StreamSpec
+from penstock.model.types import INT
 from penstock_processor.eval import run_eval
+from penstock_processor.evaluation.rows import pieces_of
+from penstock_processor.runtime.decode import RowDecoder
 
 ARRIVALS = """CREATE TABLE arrivals (
   `date` TIMESTAMP(3), state STRING, market STRING, commodity STRING, variety STRING,
@@ -288,3 +294,25 @@ def test_rows_for_the_null_device_are_counted_and_not_rendered(
     monkeypatch.setattr("penstock_processor.evaluation.sinks.json_frame", None)
     ran = run(tmp_path, SMALL, f"readings={file}", outputs=[f"latest={os.devnull}"])
     assert (ran.rows, ran.stats["events"]) == ([], 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([b'{"a":1}', b'{"a": 2, "b": "x y"}', b"", b" ", b"\t", b" {}", b"{}\t", b"\r", b"nope"])
+    ),
+    st.sampled_from([b"\n", b"\r\n", b"\n\n", b" \n\t"]),
+    st.integers(1, 40),
+)
+def test_lines_are_those_that_are_not_blank_however_a_file_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes, piece_bytes: int
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "rows.ndjson"
+    path.write_bytes(end.join(lines))
+    spec = StreamSpec("s", "app", Relation.SOURCE, (Column("a", INT),))
+    wanted = [line.strip() for line in path.read_bytes().replace(b"\r", b"\n").split(b"\n") if line.strip()]
+    whole = RowDecoder(spec.columns, small_bytes=0).decode(b"\n".join(wanted))
+    pieces = list(pieces_of(path, spec, now_ms=0, piece_bytes=piece_bytes))
+    found = [row for piece in pieces for row in piece.frame.rows()]
+    bad = [(b.row, b.code) for piece in pieces for b in piece.bad]
+    assert (found, bad) == (whole.frame.rows(), [(b.row, b.code) for b in whole.bad])

@@ -122,7 +122,7 @@ def test_ordinary_rows_take_the_fast_path_with_proof() -> None:
     row = b'{"market":"Agra","price":1,"lots":3,"ts":"2018-01-01T00:00:00.000","at":1514764800000}'
     spaced = row.replace(b":", b": ").replace(b"00: 00: 00", b"00:00:00")
     for line in (row, spaced):
-        found = read_fast(b"\n".join([line] * 5), COLUMNS)
+        found = read_fast(b"\n".join([line] * 5), COLUMNS, count=5)
         assert found is not None
         frame, unproven = found
         assert unproven is None

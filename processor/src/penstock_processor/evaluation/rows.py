@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
 import polars as pl
 
 from penstock.codecs.frames import polars_schema
@@ -25,6 +26,8 @@ __all__ = ["PIECE_BYTES", "PIECE_ROWS", "Piece", "pieces_of"]
 PIECE_BYTES = 8 * 1024 * 1024
 #: Rows read at once where a file has its own blocks (Parquet).
 PIECE_ROWS = 100_000
+_NEWLINE = 0x0A
+_BLANKS = np.frombuffer(b"\n\t ", dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,9 @@ def pieces_of(path: Path, spec: StreamSpec, *, now_ms: int, piece_bytes: int = P
 def _ndjson(path: Path, spec: StreamSpec, piece_bytes: int) -> Iterator[tuple[Decoded, int]]:
     decoder = RowDecoder(spec.columns, forbid_unknown=spec.unknown == "reject")
     for text in _lines(path, piece_bytes):
-        clean = _without_blank_lines(text)
+        clean, count = _without_blank_lines(text)
         if clean:
-            yield decoder.decode(clean), clean.count(b"\n") + 1
+            yield decoder.decode(clean, count=count), count
 
 
 def _csv(path: Path, columns: Sequence[Column], piece_bytes: int) -> Iterator[tuple[Decoded, int]]:
@@ -107,7 +110,7 @@ def _lines(path: Path, piece_bytes: int, *, quoted: bool = False) -> Iterator[by
             if end < 0:
                 rest += chunk
                 continue
-            yield rest + chunk[:end]
+            yield b"".join((rest, memoryview(chunk)[:end]))  # one copy
             rest = chunk[end + 1 :]
         if rest:
             yield rest
@@ -127,10 +130,15 @@ def _opened(path: Path) -> BinaryIO:
     return path.open("rb", buffering=0)
 
 
-def _without_blank_lines(text: bytes) -> bytes:
+def _without_blank_lines(text: bytes) -> tuple[bytes, int]:
+    """The text and its number of lines."""
     if b"\r" in text:
         text = text.replace(b"\r", b" ")  # only white space between tokens can be a bare one (RFC 8259 section 7)
     text = text.strip()
-    if b"\n\n" not in text and b"\n " not in text and b"\n\t" not in text:
-        return text
-    return b"\n".join(line for line in text.split(b"\n") if line.strip())
+    # By arithmetic on the whole text: a search for two bytes stops at each newline, and takes ten times as long.
+    data = np.frombuffer(text, dtype=np.uint8)
+    starts = np.flatnonzero(data == _NEWLINE) + 1  # the last byte is none
+    if not np.isin(data[starts], _BLANKS).any():
+        return text, len(starts) + 1
+    lines = [line for line in text.split(b"\n") if line.strip()]
+    return b"\n".join(lines), len(lines)

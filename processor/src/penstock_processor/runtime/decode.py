@@ -49,11 +49,14 @@ class RowDecoder:
         self._small_bytes = small_bytes
         self._exact_turns = 0
 
-    def decode(self, text: bytes) -> Decoded:
-        """Rows of `text`, JSON objects joined by newlines without blank lines. Bad lines are named, never raised."""
+    def decode(self, text: bytes, *, count: int | None = None) -> Decoded:
+        """Rows of `text`, JSON objects joined by newlines without blank lines. Bad lines are named, never raised.
+
+        `count`: of its lines, if it is known.
+        """
         if not text:
             return Decoded(empty_frame(self._columns), None, [])
-        fast = self._read_fast(text)
+        fast = self._read_fast(text, count)
         if fast is None:
             lines = text.split(b"\n")
             frame, bad = self._exact.read(lines)
@@ -61,13 +64,13 @@ class RowDecoder:
         frame, proven = fast
         return Decoded(frame, None, []) if proven is None else self._patched(frame, proven, text)
 
-    def _read_fast(self, text: bytes) -> tuple[pl.DataFrame, npt.NDArray[np.bool_] | None] | None:
+    def _read_fast(self, text: bytes, count: int | None) -> tuple[pl.DataFrame, npt.NDArray[np.bool_] | None] | None:
         if not self._fast or len(text) < self._small_bytes:
             return None
         if self._exact_turns:
             self._exact_turns -= 1
             return None
-        fast = read_fast(text, self._columns)
+        fast = read_fast(text, self._columns, count=text.count(b"\n") + 1 if count is None else count)
         if fast is None or (fast[1] is not None and 2 * np.count_nonzero(fast[1]) < len(fast[1])):
             self._exact_turns = EXACT_TURNS
         return fast

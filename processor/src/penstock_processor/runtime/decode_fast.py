@@ -39,8 +39,8 @@ Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
 
-def read_fast(text: bytes, columns: Sequence[Column]) -> tuple[pl.DataFrame, Mask | None] | None:
-    """The frame of all lines and a mask of the rows that are proven (None: all are); None if nothing can be said."""
+def read_fast(text: bytes, columns: Sequence[Column], *, count: int) -> tuple[pl.DataFrame, Mask | None] | None:
+    """The frame of all `count` lines and a mask of the rows that are proven (None: all are); None: nothing is sure."""
     if b"\\" in text and _SURROGATE.search(text):
         return None
     first = text[: text.find(b"\n")] if b"\n" in text else text
@@ -49,7 +49,7 @@ def read_fast(text: bytes, columns: Sequence[Column]) -> tuple[pl.DataFrame, Mas
         raw = pl.read_ndjson(io.BytesIO(text), schema=schema)
     except (pl.exceptions.PolarsError, UnicodeDecodeError):
         return None
-    if raw.height != text.count(b"\n") + 1:
+    if raw.height != count:
         return None
     proven = _provable(text, raw)
     series = []
