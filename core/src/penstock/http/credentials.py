@@ -16,7 +16,8 @@ from penstock.http.issuers import Issuers, KeySource, TrustedIssuer
 from penstock.http.resource_metadata import metadata_url
 from penstock.http.tokens import TokenVerifier, UnknownKey
 
-__all__ = ["SESSION_COOKIE", "JwtAccess", "refuse_foreign_origin", "refuse_token_in_url", "request_origins"]
+__all__ = ["SESSION_COOKIE", "JwtAccess", "origin_of", "refuse_foreign_origin", "refuse_token_in_url",
+           "request_origins"]  # fmt: skip
 
 SESSION_COOKIE = "penstock_session"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -127,6 +128,12 @@ def request_origins(request: web.Request) -> tuple[str, ...]:
     return (f"{request.scheme}://{request.host}",)
 
 
+def origin_of(request: web.Request) -> str | None:
+    """`Origin`; no browser sends two, and whoever does gets one that is nobody's."""
+    origins = request.headers.getall("Origin", [])
+    return ", ".join(origins) if origins else None
+
+
 def refuse_token_in_url(request: web.Request) -> None:
     """`bad_request` for `?access_token=`: URLs end up in logs, histories and Referer headers (RFC 9700, 4.3.2)."""
     if request.query_string and "access_token" in request.query:
@@ -143,7 +150,7 @@ def refuse_foreign_origin(request: web.Request, *, own: Collection[str], needs_p
     Browsers send cookies with cross-site WebSocket upgrades and simple POSTs; `Origin` or `Sec-Fetch-Site` say where
     the request was made (Fetch standard). `needs_proof`: refuse a request that has neither.
     """
-    origin = request.headers.get("Origin")
+    origin = origin_of(request)
     site = request.headers.get("Sec-Fetch-Site")
     foreign = (origin is not None and origin not in (*own, *request_origins(request))) or (
         site is not None and site not in ("same-origin", "none")

@@ -16,7 +16,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.authorization_details import TopicGrant
-from penstock.http.credentials import SESSION_COOKIE, refuse_token_in_url
+from penstock.http.credentials import SESSION_COOKIE, origin_of, refuse_token_in_url
 from penstock.model.stream import StreamSpec
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
@@ -77,7 +77,7 @@ class Entrance:
         """The caller behind a ticket; one for a topic opens that topic only, until a token says more."""
         name = ANY_TOPIC if topic is None else topic
         try:
-            principal = await self._tickets.redeem(ticket, name, origin=request.headers.get("Origin"))
+            principal = await self._tickets.redeem(ticket, name, origin=origin_of(request))
             self._authority.check_current(principal)
         except PenstockError as error:
             raise self._authority.access.challenged(error) from None

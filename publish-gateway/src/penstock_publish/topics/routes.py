@@ -9,7 +9,7 @@ from aiohttp import web
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
-from penstock.http.credentials import refuse_token_in_url
+from penstock.http.credentials import origin_of, refuse_token_in_url
 from penstock.http.problem import guarded
 from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.clock import Clock
@@ -111,7 +111,7 @@ class TopicRoutes:
             return reply
         self._subscriber.check_open(principal)
         prepared = await self._subscriber.prepare(spec, wanted, principal)
-        origin = request.headers.get("Origin") if ticket is not None else None
+        origin = origin_of(request) if ticket is not None else None
         return await serve_sse(request, prepared, self._subscriber, cors_origin=origin)
 
     async def _socket(self, request: web.Request, topic: str | None) -> web.StreamResponse:
@@ -136,7 +136,7 @@ class TopicRoutes:
             spec = await self._entrance.topic(principal, wanted.topic)
             await self._lifecycles.check(spec.name, principal)
             name, principal = spec.name, confined(principal, spec)
-        origin = wanted.origin or request.headers.get("Origin")
+        origin = wanted.origin or origin_of(request)
         ticket = await self._tickets.issue(principal, name, origin=origin)
         return _json({"ticket": ticket, "expires_in": self._settings.ticket_lifetime_s})
 
