@@ -157,7 +157,9 @@ class Following:
             self._after = item.to_cursor
             return item
         if isinstance(item, Reply):
-            upkeep.answered(item)
+            if not upkeep.answered(item) and not item.ok:  # an acknowledgement or credit, say
+                fields = {"sys": "refused", "code": item.code, "detail": item.detail}
+                self._tell(Notice(self._wanted.topic, "refused", fields))
             return None
         self._after = item.fields.get("c", self._after)
         if item.kind == "expiring":

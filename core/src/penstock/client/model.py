@@ -50,7 +50,7 @@ class Gap:
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What else happens on a subscription: `kind` is open, expiring, hb, quota, or whatever the server says; and of
-    the client itself `closed` (with `code`), `unreachable` (with `detail`), `renewed`. `fields` has all of it.
+    the client itself `closed` (with `code`), `unreachable`, `refused` (with `detail`), `renewed`. `fields` has all.
     """
 
     topic: str

@@ -17,6 +17,8 @@ from penstock.client.wire import Reply
 
 __all__ = ["Upkeep"]
 
+_AUTH_ID = 1  # the only line that asks for a reply
+
 
 class Upkeep:
     """Beside one socket, until `end`. What it says goes out as lines (contract: `{"auth"}`, `{"ack"}`, `{"credit"}`).
@@ -66,10 +68,12 @@ class Upkeep:
             self._renewing = self._spawn(self._renew(in_s))
             self._tasks.add(self._renewing)
 
-    def answered(self, reply: Reply) -> None:
-        """The server has answered a line of ours."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(reply)
+    def answered(self, reply: Reply) -> bool:
+        """True if the reply was awaited: the one to a new token."""
+        if reply.id != _AUTH_ID or self._answer is None or self._answer.done():
+            return False
+        self._answer.set_result(reply)
+        return True
 
     async def end(self) -> None:
         """Say what is left to say, close the socket, leave nothing behind."""
@@ -133,7 +137,7 @@ class Upkeep:
         ]
         try:
             with suppress(ConnectionClosed):
-                await self._send({"id": 1, "auth": token})
+                await self._send({"id": _AUTH_ID, "auth": token})
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if self._answer.done() and self._answer.result().ok:
                 self._token = token

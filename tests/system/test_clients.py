@@ -1,0 +1,239 @@
+"""The clients against a server that is killed in mid-stream: every event once, in order, in each of them.
+
+Python with and without an event loop, JavaScript in Node (over an event stream) and in Chromium (over a WebSocket).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from penstock_process import PROGRAM, PenstockProcess, eventually
+from playwright.sync_api import Page, sync_playwright
+
+from penstock.client import AsyncClient, Client, ClientLimits
+
+QUICK = ClientLimits(attempts_max=1_000, backoff_first_s=0.05, backoff_max_s=0.2)
+EVENTS = 3_000
+BATCH = 50
+START = datetime.now(UTC)
+
+
+def order(n: int) -> dict[str, object]:
+    return {"id": f"o{n}", "customer": "ann", "amount": 100.0 + n, "ts": START + timedelta(milliseconds=n)}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PenstockProcess]:
+    folder = tmp_path_factory.mktemp("shop")
+    subprocess.run([PROGRAM, "init", folder / "shop"], check=True, capture_output=True)
+    with PenstockProcess(folder / "penstock-data", folder / "shop") as running:
+        yield running
+
+
+class Follower(Protocol):
+    """What has been seen so far, and what ended it early."""
+
+    error: BaseException | None
+
+    @property
+    def seen(self) -> list[int]:
+        """Numbers of orders."""
+        ...
+
+
+class InThread(threading.Thread):
+    """Follows `large_orders` in a thread; `seen` are the numbers of the orders, `error` is what ended it early."""
+
+    def __init__(self, shop: PenstockProcess) -> None:
+        super().__init__(daemon=True)
+        self.file = shop.data / "client.json"
+        self.seen: list[int] = []
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.follow()
+        except BaseException as error:  # of another thread: the test raises it
+            self.error = error
+
+    def follow(self) -> None:
+        raise NotImplementedError
+
+
+class ByClient(InThread):
+    def follow(self) -> None:
+        with Client(client_file=self.file, limits=QUICK) as penstock:
+            for event in penstock.subscribe("large_orders", after="earliest"):
+                self.seen.append(round(event.data["amount"]) - 100)
+                if len(self.seen) == EVENTS:
+                    return
+
+
+class ByAsyncClient(InThread):
+    def follow(self) -> None:
+        asyncio.run(self.follow_topic())
+
+    async def follow_topic(self) -> None:
+        async with AsyncClient(client_file=self.file, limits=QUICK) as penstock:
+            async for event in penstock.subscribe("large_orders", after="earliest"):
+                self.seen.append(round(event.data["amount"]) - 100)
+                if len(self.seen) == EVENTS:
+                    return
+
+
+NODE_SCRIPT = """
+import { connect } from "./client.mjs";
+const [url, clientId, clientSecret, wanted] = process.argv.slice(2);
+const penstock = connect(url, { clientId, clientSecret, limits: { backoffFirstMs: 50, backoffMaxMs: 200 } });
+let seen = 0;
+for await (const event of penstock.subscribe("large_orders", { after: "earliest" })) {
+  console.log(Math.round(event.data.amount) - 100);
+  if (++seen === Number(wanted)) break;
+}
+"""
+
+
+class ByNode(InThread):
+    def __init__(self, shop: PenstockProcess, folder: Path) -> None:
+        self.folder = folder
+        (folder / "client.mjs").write_bytes(shop.call("GET", "/client.js").body)
+        (folder / "follow.mjs").write_text(NODE_SCRIPT)
+        client = shop.client
+        self.command = ["node", "follow.mjs", shop.url, client["client_id"], client["client_secret"], str(EVENTS)]
+        super().__init__(shop)
+
+    def follow(self) -> None:
+        running = subprocess.Popen(self.command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert running.stdout is not None and running.stderr is not None
+        for line in running.stdout:
+            self.seen.append(int(line))
+        assert running.wait(20) == 0, running.stderr.read().decode()
+        running.stdout.close()
+        running.stderr.close()
+
+
+class Publisher(InThread):
+    """Publishes the orders from `first` on, in order, however often the server is killed."""
+
+    def __init__(self, shop: PenstockProcess, first: int) -> None:
+        self.first = first
+        super().__init__(shop)
+
+    def follow(self) -> None:
+        with Client(client_file=self.file, limits=QUICK) as penstock:
+            for start in range(self.first, self.first + EVENTS, BATCH):
+                published = penstock.publish("orders", [order(n) for n in range(start, start + BATCH)])
+                assert published.rejected == 0, published
+                self.seen += range(start, start + BATCH)
+
+
+def kill_in_mid_stream(shop: PenstockProcess, followers: Sequence[Follower], *, first: int, kills: int) -> None:
+    """Kill and start again when everybody is somewhere in the middle, then let them come to the end."""
+    everybody = [*followers, Publisher(shop, first)]
+    for kill in range(1, kills + 1):
+        eventually(partial(all_have, everybody, EVENTS * kill // (kills + 2)))
+        shop.kill()
+        shop.start()
+    eventually(partial(all_have, everybody, EVENTS))
+
+
+def all_have(followers: Sequence[Follower], count: int) -> bool:
+    for follower in followers:
+        if follower.error is not None:
+            raise follower.error
+    return all(len(follower.seen) >= count for follower in followers)
+
+
+def test_python_and_node_see_every_event_once_in_order_over_kills(shop: PenstockProcess, tmp_path: Path, need):
+    need("node", shutil.which("node") is not None, "install Node 20 or newer")
+    followers = [ByClient(shop), ByAsyncClient(shop), ByNode(shop, tmp_path)]
+    kill_in_mid_stream(shop, followers, first=0, kills=2)
+    for follower in followers:
+        follower.join(20)
+        assert follower.error is None
+        assert follower.seen == list(range(EVENTS)), type(follower).__name__
+    assert not [thread for thread in threading.enumerate() if thread.name == "penstock-client"]
+
+
+FOLLOW = """async (ticket) => {
+  const { connect } = await import("SERVER/client.js");
+  window.seen = []; window.notices = [];
+  const limits = { backoffFirstMs: 50, backoffMaxMs: 200 };
+  const penstock = connect("SERVER", ticket ? { limits, ticket: window.ticketOf } : { limits });
+  window.subscription = penstock.subscribe("large_orders", {
+    after: "latest",
+    onEvent: (event) => window.seen.push(Math.round(event.data.amount) - 100),
+    onNotice: (notice) => window.notices.push(notice.sys),
+  });
+}"""
+
+
+class OnPage:
+    """A page that follows `large_orders` in Chromium."""
+
+    error = None
+
+    def __init__(self, page: Page, url: str, server: str) -> None:
+        self.page = page
+        page.goto(url)
+        page.evaluate(FOLLOW.replace("SERVER", server), url != server)
+        eventually(lambda: "open" in page.evaluate("window.notices"))
+
+    @property
+    def seen(self) -> list[int]:
+        return self.page.evaluate("window.seen")
+
+
+@pytest.fixture
+def own_page(tmp_path: Path) -> Iterator[str]:
+    """The address of a page on a server of its own, which is another origin."""
+    (tmp_path / "index.html").write_text("<!doctype html>")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        serving.join()
+
+
+def test_pages_of_this_and_of_another_origin_see_every_event_once_over_a_kill(
+    shop: PenstockProcess, own_page: str, need
+):
+    program = shutil.which("chromium")
+    need("chromium", program is not None, "install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
+        foreign, ours = browser.new_page(), browser.new_page()
+
+        def ticket_of(topic: str) -> str:
+            body = json.dumps({"topic": topic, "origin": own_page}).encode()
+            reply = shop.call("POST", "/v1/tickets", body, headers={"Content-Type": "application/json"})
+            return str(reply.json()["ticket"])
+
+        foreign.expose_function("ticketOf", ticket_of)
+        pages = [OnPage(foreign, own_page, shop.url), OnPage(ours, shop.url, shop.url)]  # the second by its session
+        kill_in_mid_stream(shop, pages, first=EVENTS, kills=1)
+        for page in pages:
+            assert page.seen == list(range(EVENTS, 2 * EVENTS))
+            assert "closed" in page.page.evaluate("window.notices")
+            page.page.evaluate("window.subscription.closed.then(() => { window.over = true; }); 0")
+            page.page.evaluate("window.subscription.close()")
+            eventually(partial(page.page.evaluate, "window.over === true"))
+        browser.close()
