@@ -303,3 +303,30 @@ async def test_the_synchronous_client_gives_the_same_and_leaves_no_thread(gatewa
     firsts, merged, history, threads = await asyncio.to_thread(use)
     assert (firsts, merged, history) == ([0, 1, 2], [0, 1, 2, 3, 4, 5, 10, 11], [2, 3, 4, 5])
     assert "penstock-client" not in threads
+
+
+async def test_a_durable_subscription_goes_on_after_what_was_acknowledged(gateway):
+    await gateway.orders(0, 10)
+    async with client_of(gateway, limits=ClientLimits(ack_every_s=0.01)) as penstock:
+        events = penstock.subscribe("orders", after="earliest", durable="billing", ack="manual")
+        found = await first_open(3, events)
+        found[1].ack()  # of 0 and 1, though 2 has come
+        await events.aclose()
+        again = await first(3, penstock.subscribe("orders", durable="billing"))
+        assert numbers(again) == [2, 3, 4], "and 2 and 3 were done with when the next was asked for"
+        assert numbers(await first(2, penstock.subscribe("orders", durable="billing"))) == [4, 5]
+
+
+async def first_open(count: int, events: AsyncGenerator[Event | Gap, None]) -> list[Event]:
+    """So many events; the iterator stays open."""
+    found = [await asyncio.wait_for(anext(events), 5) for _ in range(count)]
+    return [event for event in found if isinstance(event, Event)]
+
+
+async def test_with_credit_the_server_sends_as_much_as_is_done_with(gateway):
+    await gateway.orders(0, 40)
+    notices = Told()
+    async with client_of(gateway, limits=ClientLimits(ack_every_s=0.01)) as penstock:
+        events = penstock.subscribe("orders", after="earliest", credit=4, on_notice=notices)
+        assert numbers(await first(40, events)) == list(range(40))
+    assert [notice.kind for notice in notices if notice.kind == "refused"] == []
