@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,13 +10,16 @@ from dataclasses import replace
 import pytest
 from publish.conftest import ORDERS, TOTALS, orders_batch
 
-from penstock.errors import STATUS
+from penstock.errors import STATUS, PenstockError
+from penstock.model.position import Cursor
 from penstock_publish.documents.asyncapi import asyncapi
 from penstock_publish.documents.offer import OfferedTopic
 from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema
 from penstock_publish.documents.socket_lines import CLIENT_LINES, CLOSE_CODES, NOTICES, REPLY
-from penstock_publish.lifecycle.states import Lifecycle, State
+from penstock_publish.lifecycle.states import Lifecycle, State, deprecated_notice
+from penstock_publish.topics import framing
+from penstock_publish.topics.lines import read_line, refusal, reply
 
 ADMIN = "apps:admin *:read data:read"
 PAGES = ("/docs", "/docs/topics/totals", "/docs/relations/totals", "/docs/applications", "/docs/reference")
@@ -194,3 +198,25 @@ async def test_the_reference_has_every_error_code_close_code_and_operation(gatew
     for code in CLOSE_CODES:
         assert f"<code>{code}</code>" in text
     assert "/v1/topics/{topic}/lifecycle" in text
+
+
+def test_the_lines_of_the_documents_are_those_of_the_code():
+    place = Cursor("orders", 1, (1,))
+    made = [
+        framing.open_notice("orders", "c"),
+        framing.gap_notice(place, place, events=1),
+        framing.hb_notice(place),
+        framing.end_notice("orders", "topic_retired", after="c", retry_ms=None),
+        framing.expiring_notice(60),
+        framing.auth_notice(60),
+        framing.quota_notice("messages_per_s", 1.0),
+        deprecated_notice("orders", Lifecycle(State.DEPRECATED)),
+    ]
+    described = {line.example["sys"]: set(line.example) for line in NOTICES}
+    assert described == {notice["sys"]: set(notice) for notice in made}
+    for line in CLIENT_LINES:
+        assert set(line.required) <= set(line.example) <= set(line.properties)
+        read = read_line(json.dumps(line.example))
+        assert set(line.properties) == set(read.__struct_fields__)
+    refused = refusal(PenstockError("draining", "stops", retry_after_s=1), 1)
+    assert set(REPLY.properties) == {*refused, *reply(1)}

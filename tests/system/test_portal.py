@@ -131,7 +131,7 @@ def connect(page: Page, *, after: str = "latest", filter_: str = "", format_: st
 def shown(page: Page) -> list[int]:
     """Column n of the events in the list, oldest first."""
     texts = page.locator("#try-events code").all_inner_texts()
-    return [int(re.search(r'"n":(\d+)', text).group(1)) for text in reversed(texts)]
+    return [int(re.search(r'"n": (\d+)', text).group(1)) for text in reversed(texts)]
 
 
 def test_a_topic_is_found_and_tried_with_filter_column_and_pause(visit, penstock, sender, screenshots):
@@ -171,7 +171,7 @@ def test_what_the_server_refuses_is_said_in_words(visit, penstock, sender):
     expect(page.locator("#try-state-text")).to_have_text("live")
     expect(page.locator("#try-problem")).to_be_hidden()
     last = sender.send(1)
-    expect(page.locator("#try-events code")).to_have_text(re.compile(rf'^{{"sensor":.*"n":{last},'))
+    expect(page.locator("#try-events code")).to_have_text(re.compile(rf'^{{ "sensor":.*"n": {last},'))
     visit.problems[:] = [text for text in visit.problems if "400 (Bad Request)" not in text]  # it was asked for
 
 

@@ -115,6 +115,8 @@ _QUERY: _Json = {
         "filter": {"type": "string", "description": "A SQL predicate over the columns."},
         "format": {"enum": ["envelope", "raw"]},
         "slow": {"enum": ["gap", "latest", "close"]},
+        "credit": {"type": "string", "description": "So many events at first; more with a line `credit`."},
+        "auth": {"enum": ["message"], "description": 'The token comes in the first line: {"auth": "<token>"}.'},
         "ticket": {"type": "string", "description": "From POST /v1/tickets, once, within 30 seconds."},
     },
 }

@@ -114,8 +114,10 @@ export function startTryIt() {
 function line(event) {
   const op = event.op ? element("i", { cls: "badge op", text: event.op }) : "";
   const time = element("time", { text: new Date().toLocaleTimeString([], { hour12: false }) });
-  return element("li", {}, time, op, element("code", {}, ...jsonNodes(JSON.stringify(event.d || event))));
+  return element("li", {}, time, op, element("code", {}, ...jsonNodes(oneLine(event.d || event))));
 }
+
+const oneLine = (value) => JSON.stringify(value, null, 1).replace(/\n\s*/g, " "); // with spaces, so that it wraps
 
 function say(text, kind = "") {
   $("try-notice").textContent = text;
