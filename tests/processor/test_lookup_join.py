@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import psycopg
@@ -30,6 +31,7 @@ from penstock.ports.clock import SystemClock
 from penstock.ports.log import RejectedFilter
 from penstock.ports.lookup import LookupFailed
 from penstock_processor.compile.build import build_engine
+from penstock_processor.eval import run_eval
 from penstock_processor.logical.plan_app import check_app, plan_app
 from penstock_processor.runtime.app_runner import AppRunner, AppState
 from penstock_processor.runtime.lookup_cache import LookupCache
@@ -368,3 +370,37 @@ def test_a_lookup_join_that_cannot_be_is_refused_with_its_place(code, old, new):
     with pytest.raises(SqlErrors) as refused:
         plan_app("app", sql.replace(old, new))
     assert code in [error.code for error in refused.value.errors]
+
+
+def evaluated(folder: Path, sql: str, *events: dict[str, object], secrets: Path | None = None) -> list[dict]:
+    """Rows of the result of `penstock eval`."""
+    (folder / "app.sql").write_text(sql)
+    (folder / "orders.ndjson").write_text("\n".join(map(json.dumps, events)))
+    written = BytesIO()
+    run_eval(folder / "app.sql", [f"orders={folder}/orders.ndjson"], ["o=-"], final=False, strict=True, stats=False,
+             secrets=secrets, stdout=written, stderr=StringIO())  # fmt: skip
+    return [json.loads(line) for line in written.getvalue().splitlines()]
+
+
+def test_a_run_over_files_looks_rows_up_where_they_are(sqlite_file, tmp_path):
+    sql = app({"connector": "jdbc", "url": f"jdbc:sqlite:{sqlite_file}", "table-name": "users"})
+    found = evaluated(tmp_path, sql, *({"id": i, "user_id": u, "amount": 1} for i, u in ((10, 1), (11, 2), (12, 7))))
+    assert [(row["id"], row["name"], row["balance"]) for row in found] == [
+        (10, "ada", "12.50"), (11, "ben", None), (11, "bob", "0.01"), (12, None, None)]  # fmt: skip
+
+
+def test_a_run_over_files_follows_lookups_that_go_by_what_others_found(sqlite_file, tmp_path):
+    users = USERS.format(f"'connector' = 'jdbc', 'url' = 'jdbc:sqlite:{sqlite_file}', 'table-name' = 'users'")
+    sql = f"""{ORDERS}{users}{users.replace("TABLE users", "TABLE again")}
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT o.id, v.name AS name FROM orders AS o
+  JOIN users FOR SYSTEM_TIME AS OF o.proc_time AS u ON o.user_id = u.id
+  JOIN again FOR SYSTEM_TIME AS OF o.proc_time AS v ON u.id = v.id;"""
+    assert evaluated(tmp_path, sql, {"id": 10, "user_id": 1}) == [{"id": 10, "name": "ada"}]
+
+
+def test_a_run_over_files_ends_where_a_place_does_not_answer_or_rejects(tmp_path):
+    options = {"connector": "jdbc", "url": f"jdbc:sqlite:{tmp_path}/none.db", "table-name": "users",
+               "lookup.max-retries": "0"}  # fmt: skip
+    with pytest.raises(LookupFailed, match="lookup in 'users'"):
+        evaluated(tmp_path, app(options), {"id": 10, "user_id": 1})
+    assert evaluated(tmp_path, app({**options, "lookup.on-failure": "reject"}), {"id": 10, "user_id": 1}) == []

@@ -60,6 +60,9 @@ def evaluate(
     final: Annotated[bool, typer.Option("--final", help="Print the end state of tables instead of changes.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if any row was rejected.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print one JSON line of figures on standard error.")] = False,
+    secrets: Annotated[
+        Path | None, typer.Option("--secrets", help="Folder of `${NAME}` in options of tables that are looked up.")
+    ] = None,
 ) -> None:
     """Run an app over finite files to the end, as fast as it can, without any service."""
     from penstock_app.appfiles import find_app
@@ -72,6 +75,7 @@ def evaluate(
         final=final,
         strict=strict,
         stats=stats,
+        secrets=secrets,
         stdout=sys.stdout.buffer,
         stderr=sys.stderr,
     )

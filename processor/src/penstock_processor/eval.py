@@ -17,6 +17,7 @@ from penstock.model.stream import Relation
 from penstock.ports.clock import SystemClock
 from penstock_processor.compile.build import build_engine
 from penstock_processor.evaluation.ahead import ahead
+from penstock_processor.evaluation.looking_up import LookingUp
 from penstock_processor.evaluation.merge import Feed, merged
 from penstock_processor.evaluation.rows import Piece, pieces_of
 from penstock_processor.evaluation.sinks import Sinks, open_sinks
@@ -63,10 +64,13 @@ def run_eval(
     final: bool,
     strict: bool,
     stats: bool,
+    secrets: Path | None = None,
     stdout: BinaryIO,
     stderr: TextIO,
 ) -> int:
-    """The command: 0 when done, 1 with `strict` if a row was rejected. SqlErrors, `bad_request` (files, names)."""
+    """The command: 0 when done, 1 with `strict` if a row was rejected. SqlErrors, `bad_request` (files, names),
+    `lookup_failed`. `secrets`: the folder of `${NAME}` in options of tables that are looked up.
+    """
     try:
         sql = app_path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -89,9 +93,9 @@ def run_eval(
             sinks = open_sinks(targets, wanted, final=final, stdout=stdout, stack=stack)
         except OSError as error:
             raise PenstockError("bad_request", f"--output: {error}") from None
-        figures = evaluate(
-            plan, {n: Path(p) for n, p in sources.items()}, sinks, on_rejected=say, now_ms=SystemClock().now_ms()
-        )
+        files = {n: Path(p) for n, p in sources.items()}
+        now_ms = SystemClock().now_ms()
+        figures = evaluate(plan, files, sinks, on_rejected=say, now_ms=now_ms, secrets=secrets)
     if shown and not stats:
         more = f", {_SHOWN_REJECTIONS} of them above" if shown > _SHOWN_REJECTIONS else ""
         stderr.write(f"{figures.rejected} rows rejected, {figures.late} late{more}\n")
@@ -101,13 +105,20 @@ def run_eval(
 
 
 def evaluate(
-    plan: AppPlan, inputs: Mapping[str, Path], sinks: Sinks, *, on_rejected: OnRejected, now_ms: int
+    plan: AppPlan,
+    inputs: Mapping[str, Path],
+    sinks: Sinks,
+    *,
+    on_rejected: OnRejected,
+    now_ms: int,
+    secrets: Path | None = None,
 ) -> Figures:
     """Run the app over whole files. `now_ms`: what the edge would take for now when it judges event times, and
     the time of the run, which stands still.
 
     Nothing is deduplicated. Sources without a file are empty. Rows of several files go by event time; within a file
     its order stands, and how far the watermark is when a row comes depends on the pieces that it is read in.
+    What lookup joins find is what their places have while the run goes on.
     """
     run = _Run(plan, sinks, on_rejected, now_ms=now_ms)
     started_s = time.perf_counter()
@@ -116,8 +127,10 @@ def evaluate(
         name: Feed(name, plan.sources[name].spec.time_column, run.admitted(name, path, now_ms=now_ms))
         for name, path in inputs.items()
     }
-    for blocks in merged(feeds):
-        run.take(run.engine.step(blocks, now_ms=now_ms), blocks)
+    with LookingUp(plan, run.engine, now_ms=now_ms, secrets=secrets) as places:
+        for blocks in merged(feeds):
+            places.provide(blocks)
+            run.take(run.engine.step(blocks, now_ms=now_ms), blocks)
     run.take(run.engine.finish(), [])
     sinks.close()
     run.figures.seconds = time.perf_counter() - started_s

@@ -62,8 +62,8 @@ class LookupJoinOperator:
             return Flow(None, flow.before, flow.after)
         found = self._found
         if found is None and rows.select(self._left_keys).drop_nulls().height:
-            detail = f"nothing looks '{self._table}' up in a run over files; deploy the app, or run its cases"
-            raise PenstockError("lookup_failed", detail)
+            detail = f"nothing was looked up in '{self._table}' before these rows were worked on"
+            raise PenstockError("internal", detail)
         rows = rows.with_row_index(_ROW)
         if found is not None and found.failed is not None:
             rows = self._rejected(rows, found, step)

@@ -40,7 +40,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def read_fast(text: bytes, columns: Sequence[Column], *, count: int) -> tuple[pl.DataFrame, Mask | None] | None:
-    """The frame of all `count` lines and a mask of the rows that are proven (None: all are); None: nothing is sure."""
+    """The frame of all `count` lines and a mask of the rows that are proven (None: all are); None: not sure."""
     if b"\\" in text and _SURROGATE.search(text):
         return None
     first = text[: text.find(b"\n")] if b"\n" in text else text
