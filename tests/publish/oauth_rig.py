@@ -21,6 +21,7 @@ from penstock.http.problem import guarded
 from penstock.ports.clock import Clock
 from penstock_publish.authority import Authority, open_authority
 from penstock_publish.oauth.clients import Client, hashed_secret
+from penstock_publish.page import page_routes
 from penstock_publish.settings import AuthSettings
 
 VERIFIER = "a-verifier-of-more-than-forty-three-characters-0123456789"
@@ -183,7 +184,7 @@ async def browsing(
 
     async with (
         aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http,
-        serving(sock, [*authority.routes(), web.get("/check", guarded(resource))]),
+        serving(sock, [*authority.routes(), *page_routes(authority), web.get("/check", guarded(resource))]),
     ):
         yield Browser(authority, http, database_url)
     await authority.close()

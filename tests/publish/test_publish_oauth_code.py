@@ -85,7 +85,9 @@ async def alone(tmp_path, clock):
 async def test_a_person_allows_an_application_which_gets_tokens_for_what_was_asked(browser, clock):
     page = await browser.ask()
     assert page.status == 200
-    assert "The &lt;b&gt;portal&lt;/b&gt;" in page.text and "<code>orders:read</code>" in page.text
+    assert (
+        "The &lt;b&gt;portal&lt;/b&gt;" in page.text and "Read the topic orders <code>orders:read</code>" in page.text
+    )
     assert "data:read" not in page.text and "https://portal.example" in page.text
     sent = await browser.submit("/oauth/authorize", {**page.hidden, "decision": "allow"})
     assert sent.status == 303 and sent.location.startswith(BACK + "&")

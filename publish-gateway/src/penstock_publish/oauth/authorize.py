@@ -18,7 +18,7 @@ from penstock_publish.oauth.clients import PAGE_CLIENT
 from penstock_publish.oauth.embedded import EmbeddedServer
 from penstock_publish.oauth.forms import Pages, checked_form, checked_query
 from penstock_publish.oauth.page_session import is_open_to
-from penstock_publish.oauth.people import Person, granted_scope, name_of
+from penstock_publish.oauth.people import Person, granted_scope, meaning_of, name_of
 from penstock_publish.oauth.redirects import form_target
 from penstock_publish.oauth.server import AskedFor, Refusal
 
@@ -62,7 +62,7 @@ class _Authorize:
             "application": asked.client.name or asked.client.client_id,
             "client_id": asked.client.client_id,
             "person": "this machine" if person.subject == PAGE_CLIENT else name_of(person.subject),
-            "scopes": granted.split(),
+            "scopes": [(scope, meaning_of(scope)) for scope in granted.split()],
             "target": form_target(asked.redirect_uri),
         }
         return self._pages.show(request, "consent.html", shown, form_action=form_target(asked.redirect_uri))

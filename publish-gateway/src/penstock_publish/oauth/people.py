@@ -7,12 +7,20 @@ from dataclasses import dataclass
 
 from penstock.http.access import Principal
 
-__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "granted_scope", "name_of"]
+__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "granted_scope", "meaning_of", "name_of"]
 
 #: `sub` of a person with an account: this before the account's name.
 ACCOUNT_PREFIX = "account:"
 #: What a person may do, by `sub`; None for who is not known any more.
 Rights = Callable[[str], frozenset[str] | None]
+_MEANINGS = {
+    "*:read": "Read every topic",
+    "data:read": "Read stored rows and summaries",
+    "data:query": "Query stored rows with SQL",
+    "ingest:write": "Send events into streams",
+    "apps:admin": "Change apps and rules, see and replay rejected events",
+    "applications:write": "Register and change your applications",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +46,9 @@ def granted_scope(asked: str, scopes: frozenset[str]) -> str:
 def name_of(subject: str) -> str:
     """How a person is shown the own name: an account's name without its prefix."""
     return subject.removeprefix(ACCOUNT_PREFIX)
+
+
+def meaning_of(scope: str) -> str:
+    """What a scope allows, for people; empty for one that is not known here."""
+    topic, _, action = scope.rpartition(":")
+    return _MEANINGS.get(scope) or (f"Read the topic {topic}" if topic and action == "read" else "")
