@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from penstock.errors import PenstockError
 from penstock.http.credentials import JwtAccess
 from penstock.ports.clock import SystemClock
 from penstock_app.services_settings import ServicesSettings
-from penstock_app.settings import PenstockSettings
-from penstock_app.trust import followed_issuer, remote_access
+from penstock_app.settings import PenstockSettings, load_settings
+from penstock_app.trust import external_issuers, followed_issuer, remote_access
 from penstock_publish.authority import open_authority
 from penstock_publish.settings import AuthSettings
 
@@ -60,3 +61,61 @@ async def test_the_publish_role_follows_an_external_issuer_and_issues_nothing_it
     assert authority.embedded is None
     assert await asyncio.to_thread(os.listdir, tmp_path) == ["publish.db"], "neither keys nor a client are made"
     await authority.close()
+
+
+def test_an_issuer_alone_is_asked_for_its_metadata_by_https_only():
+    followed = followed_issuer(made(issuer="https://id.example"), ("ingest",), clock=CLOCK)
+    assert followed is not None and followed.keys_url == "https://id.example"
+    for wrong in ({"issuer": "http://id.example"}, {"issuer": "https://i.example", "jwks_url": "http://i.example/k"}):
+        with pytest.raises(PenstockError, match="not https"):
+            followed_issuer(made(**wrong), ("ingest",), clock=CLOCK)
+
+
+def test_further_issuers_are_trusted_beside_the_first_and_followed_by_every_process():
+    settings = made(issuers=[{"issuer": "https://a.example"}, {"issuer": "https://b.example/realm", "name": "b"}])
+    followed = followed_issuer(settings, ("ingest",), clock=CLOCK)
+    access = remote_access(settings, followed, public_url="http://publish.example", clock=CLOCK)
+    opened = external_issuers(settings, clock=CLOCK)
+    access.trust([one.trusted for one in opened])
+    assert access.issuers.names == ("http://publish.example", "https://a.example", "https://b.example/realm")
+    assert [role.name for one in opened for role in one.roles] == [
+        "keys of https://a.example", "keys of https://b.example/realm",
+    ]  # fmt: skip
+    assert all(check.ok for one in opened for role in one.roles for check in role.ready())
+
+
+def test_two_issuers_that_are_the_same_or_are_both_to_be_asked_are_refused(monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    asked = {"client_id": "rs", "client_secret_env": "SECRET"}
+    for wrong, names in [
+        ([{"issuer": "https://a.example"}] * 2, "listed twice"),
+        ([{"issuer": f"https://{n}.example", "introspection": asked} for n in "ab"], "only one issuer"),
+    ]:
+        settings = made(issuers=wrong)
+        access = remote_access(settings, followed_issuer(settings, ("data",), clock=CLOCK), public_url="http://x",
+                               clock=CLOCK)  # fmt: skip
+        with pytest.raises(PenstockError, match=names):
+            access.trust([one.trusted for one in external_issuers(settings, clock=CLOCK)])
+
+
+def test_the_list_of_issuers_can_be_a_variable_and_unknown_keys_are_named(monkeypatch):
+    monkeypatch.setenv("PENSTOCK_AUTH__ISSUERS", '[{"issuer": "https://a.example", "algorithms": ["RS256"]}]')
+    assert load_settings(None, {}).auth.issuers[0].algorithms == ("RS256",)
+    for wrong in (
+        '[{"issuer": "https://a.example", "algorithm": "RS256"}]',
+        '[{"issuer": "x", "algorithms": ["HS256"]}]',
+    ):
+        monkeypatch.setenv("PENSTOCK_AUTH__ISSUERS", wrong)
+        with pytest.raises(PenstockError, match=r"auth\.issuers\.0\.algorithm"):
+            load_settings(None, {})
+
+
+def test_the_settings_in_the_documentation_are_taken(repository: Path, tmp_path: Path):
+    blocks = re.findall(r"```toml\n(.*?)```", (repository / "docs" / "tokens.md").read_text(), re.DOTALL)
+    (tmp_path / "introspection").write_text("secret")
+    for number, block in enumerate(blocks):
+        config = tmp_path / f"{number}.toml"
+        config.write_text(block.replace("/run/secrets", str(tmp_path)))
+        [opened] = external_issuers(load_settings(config, {}), clock=CLOCK)
+        assert opened.trusted.issuer.startswith("https://")
+    assert len(blocks) == 5

@@ -12,6 +12,8 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin
 
 from prometheus_client import REGISTRY
 from pydantic import BaseModel
@@ -34,16 +36,17 @@ def settings_page() -> str:
         "# Settings",
         "",
         "Precedence: command-line flags, environment, `--config FILE.toml`, default. In the file, a dot in a key is",
-        "a table: `http.port` is `port` under `[http]`.",
+        "a table: `http.port` is `port` under `[http]`; `[]` stands for the entries of a list of tables.",
         "",
         "| key | environment | default | limits | meaning |",
         "|---|---|---|---|---|",
     ]
     for key, field in _fields(PenstockSettings, ""):
-        environment = "PENSTOCK_" + key.upper().replace(".", "__")
-        default = "" if field.default is None else f"`{field.default}`"
+        # What belongs to an entry of a list has no variable of its own: the whole list is one, as JSON.
+        environment = "" if "[]" in key else f"`PENSTOCK_{key.upper().replace('.', '__')}`"
+        default = "" if field.is_required() else field.get_default(call_default_factory=True)
         meaning = (field.description or "").replace("|", "\\|")
-        lines.append(f"| `{key}` | `{environment}` | {default} | {_bounds(field)} | {meaning} |")
+        lines.append(f"| `{key}` | {environment} | {_shown(default)} | {_bounds(field)} | {meaning} |")
     return "\n".join(lines) + "\n"
 
 
@@ -117,6 +120,14 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInf
             yield from _fields(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", field
+            for part in get_args(inner) if get_origin(inner) in (tuple, Union, UnionType) else ():
+                if isinstance(part, type) and issubclass(part, BaseModel):
+                    entry = "[]" if get_origin(inner) is tuple else ""
+                    yield from _fields(part, f"{prefix}{name}{entry}.")
+
+
+def _shown(default: object) -> str:
+    return "" if default is None or default == "" else f"`{default}`"
 
 
 def _bounds(field: FieldInfo) -> str:
