@@ -32,7 +32,7 @@ CREATE TABLE latest (sensor STRING, n BIGINT, PRIMARY KEY (sensor) NOT ENFORCED)
 INSERT INTO latest SELECT sensor, COUNT(*) FROM readings GROUP BY sensor;
 SET 'table.exec.state.ttl' = '1 d';
 """
-PAGES = ("/docs", "/docs/topics/warm", "/docs/relations/latest", "/docs/reference")
+PAGES = ("/docs", "/docs/topics/warm", "/docs/relations/latest", "/docs/applications", "/docs/reference")
 RESTARTING = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "WebSocket connection to",
               "ERR_INCOMPLETE_CHUNKED_ENCODING", "503 (Service Unavailable)")  # fmt: skip
 
@@ -332,3 +332,48 @@ def test_pages_read_well_on_a_desk_and_on_a_phone_light_and_dark(
         visit.page.screenshot(path=screenshots / f"portal-{name}-{width}-{scheme}.png", full_page=True)
     context.close()
     assert visit.problems == []
+
+
+def test_the_tour_register_token_live_chart_usage(visit, penstock, sender, screenshots):
+    page = visit.page
+    page.goto(penstock.url + "/docs/applications")
+    expect(page.locator("#applications-count")).to_have_text("None yet; register one below.")
+    form = page.locator("#register-form")
+    form.get_by_label("Name").fill("Back office")
+    form.get_by_role("radio", name="silver").check()
+    form.get_by_role("button", name="Register").click()
+    expect(page.locator("#credentials-name")).to_have_text("Back office")
+    secret = page.locator("#credentials-secret").inner_text()
+    command = page.locator("#credentials-command").inner_text()
+    page.screenshot(path=screenshots / "portal-credentials.png", full_page=True)
+    page.get_by_role("button", name="I have kept it").click()
+    expect(page.locator("#credentials")).to_be_hidden()
+    assert secret not in page.content()
+
+    page.goto(penstock.url + "/docs/topics/warm")
+    connect(page)
+    expect(page.locator("#try-state-text")).to_have_text("live")
+    sender.send(5)
+    expect(page.locator("#try-count")).to_have_text("5")
+    expect(page.locator("#try-rate-chart path.line")).to_have_attribute("d", re.compile(r"M .* L "))
+
+    read = commands_of(penstock, "/docs/topics/warm")["page"]
+    assert "celsius" in first_line(f"{command}\n{read}", {"PATH": os.environ["PATH"]}, "celsius")
+    page.goto(penstock.url + "/docs/applications")
+    page.get_by_role("button", name="Usage").click()
+    today = page.locator(".usage tbody tr").last
+    page.locator(".usage summary").click()
+    expect(today.locator("td").nth(4)).to_have_text("1")  # one page was read
+    expect(page.locator(".usage-chart rect.bar")).to_have_count(7)
+    page.screenshot(path=screenshots / "portal-applications.png", full_page=True)
+
+    page.get_by_role("button", name="New secret").click()
+    page.locator("#confirm-yes").click()
+    expect(page.locator("#credentials-secret")).not_to_have_text(secret)
+    expect(page.locator("#credentials-secret")).not_to_be_empty()
+    page.get_by_role("button", name="Delete").click()
+    page.keyboard.press("Escape")
+    expect(page.locator(".application")).to_have_count(1)
+    page.get_by_role("button", name="Delete").click()
+    page.locator("#confirm-yes").click()
+    expect(page.locator(".application")).to_have_count(0)

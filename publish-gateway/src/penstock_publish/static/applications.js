@@ -4,7 +4,7 @@ import { usageChart } from "./usage-chart.js";
 import { $, count, element } from "./view.js";
 
 const DAYS = 7;
-const LIMITS = { messages_per_s: "messages/s", messages_per_day: "messages/day", bytes_per_s: "bytes/s", bytes_per_day: "bytes/day", connections: "connections", queries_per_s: "queries/s", queries_per_day: "queries/day" };
+const LIMITS = { Messages: ["messages_per_s", "messages_per_day"], Bytes: ["bytes_per_s", "bytes_per_day"], Queries: ["queries_per_s", "queries_per_day"] };
 
 export async function startApplications() {
   let plans;
@@ -16,7 +16,8 @@ export async function startApplications() {
     return;
   }
   const fieldset = $("plans");
-  plans.forEach((plan, place) => fieldset.append(planChoice(plan, place === 0)));
+  const offered = plans.filter((plan) => plan.self_service !== false || document.body.dataset.admin !== undefined);
+  offered.forEach((plan, place) => fieldset.append(planChoice(plan, place === 0)));
   $("register-form").addEventListener("submit", register);
   $("credentials-done").addEventListener("click", forgetCredentials);
   await list();
@@ -34,6 +35,8 @@ export async function startApplications() {
     const body = { name: form.elements.name.value.trim(), description: form.elements.description.value.trim(), scope };
     const plan = form.querySelector('input[name="plan"]:checked');
     if (plan) body.plan = plan.value;
+    const addresses = form.elements.redirect_uris.value.split(/\s+/).filter(Boolean);
+    if (addresses.length) body.redirect_uris = addresses;
     const problem = $("register-problem");
     problem.hidden = true;
     try {
@@ -52,9 +55,7 @@ export async function startApplications() {
     const usage = element("div", { cls: "usage-box", hidden: true });
     const choice = element("select", { ariaLabel: `Plan of ${application.name}` }, ...plans.map((plan) => element("option", { value: plan.name, text: plan.name, selected: plan.name === application.plan })));
     choice.addEventListener("change", () => attempt(async () => {
-      const { name, description, scope, redirect_uris } = application;
-      await call("PUT", path, { body: JSON.stringify({ name, description, scope, redirect_uris, plan: choice.value }) });
-      await list();
+      await call("PUT", path, { body: JSON.stringify({ plan: choice.value }) });
     }));
     const button = (text, cls, work) => {
       const made = element("button", { type: "button", text, cls });
@@ -87,9 +88,20 @@ export async function startApplications() {
 }
 
 function planChoice(plan, first) {
-  const limits = Object.entries(LIMITS).filter(([name]) => plan[name] !== null && plan[name] !== undefined).map(([name, unit]) => `${count(plan[name])} ${unit}`);
+  const known = (limit) => limit !== null && limit !== undefined;
+  const lines = Object.entries(LIMITS).map(([what, [second, day]]) => {
+    const shown = what === "Bytes" ? size : count;
+    return [what, [known(plan[second]) ? `${shown(plan[second])}/s` : "", known(plan[day]) ? `${shown(plan[day])}/day` : ""].filter(Boolean).join(" · ")];
+  }).filter(([, text]) => text);
+  if (known(plan.connections)) lines.push(["Connections", count(plan.connections)]);
+  if (!lines.length) lines.push(["No limits", ""]);
   const radio = element("input", { type: "radio", name: "plan", value: plan.name, checked: first, defaultChecked: first });
-  return element("label", { cls: "plan" }, radio, element("span", {}, element("b", { text: plan.name }), element("small", { text: limits.join(" · ") || "no limits" })));
+  return element("label", { cls: "plan" }, radio, element("span", {}, element("b", { text: plan.name }), ...lines.map(([what, text]) => element("small", {}, what, element("span", { text })))));
+}
+
+function size(bytes) {
+  const step = Math.min(3, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
+  return `${count(bytes / 1024 ** step)} ${["B", "KiB", "MiB", "GiB"][step]}`;
 }
 
 function showCredentials(name, id, secret) {
@@ -97,7 +109,7 @@ function showCredentials(name, id, secret) {
   $("credentials-id").textContent = id;
   $("credentials-secret").textContent = secret;
   const url = $("credentials-command").dataset.url;
-  $("credentials-command").textContent = `export CLIENT_ID='${id}' CLIENT_SECRET='${secret}'\nexport TOKEN=$(curl -s -u "$CLIENT_ID:$CLIENT_SECRET" -d grant_type=client_credentials ${url}/oauth/token | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`;
+  $("credentials-command").textContent = `export CLIENT_ID='${id}' CLIENT_SECRET='${secret}'\nexport TOKEN=$(curl -s -u "$CLIENT_ID:$CLIENT_SECRET" \\\n  -d grant_type=client_credentials ${url}/oauth/token \\\n  | sed -E 's/.*"access_token":"([^"]+)".*/\\1/')`;
   $("credentials").hidden = false;
   $("credentials").focus();
   $("credentials").scrollIntoView({ block: "start" });

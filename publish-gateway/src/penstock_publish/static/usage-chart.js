@@ -23,17 +23,18 @@ function drawBars(svg, days, measure) {
   const most = Math.max(1, ...days.map((day) => day[measure] || 0));
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / most);
   const slot = (width - LEFT) / Math.max(1, days.length);
+  const bar = Math.min(56, slot * 0.6);
   const parts = [];
   for (const at of [0, most / 2, most]) {
     parts.push(shape("line", { class: "grid", x1: LEFT, x2: width, y1: y(at), y2: y(at) }), label(LEFT - 6, y(at) + 4, short(at), "end"));
   }
   days.forEach((day, place) => {
     const value = day[measure] || 0;
-    const bar = shape("rect", { class: "bar", x: LEFT + place * slot + slot * 0.2, width: slot * 0.6, y: y(value), height: HEIGHT - BOTTOM - y(value), rx: 2 });
+    const drawn = shape("rect", { class: "bar", x: LEFT + (place + 0.5) * slot - bar / 2, width: bar, y: y(value), height: HEIGHT - BOTTOM - y(value), rx: 2 });
     const title = shape("title", {});
     title.textContent = `${day.day}: ${count(value)}`;
-    bar.append(title);
-    parts.push(bar, label(LEFT + (place + 0.5) * slot, HEIGHT - 6, day.day.slice(5), "middle"));
+    drawn.append(title);
+    parts.push(drawn, label(LEFT + (place + 0.5) * slot, HEIGHT - 6, day.day.slice(5), "middle"));
   });
   svg.replaceChildren(...parts);
 }
