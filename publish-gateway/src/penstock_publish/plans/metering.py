@@ -7,7 +7,9 @@ application: all its connections wait, and one look at the time wakes them all.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping
+from itertools import count
 
 from penstock.http.access import Principal
 from penstock.ports.clock import Clock
@@ -25,8 +27,11 @@ APPLICATION_PREFIX = "app-"
 class Metering:
     """The meters of one process."""
 
-    def __init__(self, settings: PlanSettings, clock: Clock) -> None:
+    def __init__(self, settings: PlanSettings, clock: Clock, *, spread: Callable[[], float] = random.random) -> None:
+        """`spread` gives numbers from 0 to 1."""
         self.settings = settings
+        self._spread = spread
+        self._turns = count(1)
         self._clock = clock
         self._plans = settings.plans
         self._meters: dict[str, Meter] = {}
@@ -45,6 +50,14 @@ class Metering:
     def meters(self) -> list[Meter]:
         """Those in use."""
         return list(self._meters.values())
+
+    def turn(self) -> int:
+        """A number for each flush, to tell who was served longest ago."""
+        return next(self._turns)
+
+    def retry_ms(self, hold: Hold) -> int:
+        """When a connection that was closed for today may come back: not all of them at midnight."""
+        return round((hold.wait_s + self._spread() * self.settings.midnight_spread_s) * 1000)
 
     def now_s(self) -> float:
         """Epoch seconds."""
@@ -68,7 +81,6 @@ class Metering:
             QUOTA_CONNECTIONS.labels(meter.plan_name).dec(meter.connections)
             QUOTA_CONNECTIONS.labels(plan_name).inc(meter.connections)
             meter.change(plan_name, self._plans[plan_name], self.now_s())
-            self._wake(meter)
 
     def forget(self, client_id: str) -> None:
         """An application that is gone: its tokens are refused elsewhere, its meter ends with what is open."""
@@ -118,11 +130,7 @@ class Metering:
         """The connection is gone."""
         flow.meter.close_connection()
         QUOTA_CONNECTIONS.labels(flow.meter.plan_name).dec()
-        waiting = self._waiting.get(flow.meter)
-        if waiting is not None:
-            waiting.pop(flow, None)
-            if not waiting:
-                del self._waiting[flow.meter]
+        self._stop_waiting(flow)
 
     async def close(self) -> None:
         """Wake nobody any more."""
@@ -151,20 +159,32 @@ class Metering:
             await self._clock.sleep(self.settings.pause_poll_s)
             now_s = self.now_s()
             for meter in list(self._waiting):
-                hold = meter.hold(now_s)
-                if hold is None or hold.for_today:
-                    self._wake(meter)
+                await self._wake(meter, now_s)
         self._waker = None
 
-    def _wake(self, meter: Meter) -> None:
-        for flow in self._waiting.pop(meter, {}):
-            flow.resume()
+    async def _wake(self, meter: Meter, now_s: float) -> None:
+        """Wake those of an application for whom there is something, who was served longest ago first."""
+        for flow in sorted(self._waiting.get(meter, ()), key=lambda flow: flow.served):
+            hold = meter.hold(now_s)
+            if hold is not None and not hold.for_today:
+                return
+            if self._stop_waiting(flow):  # else it has gone meanwhile
+                flow.resume()
+                await asyncio.sleep(0)  # one that replays writes in a task of its own: before the next one is asked
+
+    def _stop_waiting(self, flow: Flow) -> bool:
+        waiting = self._waiting.get(flow.meter, {})
+        found = flow in waiting
+        waiting.pop(flow, None)
+        if not waiting:
+            self._waiting.pop(flow.meter, None)
+        return found
 
 
 class Flow:
     """What one connection is sent, held against its application's plan."""
 
-    __slots__ = ("_going", "_metering", "_paused", "flush_bytes_max", "meter", "rows_max", "wake")
+    __slots__ = ("_going", "_metering", "_paused", "flush_bytes_max", "meter", "rows_max", "served", "wake")
 
     def __init__(self, metering: Metering, meter: Meter) -> None:
         self._metering = metering
@@ -172,6 +192,7 @@ class Flow:
         self.wake: Callable[[], None] | None = None  # called when it may go on
         self._going: asyncio.Event | None = None
         self.meter = meter
+        self.served = 0  # which of all flushes was the last one of this connection
         self.flush_bytes_max = metering.settings.flush_bytes_max
         self.rows_max = metering.settings.replay_rows_max
 
@@ -182,6 +203,7 @@ class Flow:
 
     def sent(self, events: int, size_bytes: int) -> None:
         """Count what was written."""
+        self.served = self._metering.turn()
         self.meter.count_delivery(events, size_bytes, self._metering.now_s())
 
     def pause(self) -> Hold | None:
@@ -195,6 +217,10 @@ class Flow:
         self._paused = True
         self._metering.wait(self, hold)
         return hold
+
+    def retry_ms(self, hold: Hold) -> int:
+        """See `Metering.retry_ms`."""
+        return self._metering.retry_ms(hold)
 
     def resume(self) -> None:
         """Go on; whether that is right is found out at the next look."""

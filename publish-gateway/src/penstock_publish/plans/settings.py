@@ -90,6 +90,12 @@ class PlanSettings(BaseModel, frozen=True):
         le=10,
         description="How often it is looked whether an application that was over its plan's rate may go on.",
     )
+    midnight_spread_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=3_600,
+        description="Connections closed for the rest of a day are asked to come back within this after midnight.",
+    )
     flush_bytes_max: int = Field(
         default=8 * _KIB,
         ge=_KIB,

@@ -23,7 +23,8 @@ class Caller:
     `on_end` is told of those.
     """
 
-    __slots__ = ("_send_buffer_bytes", "closed", "connections", "flow", "life", "on_end", "outlet", "principal")
+    __slots__ = ("_send_buffer_bytes", "_turn", "closed", "connections", "flow", "life", "on_end", "outlet",
+                 "principal")  # fmt: skip
 
     def __init__(self, outlet: Outlet, principal: Principal, life: Life, *, send_buffer_bytes: int) -> None:
         self.outlet = outlet
@@ -34,6 +35,7 @@ class Caller:
         #: What its application's plan allows; None: no limit.
         self.flow: Flow | None = None
         self.on_end: Callable[[Connection], None] | None = None
+        self._turn = 0
         self._send_buffer_bytes = send_buffer_bytes
 
     @property
@@ -73,7 +75,9 @@ class Caller:
 
     def wake(self) -> None:
         """Go on with every topic after its application's plan had made it wait."""
-        for connection in self.connections:
+        first = self._turn % max(1, len(self.connections))
+        self._turn += 1  # or the first topic could take everything, each time
+        for connection in (*self.connections[first:], *self.connections[:first]):
             connection.live.wake(connection)
 
     def close(self, close: Close) -> None:

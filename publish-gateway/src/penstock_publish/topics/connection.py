@@ -149,7 +149,7 @@ class Connection:
         if hold is None:
             return False
         if hold.for_today:
-            self.caller.close(Close(4429, "quota_exceeded", retry_ms=round(hold.wait_s * 1000)))
+            self.caller.close(Close(4429, "quota_exceeded", retry_ms=flow.retry_ms(hold)))
         else:
             self.outlet.write(frame_notice(quota_notice(hold.limit, hold.wait_s), self.outlet.encoding))
         return True
