@@ -164,7 +164,13 @@ async def _wire_publish(wiring: _Wiring) -> None:
 
     assert wiring.authority is not None, "opened for every process with the role publish"
     elsewhere = {role: wiring.settings.services.urls_of(role) for role in ROLES if role not in wiring.names}
-    wiring.publish = build(wiring.settings.publish, wiring.ports, authority=wiring.authority, elsewhere=elsewhere)
+    wiring.publish = build(
+        wiring.settings.publish,
+        wiring.ports,
+        authority=wiring.authority,
+        elsewhere=elsewhere,
+        intake=None if wiring.ingest is None else wiring.ingest.intake(),
+    )
     wiring.made.append(wiring.publish)
 
 

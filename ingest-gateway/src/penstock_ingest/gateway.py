@@ -44,6 +44,12 @@ class Accepted:
             "positions": self.positions,
         }
 
+    def refusal(self) -> PenstockError | None:
+        """`all_rejected` if events were rejected and none was accepted."""
+        if not self.rejected or self.accepted or self.duplicate:
+            return None
+        return PenstockError("all_rejected", "no event was accepted; 'errors' says why", extra=self.as_json())
+
 
 class Gateway:
     """Accepts events into source streams. `draw` gives numbers from 0 to 1, for pauses."""

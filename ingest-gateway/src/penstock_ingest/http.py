@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 from aiohttp import web
@@ -64,6 +65,19 @@ class IngestHttp:
             web.get("/v1/streams", guarded(self._streams)),
             web.get("/v1/streams/{stream}", guarded(self._stream)),
         ]
+
+    @contextmanager
+    def answering(self, size_bytes: int) -> Iterator[None]:
+        """Count what is admitted without being a request of its own; `draining`, `too_many_requests`."""
+        if self.draining:
+            raise PenstockError("draining", "this gateway is stopping; send again", retry_after_s=1.0)
+        self._hold(size_bytes, 0)
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            self._in_flight_bytes -= size_bytes
 
     def _counted(self, handler: Handler) -> Handler:
         async def reply(request: web.Request) -> web.StreamResponse:
@@ -178,10 +192,9 @@ class IngestHttp:
 
 def _reply(accepted: Accepted) -> web.Response:
     """200 if all went well, 207 if some events were rejected, 422 problem details with the same members if all."""
-    if accepted.rejected and not accepted.accepted and not accepted.duplicate:
-        return problem(
-            PenstockError("all_rejected", "no event was accepted; 'errors' says why", extra=accepted.as_json())
-        )
+    refusal = accepted.refusal()
+    if refusal is not None:
+        return problem(refusal)
     return _json(accepted.as_json(), status=207 if accepted.rejected else 200)
 
 

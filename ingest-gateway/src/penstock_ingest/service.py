@@ -15,6 +15,7 @@ from penstock_ingest.feeds import Feeds
 from penstock_ingest.gateway import Gateway
 from penstock_ingest.http import IngestHttp
 from penstock_ingest.inlet_pump import InletPump
+from penstock_ingest.intake import DirectIntake
 from penstock_ingest.settings import IngestSettings
 
 __all__ = ["IngestRole", "build"]
@@ -53,6 +54,10 @@ class IngestRole:
     async def replay_for(self, event: RejectedEvent, raw: bytes, authorization: str) -> dict[str, object]:
         """`replay_admission` where the caller, whose header this is, was checked in this very process."""
         return await self._gateway.replay_admission(event, raw)
+
+    def intake(self) -> DirectIntake:
+        """Where other edges of this process leave events, wired by the application."""
+        return DirectIntake(self._gateway, self._http)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Fill the dedupe indexes, show them, and at the end wait for the requests that have begun."""

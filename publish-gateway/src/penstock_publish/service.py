@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from penstock.ports.intake import Intake
 from penstock.role import Check, Ports
 from penstock_publish.applications.service import ApplicationService
 from penstock_publish.authority import Authority
@@ -39,12 +40,14 @@ def build(
     *,
     authority: Authority,
     elsewhere: Mapping[str, Sequence[str]] | None = None,
+    intake: Intake | None = None,
 ) -> PublishRole:
     """Wire the role. The authority's own routes (OAuth2, session) are mounted by `app`.
 
     `elsewhere`: role -> addresses of the services whose routes are forwarded, since they run in other processes.
+    `intake`: where events go that subscribers send, if ingest runs in this one.
     """
-    return PublishRole(settings, ports, authority, elsewhere or {})
+    return PublishRole(settings, ports, authority, elsewhere or {}, intake)
 
 
 class PublishRole:
@@ -53,7 +56,12 @@ class PublishRole:
     name = "publish"
 
     def __init__(
-        self, settings: PublishSettings, ports: Ports, authority: Authority, elsewhere: Mapping[str, Sequence[str]]
+        self,
+        settings: PublishSettings,
+        ports: Ports,
+        authority: Authority,
+        elsewhere: Mapping[str, Sequence[str]],
+        intake: Intake | None,
     ) -> None:
         self._hub = Hub(ports.log, ports.clock, settings, traces=ports.traces)
         self._lifecycles = Lifecycles(authority.database, clock=ports.clock, settings=settings.lifecycle)
@@ -70,12 +78,18 @@ class PublishRole:
             durable=self._durable,
             metering=self._applications.metering,
         )
+        self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door, traces=ports.traces)
         self._topics = TopicRoutes(
-            authority, ports.log, subscriber, self._lifecycles, clock=ports.clock, settings=settings
+            authority,
+            ports.log,
+            subscriber,
+            self._lifecycles,
+            clock=ports.clock,
+            settings=settings,
+            intake=intake or self._door.intake(),
         )
         self._durable_routes = DurableRoutes(authority.access, self._durable)
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
-        self._door = Door(elsewhere, authority, clock=ports.clock, settings=settings.door, traces=ports.traces)
         self._authority = authority
         self._log = ports.log
         self._clock = ports.clock

@@ -18,6 +18,7 @@ from penstock.ports.clock import Clock
 from penstock.role import Check
 from penstock_publish.authority import Authority
 from penstock_publish.door.forward import forward
+from penstock_publish.door.intake import DoorIntake
 from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.tunnel import Tunnel, open_tunnel
 from penstock_publish.metrics import DOOR_REQUESTS, DOOR_SECONDS, DOOR_TUNNELS
@@ -62,6 +63,10 @@ class Door:
             for prefix in FORWARDED[link.role]
             for path in (prefix, prefix + "/{rest:.*}")
         ]
+
+    def intake(self) -> DoorIntake | None:
+        """Where sockets leave events, if ingest runs elsewhere."""
+        return next((DoorIntake(link) for link in self._links if link.role == "ingest"), None)
 
     def ready(self) -> Sequence[Check]:
         """One check per service."""

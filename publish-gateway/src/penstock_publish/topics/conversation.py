@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from penstock.errors import PenstockError
 from penstock.ports.clock import Clock
+from penstock.ports.intake import Intake
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.connection import Connection, ManagedConnection
@@ -34,6 +35,7 @@ from penstock_publish.topics.lines import (
     refusal,
     reply,
 )
+from penstock_publish.topics.publishing import Publisher
 from penstock_publish.topics.request import read_subscription
 from penstock_publish.topics.subscribe import Subscriber
 
@@ -48,17 +50,21 @@ class Means:
     entrance: Entrance
     clock: Clock
     settings: PublishSettings
+    intake: Intake | None  # None: there is nowhere to send events to
 
 
 class Conversation:
     """One WebSocket's. `close` at the end."""
 
-    def __init__(self, caller: Caller, means: Means) -> None:
+    def __init__(self, caller: Caller, means: Means, bearer: str | None) -> None:
+        """`bearer`: the caller's token, where the intake needs it."""
         self._caller = caller
         self._means = means
         self._limits = means.settings.socket
         self._rate = Rate(self._limits.lines_per_s_max, means.clock.monotonic_s())
         self._bad_lines = 0
+        self._bearer = bearer
+        self._publisher: Publisher | None = None
         self._ending: set[asyncio.Task[None]] = set()
         caller.on_end = self._ended
 
@@ -80,6 +86,8 @@ class Conversation:
     async def close(self) -> None:
         """The WebSocket has ended."""
         self._caller.on_end = None
+        if self._publisher is not None:
+            await self._publisher.close(self._means.settings.close_wait_s)
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _hear_line(self, text: str) -> None:
@@ -102,7 +110,7 @@ class Conversation:
         elif isinstance(line, Auth):
             await self._renew(line)
         elif isinstance(line, Pub):
-            raise PenstockError("bad_request", "events are sent with POST /v1/streams/{stream}/events")
+            await self._publish(line)
         else:
             if isinstance(line, Unsub):
                 await self._means.subscriber.unsubscribe(self._connection(line.unsub))
@@ -133,7 +141,19 @@ class Conversation:
             detail = "this token is of another caller; a socket can be renewed only by who opened it"
             raise PenstockError("invalid_token", detail)
         if not caller.closed:
+            if self._means.intake is not None and self._means.intake.needs_bearer:
+                self._bearer = line.auth
             self.said_token(line.id, await self._means.subscriber.renew(caller, principal))
+
+    async def _publish(self, line: Pub) -> None:
+        principal, intake = self._caller.principal, self._means.intake
+        if not principal.may_write(line.pub):
+            raise PenstockError("insufficient_scope", "sending events needs the scope ingest:write")
+        if intake is None:
+            raise PenstockError("service_unavailable", "there is no ingest gateway here to send events to")
+        if self._publisher is None:
+            self._publisher = Publisher(intake, self._say, waiting_max=self._limits.publishes_waiting_max)
+        await self._publisher.put(line, principal, self._bearer)
 
     def _grant(self, line: Credit) -> None:
         connection = self._connection(line.t)

@@ -133,6 +133,8 @@ def refusal(error: PenstockError, line_id: LineId) -> dict[str, object]:
     """`{"id":..,"err":"<code>","detail":"...","retry":bool}`; `retry_ms` where it is known when."""
     said: dict[str, object] = {} if line_id is None else {"id": line_id}
     said |= {"err": error.code, "detail": error.detail, "retry": error.retryable}
+    if "errors" in error.extra:
+        said["errors"] = error.extra["errors"]
     if error.retry_after_s is not None:
         said["retry_ms"] = round(error.retry_after_s * 1000)
     return said

@@ -13,6 +13,7 @@ from penstock.http.credentials import origin_of, refuse_token_in_url
 from penstock.http.problem import guarded
 from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.clock import Clock
+from penstock.ports.intake import Intake
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
 from penstock_publish.bodies import read_json
@@ -55,7 +56,9 @@ class TopicRoutes:
         *,
         clock: Clock,
         settings: PublishSettings,
+        intake: Intake | None = None,
     ) -> None:
+        """`intake`: where events go that subscribers send on their sockets."""
         self._authority = authority
         self._lifecycles = lifecycles
         self._log = log
@@ -63,7 +66,7 @@ class TopicRoutes:
         self._settings = settings
         self._tickets = TicketOffice(authority.database, clock=clock, settings=settings)
         self._entrance = Entrance(authority, log, self._tickets)
-        self._sockets = WebSockets(Means(subscriber, self._entrance, clock, settings))
+        self._sockets = WebSockets(Means(subscriber, self._entrance, clock, settings, intake))
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """For the listener."""

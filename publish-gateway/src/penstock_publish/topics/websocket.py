@@ -45,11 +45,17 @@ class WebSockets:
         else:
             prepared = await opening(entry.principal)
             wire = take_over(request, subscriber.wires, subprotocol=entry.subprotocol)
-            wire.serve(self._serve(wire, entry.principal, prepared))
+            wire.serve(self._serve(wire, entry.principal, prepared, self._bearer(entry.principal, entry.bearer)))
         return UPGRADED
 
     async def _serve(
-        self, wire: Wire, principal: Principal, prepared: Prepared | None, token: Auth | None = None, rest: str = ""
+        self,
+        wire: Wire,
+        principal: Principal,
+        prepared: Prepared | None,
+        bearer: str | None,
+        token: Auth | None = None,
+        rest: str = "",
     ) -> None:
         """`token`: the line that brought it, to be answered; `rest`: lines that came with it."""
         subscriber = self._means.subscriber
@@ -58,7 +64,7 @@ class WebSockets:
         wire.heard, wire.resume = caller.life.heard, caller.resume_text
         try:
             if token is not None:
-                conversation = Conversation(caller, self._means)
+                conversation = Conversation(caller, self._means, bearer)
                 conversation.said_token(token.id, subscriber.left_s(caller))
                 del token
             if prepared is not None:
@@ -67,13 +73,19 @@ class WebSockets:
             message: str | bytes | None = rest
             while message is not None:
                 if message:
-                    conversation = conversation or Conversation(caller, self._means)
+                    conversation = conversation or Conversation(caller, self._means, bearer)
                     await conversation.hear(message)
                 message = await wire.receive()
         finally:
             if conversation is not None:
                 await conversation.close()
             await subscriber.leave(caller)
+
+    def _bearer(self, principal: Principal, bearer: str | None) -> str | None:
+        """The token, kept for those only who may send events that another process checks again."""
+        intake = self._means.intake
+        sends = "ingest:write" in principal.scopes or bool(principal.details)
+        return bearer if sends and intake is not None and intake.needs_bearer else None
 
     def _check_waiting(self) -> None:
         limit = self._means.settings.socket.unauthenticated_max
@@ -102,7 +114,7 @@ class WebSockets:
             close = Close.of(error) if token is not None else Close(4401, "unauthorized")
             wire.close(close, None)
             return
-        await self._serve(wire, principal, prepared, token, rest)
+        await self._serve(wire, principal, prepared, self._bearer(principal, token.auth), token, rest)
 
     async def _first_message(self, wire: Wire) -> str | bytes | None:
         """None if the socket was closed, by the other side or for having said nothing in time."""
