@@ -49,6 +49,7 @@ def run_program() -> None:
         commands_backup,
         commands_cases,
         commands_client,
+        commands_clients,
         commands_keys,
         commands_rules,
         commands_sample,
@@ -70,6 +71,7 @@ def run_program() -> None:
         commands_sample,
         commands_backup,
         commands_accounts,
+        commands_clients,
         commands_keys,
     ):
         module.register(program)

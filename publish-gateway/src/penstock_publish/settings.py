@@ -77,7 +77,7 @@ class AuthSettings(BaseModel, frozen=True):
     )
     revocations_poll_s: float = Field(
         default=0.4,
-        description="How often a replica looks in the shared database for what others revoked.",
+        description="How often a process looks for tokens and keys that replicas and commands have changed.",
         gt=0,
         le=60,
     )

@@ -7,12 +7,13 @@ and has that grant alone.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import sqlalchemy as sa
 
 from penstock_publish.oauth.clients import Client
 
-__all__ = ["CLIENTS", "DETAILS", "REVOKED", "find_client", "put_client", "remove_client"]
+__all__ = ["CLIENTS", "DETAILS", "REVOKED", "find_client", "list_clients", "put_client", "remove_client"]
 
 _metadata = sa.MetaData()
 CLIENTS = sa.Table(
@@ -42,25 +43,13 @@ REVOKED = sa.Table(
 
 def find_client(connection: sa.Connection, client_id: str) -> Client | None:
     """A client by its id."""
-    found = (
-        sa.select(CLIENTS, DETAILS.c.name, DETAILS.c.redirect_uris, DETAILS.c.grants, DETAILS.c.public)
-        .select_from(CLIENTS.outerjoin(DETAILS, DETAILS.c.client_id == CLIENTS.c.client_id))
-        .where(CLIENTS.c.client_id == client_id)
-    )
-    row = connection.execute(found).one_or_none()
-    if row is None:
-        return None
-    if row.name is None:
-        return Client(row.client_id, row.secret_sha256, row.scope)
-    return Client(
-        row.client_id,
-        row.secret_sha256,
-        row.scope,
-        name=row.name,
-        redirect_uris=tuple(json.loads(row.redirect_uris)),
-        grants=frozenset(row.grants.split()),
-        public=row.public,
-    )
+    row = connection.execute(_all().where(CLIENTS.c.client_id == client_id)).mappings().one_or_none()
+    return None if row is None else _client(row)
+
+
+def list_clients(connection: sa.Connection) -> list[Client]:
+    """Every client by its id."""
+    return [_client(row) for row in connection.execute(_all().order_by(CLIENTS.c.client_id)).mappings()]
 
 
 def put_client(connection: sa.Connection, client: Client) -> None:
@@ -82,3 +71,23 @@ def remove_client(connection: sa.Connection, client_id: str) -> None:
     """Forget a client; one that is not there is no error."""
     connection.execute(sa.delete(CLIENTS).where(CLIENTS.c.client_id == client_id))
     connection.execute(sa.delete(DETAILS).where(DETAILS.c.client_id == client_id))
+
+
+def _all() -> sa.Select[Any]:
+    return sa.select(
+        CLIENTS, DETAILS.c.name, DETAILS.c.redirect_uris, DETAILS.c.grants, DETAILS.c.public
+    ).select_from(CLIENTS.outerjoin(DETAILS, DETAILS.c.client_id == CLIENTS.c.client_id))
+
+
+def _client(row: sa.RowMapping) -> Client:
+    if row["name"] is None:
+        return Client(row["client_id"], row["secret_sha256"], row["scope"])
+    return Client(
+        row["client_id"],
+        row["secret_sha256"],
+        row["scope"],
+        name=row["name"],
+        redirect_uris=tuple(json.loads(row["redirect_uris"])),
+        grants=frozenset(row["grants"].split()),
+        public=row["public"],
+    )

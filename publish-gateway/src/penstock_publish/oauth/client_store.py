@@ -10,7 +10,15 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock_publish.gateway_database import GatewayDatabase
-from penstock_publish.oauth.client_rows import CLIENTS, DETAILS, REVOKED, find_client, put_client, remove_client
+from penstock_publish.oauth.client_rows import (
+    CLIENTS,
+    DETAILS,
+    REVOKED,
+    find_client,
+    list_clients,
+    put_client,
+    remove_client,
+)
 from penstock_publish.oauth.clients import Client, development_client, new_secret, secret_in_file, write_client_file
 
 __all__ = ["ClientStore"]
@@ -29,6 +37,11 @@ class ClientStore:
         """A client by its id."""
         with self._database.transaction("looking up a client") as connection:
             return find_client(connection, client_id)
+
+    def all(self) -> list[Client]:
+        """Every client by its id."""
+        with self._database.transaction("listing clients") as connection:
+            return list_clients(connection)
 
     def put(self, client: Client) -> None:
         """Register or change a client."""

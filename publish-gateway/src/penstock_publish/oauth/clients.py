@@ -57,6 +57,10 @@ class Clients(Protocol):
         """A client by its id."""
         ...
 
+    def all(self) -> list[Client]:
+        """Every client by its id."""
+        ...
+
     def put(self, client: Client) -> None:
         """Register or change a client."""
         ...

@@ -75,7 +75,7 @@ class EmbeddedServer:
         issued = self.issuer.sign(PAGE_CLIENT, account.scope, subject=account.subject)
         of_page = CodeRequest(PAGE_CLIENT, account.subject, account.scope, redirect_uri="", code_challenge="")
         access = AccessToken(issued.token_id, issued.expires_at_s)
-        await self._in_worker(partial(self.rooms.store.begin_session, of_page, access))
+        await self._in_worker(partial(self.rooms.store.begin_session, of_page, access, now_s=self.rooms.now_s()))
         return issued.text
 
     async def client(self, client_id: str, secret: str) -> Client | None:

@@ -123,7 +123,7 @@ class GrantStore:
             _forget_ended(connection, now_s - _OUTLIVES_S)
             connection.execute(sa.insert(_grants).values(row))
 
-    def begin_session(self, request: CodeRequest, access: AccessToken) -> None:
+    def begin_session(self, request: CodeRequest, access: AccessToken, *, now_s: float) -> None:
         """Keep the token of a person's session of the page as a grant, so that it ends with the others."""
         row = {
             "grant_id": new_secret(),
@@ -135,6 +135,7 @@ class GrantStore:
             "revoked": False,
         }
         with self._transaction("beginning a session") as connection:
+            _forget_ended(connection, now_s - _OUTLIVES_S)
             connection.execute(sa.insert(_grants).values(row))
             _add_tokens(connection, row["grant_id"], access, None, (0.0, 0.0))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock_publish.gateway_database import GatewayDatabase
-from penstock_publish.oauth.client_rows import DETAILS, find_client, put_client, remove_client
+from penstock_publish.oauth.client_rows import DETAILS, find_client, list_clients, put_client, remove_client
 from penstock_publish.oauth.clients import (
     DEVELOPMENT_CLIENT,
     Client,
@@ -55,6 +55,11 @@ class SharedDatabase:
         """A client by its id."""
         with self._transaction("looking up a client") as connection:
             return find_client(connection, client_id)
+
+    def all(self) -> list[Client]:
+        """Every client by its id."""
+        with self._transaction("listing clients") as connection:
+            return list_clients(connection)
 
     def put(self, client: Client) -> None:
         """Register or change a client."""

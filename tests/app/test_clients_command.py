@@ -1,0 +1,60 @@
+"""`penstock clients`: public clients are added, listed and removed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from penstock.errors import PenstockError
+from penstock_publish.oauth.public_clients import public_client
+
+
+def clients(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "penstock_app", "clients", *arguments, "--data", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_public_client_is_added_listed_and_removed(tmp_path):
+    made = clients(tmp_path, "add", "Terminal", "--redirect-uri", "http://127.0.0.1/back", "--scope", "orders:read")
+    client_id = made.stdout.strip()
+    [listed] = json.loads(clients(tmp_path, "list", "--json").stdout)
+    assert listed == {
+        "client_id": client_id, "name": "Terminal", "public": True, "scope": "orders:read",
+        "grants": ["authorization_code", "refresh_token"], "redirect_uris": ["http://127.0.0.1/back"],
+    }  # fmt: skip
+    assert clients(tmp_path, "remove", client_id).returncode == 0
+    gone = clients(tmp_path, "remove", client_id)
+    assert gone.returncode == 1 and "no client" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://portal.example/back",
+        "https://portal.example/back#x",
+        "https://user@portal.example/back",
+        "https:///back",
+        "portal.example/back",
+        "javascript:alert(1)",
+        "https://portal.example/a b",
+        "https://portal.example:99999/",
+        "https://portal.example/" + "x" * 2_000,
+    ],
+)
+def test_an_address_that_could_lead_astray_is_not_registered(uri):
+    with pytest.raises(PenstockError, match="cannot be registered"):
+        public_client("Terminal", scope="orders:read", redirect_uris=["https://portal.example/back", uri])
+
+
+def test_https_loopback_and_schemes_of_ones_own_are_registered():
+    uris = (
+        "https://portal.example/back?x=1",
+        "http://[::1]/back",
+        "http://localhost:7/back",
+        "com.example.app:/back",
+    )
+    assert public_client("Terminal", scope="orders:read", redirect_uris=uris).redirect_uris == uris
