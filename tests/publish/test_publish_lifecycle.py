@@ -131,6 +131,21 @@ async def test_a_retired_topic_is_410_and_its_sockets_are_closed_for_good(gatewa
     assert (await read_page(gateway, http, "orders"))[0] == 200
 
 
+async def test_a_socket_with_several_topics_stays_when_one_of_them_is_retired(gateway, http):
+    async with gateway.subscribe("alerts") as socket:
+        await receive(socket, 1)
+        await socket.send('{"id":1,"sub":"orders"}')
+        while "ok" not in (await receive(socket, 1))[0]:
+            pass
+        await put(gateway, http, "orders", state="retired")
+        said = {}
+        while said.get("sys") != "end":
+            [said] = await receive(socket, 1)
+        assert (said["t"], said["code"], said["retry_ms"]) == ("orders", "topic_retired", None)
+        await gateway.orders(1, 1, stream="alerts")
+        assert (await events(socket, 1))[0]["t"] == "alerts"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -30,7 +30,15 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
         info = {"title": f"{alone.name} at Penstock", "version": alone.lifecycle.version}
         if alone.lifecycle.description:
             info["description"] = alone.lifecycle.description
-    flow = {"tokenUrl": f"{url}/oauth/token", "availableScopes": scopes(topics)}
+    token = {"tokenUrl": f"{url}/oauth/token", "availableScopes": scopes(topics)}
+    flows = {
+        "clientCredentials": token,
+        "authorizationCode": {
+            **token,
+            "authorizationUrl": f"{url}/oauth/authorize",
+            "refreshUrl": f"{url}/oauth/token",
+        },
+    }
     operations: _Json = {}
     for topic in topics:
         operations |= _operations(topic)
@@ -49,7 +57,7 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
         "operations": operations,
         "components": {
             "messages": {line.name: _message(line) for line in (*NOTICES, *CLIENT_LINES, REPLY)},
-            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": {"clientCredentials": flow}}},
+            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": flows}},
         },
     }
 

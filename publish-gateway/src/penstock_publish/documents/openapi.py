@@ -72,7 +72,15 @@ def scopes(topics: Iterable[OfferedTopic]) -> dict[str, str]:
 def _document(
     url: str, title: str, number: str, *, paths: dict[str, _Json], topics: list[OfferedTopic], schemas: _Json
 ) -> _Json:
-    flow = {"tokenUrl": f"{url}/oauth/token", "scopes": scopes(topics)}
+    token = {"tokenUrl": f"{url}/oauth/token", "scopes": scopes(topics)}
+    flows = {
+        "clientCredentials": token,
+        "authorizationCode": {
+            **token,
+            "authorizationUrl": f"{url}/oauth/authorize",
+            "refreshUrl": f"{url}/oauth/token",
+        },
+    }
     return {
         "openapi": "3.1.1",
         "info": {"title": title, "version": number},
@@ -80,7 +88,7 @@ def _document(
         "externalDocs": {"url": f"{url}/docs"},
         "paths": paths,
         "components": {
-            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": {"clientCredentials": flow}}},
+            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": flows}},
             "schemas": {"problem": _PROBLEM, **schemas},
         },
     }

@@ -25,12 +25,12 @@ class Command:
     text: str
 
 
-def topic_commands(url: str, topic: OfferedTopic) -> Sequence[Command]:
-    """How to consume a topic from a terminal or a program."""
+def topic_commands(url: str, topic: OfferedTopic, *, issuer: str | None = None) -> Sequence[Command]:
+    """How to consume a topic from a terminal or a program. `issuer`: who gives tokens where it is not this server."""
     address = f"{url}/v1/topics/{quote(topic.name, safe='')}"
     socket = address.replace("http", "ws", 1)
     return [
-        _token(url, topic.scope),
+        _token(url, topic.scope, issuer),
         Command("page", "curl", "A page of history; `next` in it is where the following page begins.",
                 _PAGE.format(address=address)),
         Command("sse", "curl, live", "Server-sent events; `id` is the cursor to resume from.",
@@ -40,15 +40,19 @@ def topic_commands(url: str, topic: OfferedTopic) -> Sequence[Command]:
                 _PYTHON.format(socket=socket)),
         Command("javascript", "JavaScript", "Node.js 18 or newer, nothing to install.",
                 _JAVASCRIPT.replace("ADDRESS", address)),
+        Command("python_client", "Python client", "With `pip install penstock`: resumes, tells gaps, and more.",
+                _PYTHON_CLIENT.format(url=url, name=topic.name)),
+        Command("javascript_client", "JavaScript client", "Node.js 20 or newer; one file, nothing else.",
+                _JAVASCRIPT_CLIENT.replace("URL", url).replace("TOPIC", topic.name)),
     ]  # fmt: skip
 
 
-def relation_commands(url: str, relation: OfferedRelation) -> Sequence[Command]:
-    """How to query a relation."""
+def relation_commands(url: str, relation: OfferedRelation, *, issuer: str | None = None) -> Sequence[Command]:
+    """How to query a relation; `issuer` as above."""
     name = quote(relation.name, safe="")
     address = f"{url}/v1/data/{name}"
     commands = [
-        _token(url, "data:read"),
+        _token(url, "data:read", issuer),
         Command("rows", "curl", "Rows; `next` in the reply is the cursor of the following page.",
                 _ROWS.format(address=address)),
     ]  # fmt: skip
@@ -65,7 +69,10 @@ def relation_commands(url: str, relation: OfferedRelation) -> Sequence[Command]:
     return commands
 
 
-def _token(url: str, scope: str) -> Command:
+def _token(url: str, scope: str, issuer: str | None) -> Command:
+    if issuer is not None:
+        note = f"From {issuer}, for this server as audience, with the scope {scope}."
+        return Command("token", "Token", note, "export TOKEN='...'")
     return Command(
         "token",
         "Token",
@@ -122,6 +129,24 @@ for await (const text of reply.body.pipeThrough(new TextDecoderStream())) {
     const data = block.split("\\n").find((line) => line.startsWith("data: "));
     if (data) console.log(JSON.parse(data.slice(6)));
   }
+}
+EOF"""
+_PYTHON_CLIENT = """\
+python3 - <<'EOF'
+import os
+from penstock.client import Client
+
+with Client("{url}", token=os.environ["TOKEN"]) as penstock:
+    for event in penstock.subscribe("{name}", after="earliest"):
+        print(event, flush=True)
+EOF"""
+_JAVASCRIPT_CLIENT = """\
+curl -s URL/client.js -o penstock-client.mjs
+node --input-type=module - <<'EOF'
+import { connect } from "./penstock-client.mjs";
+const penstock = connect("URL", { token: process.env.TOKEN });
+for await (const event of penstock.subscribe("TOPIC", { after: "earliest" })) {
+  console.log(event);
 }
 EOF"""
 _ROWS = """\

@@ -77,14 +77,14 @@ class _Pages:
             may_change=offer.visitor.may(ADMIN_SCOPE),
             sample=sample,
             states=list(State),
-            commands=topic_commands(self._authority.public_url, topic),
+            commands=topic_commands(self._authority.public_url, topic, issuer=self._issuer),
         )
 
     async def relation(self, request: web.Request) -> web.Response:
         """One relation of `/v1/data` and `/v1/summaries`."""
         response, signed_in, offer = await self._visit(request)
         relation = offer.relation(request.match_info["relation"])
-        commands = relation_commands(self._authority.public_url, relation)
+        commands = relation_commands(self._authority.public_url, relation, issuer=self._issuer)
         return self._render(
             response,
             "relation.html",
@@ -124,6 +124,11 @@ class _Pages:
         if signed_in and offer.visitor.principal is None:  # opened just now: the cookie is in the reply
             offer = await self._offers.of(request, principal=self._page_principal())
         return response, signed_in, offer
+
+    @property
+    def _issuer(self) -> str | None:
+        """Who gives tokens where it is not this server."""
+        return None if self._authority.embedded is not None else self._authority.settings.issuer
 
     def _page_principal(self) -> Principal:
         settings = self._authority.settings
