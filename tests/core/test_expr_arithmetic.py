@@ -8,7 +8,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
 
 import pytest
 from core.expression_eval import evaluate, one
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from penstock.model import types
@@ -59,6 +59,7 @@ def test_the_sign_and_the_size_of_the_least_integer_stay_as_in_java() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.floats(width=64), st.floats(width=64), st.sampled_from("+-*/%"))
+@example(1.0, -0.0, "/")
 def test_doubles_are_bit_for_bit_those_of_ieee_754(a: float, b: float, operator: str) -> None:
     def expected() -> float:
         match operator:
