@@ -124,6 +124,7 @@ _QUERY: _Json = {
         "format": {"enum": ["envelope", "raw"]},
         "slow": {"enum": ["gap", "latest", "close"]},
         "credit": {"type": "string", "description": "So many events at first; more with a line `credit`."},
+        "durable": {"type": "string", "description": "The name under which acknowledged cursors are kept."},
         "auth": {"enum": ["message"], "description": 'The token comes in the first line: {"auth": "<token>"}.'},
         "ticket": {"type": "string", "description": "From POST /v1/tickets, once, within 30 seconds."},
     },

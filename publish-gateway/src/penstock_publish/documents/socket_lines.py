@@ -68,6 +68,9 @@ CLIENT_LINES: tuple[Line, ...] = (
          {"id": _ID, "credit": _COUNT, "t": _TEXT}, ["credit"], {"credit": 500}),
     Line("line_ack", "Everything up to this cursor has been dealt with.",
          {"id": _ID, "ack": _TEXT, "t": _TEXT}, ["ack"], {"ack": "MS4wMTk4ZTQuOQ"}),
+    Line("line_pub", "An event into a stream, or several; needs the scope ingest:write, answered when durable.",
+         {"id": _ID, "pub": _TEXT, "d": {"type": ["object", "array"]}}, ["pub", "d"],
+         {"id": 3, "pub": "orders", "d": {"id": "o1", "amount": 250.0}}),
 )  # fmt: skip
 
 REPLY = Line(
@@ -80,6 +83,12 @@ REPLY = Line(
         "detail": _TEXT,
         "retry": {"type": "boolean"},
         "retry_ms": _COUNT,
+        "exp": _COUNT,
+        "accepted": _COUNT,
+        "duplicate": _COUNT,
+        "rejected": _COUNT,
+        "errors": {"type": "array", "items": {"type": "object"}},
+        "positions": {"type": "array", "items": _TEXT},
     },
     [],
     {"id": 1, "ok": True},
@@ -95,7 +104,7 @@ CLOSE_CODES: Mapping[int, str] = {
     4403: "The token lacks the scope.",
     4404: "The topic is gone, a draft again, or retired.",
     4408: "No token came in time.",
-    4409: "You did not keep up and asked to be closed (slow=close).",
+    4409: "You did not keep up and asked to be closed (slow=close), or your durable name was taken over.",
     4429: "Too much for now: come back after retry_ms.",
     4503: "Something behind the gateway is away: come back after retry_ms.",
 }
