@@ -20,7 +20,7 @@ async def run(data: Path, *arguments: str) -> Result:
     program = typer.Typer()
     program.command("other")(lambda: None)
     commands_applications.register(program)
-    env = {"PENSTOCK_DATA": str(data), "COLUMNS": "160"}
+    env = {"PENSTOCK_DATA": str(data), "COLUMNS": "80"}
     return await asyncio.to_thread(CliRunner(env=env).invoke, program, ["applications", *arguments])
 
 

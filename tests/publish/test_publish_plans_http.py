@@ -15,7 +15,7 @@ from penstock.http.problem import guarded
 from penstock.logs.memory import MemoryLog
 from penstock.role import Ports
 from penstock.stores.open import open_store
-from penstock_publish.authority import open_authority
+from penstock_publish.authority import Authority, open_authority
 from penstock_publish.service import build
 from penstock_publish.settings import AuthSettings, PublishSettings
 
@@ -33,12 +33,15 @@ async def _rows(request: web.Request) -> web.Response:
 class Edge:
     """A gateway with a data service, and how its clients ask."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, token: str) -> None:
-        self.url, self._http = url, http
-        self._headers = {"Authorization": f"Bearer {token}"}
+    def __init__(self, authority: Authority, http: aiohttp.ClientSession) -> None:
+        self._authority, self._http = authority, http
+        self.log_in()
+
+    def log_in(self) -> None:
+        self._headers = {"Authorization": f"Bearer {a_token(self._authority, 'data:read *:read')}"}
 
     async def get(self, path: str, **headers: str) -> tuple[int, aiohttp.ClientResponse, object]:
-        async with self._http.get(self.url + path, headers={**self._headers, **headers}) as reply:
+        async with self._http.get(self._authority.public_url + path, headers={**self._headers, **headers}) as reply:
             body = await reply.json(content_type=None)
             return reply.status, reply, body
 
@@ -77,7 +80,7 @@ async def edges(request, tmp_path, clock, http) -> AsyncIterator[object]:
                     while not all(check.ok for check in role.ready()):
                         await clock.advance(0.1)
                         await asyncio.sleep(0.01)
-            return Edge(url_of(sock), http, a_token(authority, "data:read *:read"))
+            return Edge(authority, http)
 
         yield open_edge
 
@@ -107,7 +110,9 @@ async def test_a_days_quota_of_requests_ends_at_midnight(edges, clock):
     assert problem["limit"] == "queries_per_day"
     assert int(reply.headers["Retry-After"]) == pytest.approx(rest_of_day_s, abs=1.5)
     assert f"t={reply.headers['Retry-After']}" in reply.headers["RateLimit"]
-    await clock.advance(rest_of_day_s)
+    clock.jump(rest_of_day_s)
+    edge.log_in()
+    assert (await edge.get("/v1/data/x"))[0] == 200
 
 
 async def test_bytes_of_replies_count_and_are_paid_off_by_waiting(edges, clock):
@@ -142,3 +147,12 @@ async def test_callers_without_a_plan_see_nothing_of_plans(tmp_path, clock, http
                 assert not [name for name in reply.headers if name.lower().startswith("ratelimit")]
         async with http.get(f"{gateway.url}/v1/topics") as reply:
             assert reply.status == 401
+
+
+async def test_headers_of_live_connections_make_no_other_request_free(edges):
+    edge = await edges(queries_per_day=2)
+    assert (await edge.get("/v1/data/x", Accept="text/event-stream"))[0] == 200
+    assert (await edge.get("/v1/topics", Accept="text/event-stream"))[0] == 200
+    for path in ("/v1/data/x", "/v1/topics", "/v1/topics/orders"):
+        for headers in ({"Accept": "application/json, text/event-stream"}, {"Upgrade": "h2c"}):
+            assert (await edge.get(path, **headers))[0] == 429

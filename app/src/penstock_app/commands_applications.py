@@ -117,8 +117,10 @@ def _call(data: Path, method: str, path: str, *, body: object = None, params: di
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        counted = column in _COUNTED
-        table.add_column(column, justify="right" if counted else "left", overflow="fold")
+        if column == "id":
+            table.add_column(column, no_wrap=True, overflow="ignore")  # it is copied from here
+        else:
+            table.add_column(column, justify="right" if column in _COUNTED else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     Console(highlight=False).print(table)

@@ -16,6 +16,7 @@ from penstock_publish.plans.fields import LIMIT_FIELD, limit_fields
 from penstock_publish.plans.meter import Meter
 from penstock_publish.plans.metering import Metering
 from penstock_publish.plans.passage import PASSAGE, Passage
+from penstock_publish.topics.request import Transport, transport_of
 
 __all__ = ["Gate"]
 
@@ -28,6 +29,8 @@ _METERED: dict[str, tuple[str, ...]] = {
     "/v1/query": ("bytes",),
 }
 _PAGES = "/v1/topics/{topic}"
+#: Where a request may open a live connection.
+_LIVE = frozenset({_PAGES, "/v1/topics"})
 _TOO_MANY = 429
 
 
@@ -56,6 +59,8 @@ class Gate:
             meter = await self._meter_of(request)
             if meter is None:
                 return await handler(request)
+            if route.path in _LIVE and _is_live(request, route.path):
+                return await self._passed(request, meter, handler)
             return await self._metered(request, meter, handler, delivers)
 
         return web.RouteDef(route.method, route.path, reply, route.kwargs)
@@ -68,22 +73,23 @@ class Gate:
             return None
         return self._metering.of(principal)
 
+    async def _passed(self, request: web.Request, meter: Meter, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if response.status == _TOO_MANY and not response.prepared:
+            response.headers.update(limit_fields(meter.standing(self._metering.now_s())))
+        return response
+
     async def _metered(
         self, request: web.Request, meter: Meter, handler: Handler, delivers: tuple[str, ...]
     ) -> web.StreamResponse:
         metering = self._metering
-        if _is_live(request):
-            response = await handler(request)
-            if response.status == _TOO_MANY and not response.prepared:
-                response.headers.update(limit_fields(meter.standing(metering.now_s())))
-            return response
         now_s = metering.now_s()
         hold = meter.query(now_s, delivers)
         if hold is not None:
             error = metering.refusal(meter, hold)
-            response = problem(error)
-            response.headers.update(limit_fields(meter.standing(now_s), error))
-            return response
+            refusal = problem(error)
+            refusal.headers.update(limit_fields(meter.standing(now_s), error))
+            return refusal
         passage = request[PASSAGE] = Passage(limit_fields(meter.standing(now_s)))
         response = await handler(request)
         if "bytes" in delivers:
@@ -93,8 +99,13 @@ class Gate:
         return response
 
 
-def _is_live(request: web.Request) -> bool:
-    return "Upgrade" in request.headers or "text/event-stream" in request.headers.get("Accept", "")
+def _is_live(request: web.Request, path: str) -> bool:
+    """As the handlers of topics find out: a header alone makes no request a free one."""
+    try:
+        transport = transport_of(request)
+    except PenstockError:
+        return False
+    return transport.live if path == _PAGES else transport is Transport.WEBSOCKET
 
 
 def _size_of(response: web.StreamResponse) -> int:
