@@ -317,6 +317,18 @@ async def test_a_durable_subscription_goes_on_after_what_was_acknowledged(gatewa
         assert numbers(await first(2, penstock.subscribe("orders", durable="billing"))) == [4, 5]
 
 
+async def test_who_takes_a_durable_subscription_over_has_it_and_the_other_is_told(gateway):
+    async with client_of(gateway) as penstock:
+        notices = Told()
+        waiting = await subscribed(penstock.subscribe("orders", durable="billing", on_notice=notices), notices)
+        taken = Told()
+        second = await subscribed(penstock.subscribe("orders", durable="billing", on_notice=taken), taken)
+        with pytest.raises(Refused, match="taken_over"):
+            await asyncio.wait_for(waiting, 5)
+        await gateway.orders(0, 1)
+        assert numbers([await asyncio.wait_for(second, 5)]) == [0]
+
+
 async def first_open(count: int, events: AsyncGenerator[Event | Gap, None]) -> list[Event]:
     """So many events; the iterator stays open."""
     found = [await asyncio.wait_for(anext(events), 5) for _ in range(count)]

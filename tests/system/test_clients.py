@@ -6,8 +6,10 @@ Python with and without an event loop, JavaScript in Node (over an event stream)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -165,6 +167,48 @@ def test_python_and_node_see_every_event_once_in_order_over_kills(shop: Penstock
         assert follower.error is None
         assert follower.seen == list(range(EVENTS)), type(follower).__name__
     assert not [thread for thread in threading.enumerate() if thread.name == "penstock-client"]
+
+
+class Dropping(threading.Thread):
+    """A proxy before the server that swallows the first reply to a request for events and hangs up."""
+
+    def __init__(self, shop: PenstockProcess) -> None:
+        super().__init__(daemon=True)
+        self.server = ("127.0.0.1", shop.port)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.swallowed = b""
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed at the end
+            while True:
+                threading.Thread(target=self.carry, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def carry(self, caller: socket.socket) -> None:
+        with caller, socket.create_connection(self.server) as server, contextlib.suppress(OSError):
+            while request := caller.recv(1 << 20):
+                server.sendall(request)
+                reply = server.recv(1 << 20)
+                if b"/events" in request and not self.swallowed:
+                    self.swallowed = reply
+                    return
+                caller.sendall(reply)
+
+
+def test_events_whose_reply_was_lost_are_sent_again_and_stored_once(shop: PenstockProcess):
+    proxy = Dropping(shop)
+    client = shop.client
+    orders = [{"customer": "lost", "amount": 5.0 + n, "ts": START} for n in range(3)]
+    with Client(
+        proxy.url, client_id=client["client_id"], client_secret=client["client_secret"], limits=QUICK
+    ) as penstock:
+        published = penstock.publish("orders", orders)
+    proxy.listener.close()
+    assert b'"accepted":3' in proxy.swallowed
+    assert (published.accepted, published.duplicate) == (0, 3), "the second time the server knew them"
+    stored = [row for row in shop.rows("raw.orders", select="customer,amount") if row["customer"] == "lost"]
+    assert [row["amount"] for row in stored] == [5.0, 6.0, 7.0]
 
 
 FOLLOW = """async (ticket) => {

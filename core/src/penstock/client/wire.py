@@ -14,6 +14,7 @@ from penstock.client.model import Event, Gap, Notice
 __all__ = ["TOKEN_REFUSED", "Closed", "Reply", "read_close", "read_line", "read_page_item"]
 
 TOKEN_REFUSED = 4401
+_TAKEN = frozenset({"taken_over"})  # who came later has it; to take it back would only begin a quarrel
 _FATAL: dict[int, type[ClientError]] = {4400: Refused, 4403: Forbidden, 4404: NotFound}
 
 
@@ -70,8 +71,10 @@ def read_close(code: int, reason: str, topic: str) -> Closed:
         said = {}
     name = str(said.get("code", ""))
     retry_ms, after = said.get("retry_ms"), said.get("after")
-    error = None
-    if code in _FATAL:
+    error: ClientError | None = None
+    if name in _TAKEN:
+        error = Refused(name, f"somebody else goes on with this durable subscription of topic '{topic}'", status=409)
+    elif code in _FATAL:
         detail = f"the server closed topic '{topic}' with {code} {reason}".strip()
         error = _FATAL[code](name or "bad_request", detail, status=code - 4000)
     return Closed(
