@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from penstock.errors import PenstockError
+from penstock_app.commands_clients import register
 from penstock_publish.oauth.public_clients import public_client
 
 
-def clients(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "penstock_app", "clients", *arguments, "--data", str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+def clients(folder: Path, *arguments: str) -> str:
+    """What the command says; its errors are raised."""
+    program = typer.Typer()
+    register(program)
+    program.command()(lambda: None)  # with one command alone, its name would not be one
+    command = ["clients", *arguments, "--data", str(folder)]
+    return CliRunner().invoke(program, command, catch_exceptions=False).stdout
 
 
 def test_a_public_client_is_added_listed_and_removed(tmp_path):
-    made = clients(tmp_path, "add", "Terminal", "--redirect-uri", "http://127.0.0.1/back", "--scope", "orders:read")
-    client_id = made.stdout.strip()
-    [listed] = json.loads(clients(tmp_path, "list", "--json").stdout)
+    asked = ("--redirect-uri", "http://127.0.0.1/back", "--scope", "orders:read")
+    client_id = clients(tmp_path, "add", "Terminal", *asked).strip()
+    [listed] = json.loads(clients(tmp_path, "list", "--json"))
     assert listed == {
         "client_id": client_id, "name": "Terminal", "public": True, "scope": "orders:read",
         "grants": ["authorization_code", "refresh_token"], "redirect_uris": ["http://127.0.0.1/back"],
     }  # fmt: skip
-    assert clients(tmp_path, "remove", client_id).returncode == 0
-    gone = clients(tmp_path, "remove", client_id)
-    assert gone.returncode == 1 and "no client" in gone.stderr
+    clients(tmp_path, "remove", client_id)
+    with pytest.raises(PenstockError, match="no client"):
+        clients(tmp_path, "remove", client_id)
 
 
 @pytest.mark.parametrize(
