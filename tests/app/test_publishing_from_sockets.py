@@ -146,6 +146,14 @@ async def test_an_event_sent_on_a_socket_comes_out_at_its_topic(system: System) 
         assert [event["d"]["n"] for event in await events(ws, 2)] == [1, 2]
 
 
+async def test_what_is_sent_again_with_the_same_idem_is_stored_once(system: System) -> None:
+    async with system.socket() as ws:
+        assert (await answer(ws, id=1, pub="clicks", d={"n": 1}, idem="u1"))["accepted"] == 1
+        assert (await answer(ws, id=2, pub="clicks", d={"n": 1}, idem="u1"))["duplicate"] == 1
+        assert (await answer(ws, id=3, pub="nothing", d={"n": 1}, idem="u1"))["err"] == "unknown_stream"
+        assert await system.stored() == [1]
+
+
 async def test_the_reply_comes_when_the_event_is_durable_and_not_before(system: System) -> None:
     async with system.socket() as ws:
         system.log.gate.clear()

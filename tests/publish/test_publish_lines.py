@@ -1,10 +1,12 @@
 """Lines of subscribers without sockets: what is read, what is refused, and what a reply says."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from publish.conftest import CLICKS
 
 from penstock.errors import PenstockError
 from penstock_publish.topics.lines import (
@@ -20,6 +22,7 @@ from penstock_publish.topics.lines import (
     refusal,
     reply,
 )
+from penstock_publish.topics.pub_body import body_of
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,42 @@ def test_objects_that_look_like_lines_are_lines_or_refused(members):
     text = json.dumps(members)
     if read_or_refused(text) == "read":
         assert read_line(text).id == members.get("id")
+
+
+CLICKS_OF_AN_ID = replace(CLICKS, dedupe=("id",))
+
+
+@pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        ('"d":{"n":1.50},"idem":"u"', '{"n":1.50,"id":"u"}'),
+        ('"d":{"n":1,"id":"u"},"idem":"u","key":"u"', '{"n":1,"id":"u"}'),
+        (r'"d":{},"key":"a\"b"', r'{"id":"a\"b"}'),
+    ],
+    ids=str,
+)
+def test_idem_and_key_are_written_into_the_event(line, event):
+    assert body_of(read_line(f'{{"pub":"clicks",{line}}}'), CLICKS_OF_AN_ID).decode() == event
+
+
+@pytest.mark.parametrize(
+    ("line", "spec"),
+    [
+        ({"d": [{}], "idem": "u"}, CLICKS_OF_AN_ID),
+        ({"d": 5, "idem": "u"}, CLICKS_OF_AN_ID),
+        ({"d": {"id": "v"}, "idem": "u"}, CLICKS_OF_AN_ID),
+        ({"d": {"id": 1}, "idem": "1"}, CLICKS_OF_AN_ID),
+        ({"d": {}, "idem": "u", "key": "v"}, CLICKS_OF_AN_ID),
+        ({"d": {}, "idem": "u"}, CLICKS),
+        ({"d": {}, "idem": "u"}, replace(CLICKS, dedupe=("id", "n"))),
+        ({"d": {}, "key": "u"}, replace(CLICKS, key=("n",))),
+    ],
+    ids=str,
+)
+def test_what_idem_and_key_cannot_mean_is_refused(line, spec):
+    with pytest.raises(PenstockError) as refused:
+        body_of(read_line(json.dumps({"pub": "clicks", **line})), spec)
+    assert refused.value.code == "bad_request"
 
 
 def test_a_frame_may_hold_several_lines():

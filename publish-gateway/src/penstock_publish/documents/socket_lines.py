@@ -69,7 +69,7 @@ CLIENT_LINES: tuple[Line, ...] = (
     Line("line_ack", "Everything up to this cursor has been dealt with.",
          {"id": _ID, "ack": _TEXT, "t": _TEXT}, ["ack"], {"ack": "MS4wMTk4ZTQuOQ"}),
     Line("line_pub", "An event into a stream, or several; needs the scope ingest:write, answered when durable.",
-         {"id": _ID, "pub": _TEXT, "d": {"type": ["object", "array"]}}, ["pub", "d"],
+         {"id": _ID, "pub": _TEXT, "d": {"type": ["object", "array"]}, "key": _TEXT, "idem": _TEXT}, ["pub", "d"],
          {"id": 3, "pub": "orders", "d": {"id": "o1", "amount": 250.0}}),
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ from penstock_publish.topics.lines import (
     refusal,
     reply,
 )
+from penstock_publish.topics.pub_body import body_of
 from penstock_publish.topics.publishing import Publisher
 from penstock_publish.topics.request import read_subscription
 from penstock_publish.topics.subscribe import Subscriber
@@ -151,9 +152,12 @@ class Conversation:
             raise PenstockError("insufficient_scope", "sending events needs the scope ingest:write")
         if intake is None:
             raise PenstockError("service_unavailable", "there is no ingest gateway here to send events to")
+        body = bytes(line.d)
+        if line.key is not None or line.idem is not None:
+            body = body_of(line, await self._means.entrance.stream(line.pub))
         if self._publisher is None:
             self._publisher = Publisher(intake, self._say, waiting_max=self._limits.publishes_waiting_max)
-        await self._publisher.put(line, principal, self._bearer)
+        await self._publisher.put(line, body, principal, self._bearer)
 
     def _grant(self, line: Credit) -> None:
         connection = self._connection(line.t)

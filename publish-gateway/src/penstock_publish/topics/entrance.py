@@ -17,7 +17,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.authorization_details import TopicGrant
 from penstock.http.credentials import SESSION_COOKIE, origin_of, refuse_token_in_url
-from penstock.model.stream import StreamSpec
+from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
 from penstock_publish.ticket_office import TicketOffice
@@ -96,6 +96,13 @@ class Entrance:
             raise PenstockError("unknown_topic", f"there is no topic '{name[:100]}'; GET /v1/topics lists them")
         if not may_read(principal, spec):
             raise self._authority.access.scope_error(scope_of(spec))
+        return spec
+
+    async def stream(self, name: str) -> StreamSpec:
+        """A stream that takes events; `unknown_stream`."""
+        spec = (await self._log.catalog()).streams.get(name)
+        if spec is None or spec.relation is not Relation.SOURCE:
+            raise PenstockError("unknown_stream", f"there is no stream '{name[:100]}' that takes events")
         return spec
 
 

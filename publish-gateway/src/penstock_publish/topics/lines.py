@@ -72,11 +72,13 @@ class Credit(_Line, frozen=True):
 
 
 class Pub(_Line, frozen=True):
-    """Send an event, or several in an array, into a stream."""
+    """Send an event, or several in an array, into a stream. `idem` and `key`: see `pub_body`."""
 
     pub: _Name
     d: msgspec.Raw
     id: _Id = None
+    key: _Name | None = None
+    idem: _Name | None = None
 
 
 Line = Auth | Sub | Unsub | Ack | Credit | Pub

@@ -12,7 +12,7 @@ from penstock_publish.topics.lines import Pub, refusal, reply
 
 __all__ = ["Publisher"]
 
-_Waiting = tuple[Pub, Principal, str | None]
+_Waiting = tuple[Pub, bytes, Principal, str | None]
 
 
 class Publisher:
@@ -27,9 +27,9 @@ class Publisher:
         self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue(waiting_max)
         self._working = asyncio.create_task(self._work())
 
-    async def put(self, line: Pub, principal: Principal, bearer: str | None) -> None:
+    async def put(self, line: Pub, body: bytes, principal: Principal, bearer: str | None) -> None:
         """Send it on; waits while as many wait as may."""
-        await self._waiting.put((line, principal, bearer))
+        await self._waiting.put((line, body, principal, bearer))
 
     async def close(self, wait_s: float) -> None:
         """Let what has come in be accepted, for so long, although nobody hears the replies."""
@@ -43,9 +43,9 @@ class Publisher:
 
     async def _work(self) -> None:
         while (waiting := await self._waiting.get()) is not None:
-            line, principal, bearer = waiting
+            line, body, principal, bearer = waiting
             try:
-                found = await self._intake.submit(line.pub, bytes(line.d), principal=principal, bearer=bearer)
+                found = await self._intake.submit(line.pub, body, principal=principal, bearer=bearer)
             except PenstockError as error:
                 self._say(refusal(error, line.id))
             else:
