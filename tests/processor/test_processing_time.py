@@ -108,7 +108,32 @@ def _given(sql: str, *, restarts: bool) -> list[tuple[object, ...]]:
     return found
 
 
-@pytest.mark.parametrize("sql", [TUMBLE, HOP, HOP.replace("HOP(", "CUMULATE("), PAIRS])
+SESSIONS = """CREATE TABLE minutes WITH ('connector' = 'penstock') AS
+SELECT device, window_start AS w, window_end AS e, SUM(n) AS total
+FROM TABLE(SESSION(TABLE readings PARTITION BY device, DESCRIPTOR(p), INTERVAL '1' MINUTE))
+GROUP BY device, window_start, window_end;
+"""
+OVER = """CREATE TABLE minutes WITH ('connector' = 'penstock') AS
+SELECT device, n, SUM(n) OVER (PARTITION BY device ORDER BY p {}) AS total FROM readings;
+"""
+FRAMES = (
+    "",
+    "ROWS BETWEEN 1 PRECEDING AND CURRENT ROW",
+    "RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW",
+)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        TUMBLE,
+        HOP,
+        HOP.replace("HOP(", "CUMULATE("),
+        PAIRS,
+        SESSIONS.replace("'1' MINUTE", "'20' SECOND"),
+        *map(OVER.format, FRAMES),
+    ],
+)
 def test_a_window_that_has_fired_does_not_fire_again_after_a_restart(sql: str) -> None:
     expected = _given(sql, restarts=False)
     assert len(expected) >= 4
@@ -143,10 +168,70 @@ def test_the_window_of_a_replayed_row_ends_with_the_clock() -> None:
 @pytest.mark.parametrize(
     ("sql", "code"),
     [
-        (TABLE + TUMBLE.replace("TUMBLE", "SESSION"), "no_event_time"),
+        ("SET 'parallelism.default' = '2';\n" + TABLE + OVER.format(""), "unsupported"),
         ("SET 'parallelism.default' = '2';\n" + TABLE + TUMBLE, "unsupported"),
         (TABLE + TUMBLE.replace("DESCRIPTOR(p)", "DESCRIPTOR(ts)"), "no_event_time"),
     ],
 )
 def test_what_the_clock_cannot_do_is_refused(sql: str, code: str) -> None:
     assert [error.code for error in check_app("live", sql)] == [code]
+
+
+async def test_a_session_ends_with_the_clock_when_its_gap_has_passed() -> None:
+    live = Live(TABLE + SESSIONS)
+    async with live.running():
+        await live.passes(5)
+        await live.send(0, ("a", 1, 10_000), ("b", 4, 0))
+        await live.passes(40)
+        await live.send(0, ("a", 2, -500))
+        assert await live.minutes() == []
+        await live.passes(25)
+        assert await live.minutes_when(1) == [("b", 0, 4)]
+        await live.passes(40)
+        assert (await live.minutes_when(2))[1:] == [("a", 0, 3)]
+        assert await live.late() == []
+
+
+def _valued(frame: str, *steps: tuple[int, list[tuple[str, int]]]) -> list[tuple[object, ...]]:
+    """Rows of OVER by the clock, whose steps come at these seconds."""
+    plan = plan_app("live", TABLE + OVER.format(frame))
+    schema = polars_schema(plan.sources["readings"].spec.columns)
+    engine, found = build_engine(plan), []
+    for second, rows in steps:
+        frame_of = pl.DataFrame([(*row, None) for row in rows], schema=schema, orient="row")
+        result = engine.step([SourceBlock("readings", 0, frame_of)], now_ms=1000 * second)
+        assert result.problems == []
+        found += [row[:3] for output in result.outputs for row in output.frame.rows()]
+    return found
+
+
+STEPS = (
+    (60, [("a", 1), ("b", 10)]),
+    (61, [("a", 2), ("a", 4)]),
+    (61, [("a", 8)]),
+    (50, [("b", 20)]),
+    (130, [("a", 16)]),
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "totals"),
+    [
+        ("ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW", [1, 10, 3, 7, 15, 30, 31]),
+        ("ROWS BETWEEN 1 PRECEDING AND CURRENT ROW", [1, 10, 3, 6, 12, 30, 24]),
+        ("RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW", [1, 10, 7, 7, 15, 30, 31]),
+        ("RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW", [1, 10, 7, 7, 15, 30, 16]),
+    ],
+)
+def test_over_by_the_clock_gives_each_row_at_once_and_none_is_late(frame: str, totals: list[int]) -> None:
+    rows = [row for _, some in STEPS for row in some]
+    assert _valued(frame, *STEPS) == [(*row, total) for row, total in zip(rows, totals, strict=True)]
+
+
+def test_behind_over_by_the_clock_event_times_are_plain_columns() -> None:
+    timed = TABLE.replace("ts TIMESTAMP(3),", "ts TIMESTAMP(3), WATERMARK FOR ts AS ts,")
+    sql = """CREATE VIEW summed AS
+SELECT device, ts, SUM(n) OVER (PARTITION BY device ORDER BY p) AS total FROM readings;
+CREATE TABLE minutes WITH ('connector' = 'penstock') AS
+SELECT device, window_start AS w FROM TABLE(TUMBLE(TABLE summed, DESCRIPTOR(ts), INTERVAL '1' MINUTE));"""
+    assert [error.code for error in check_app("live", timed + sql)] == ["no_event_time"]

@@ -24,6 +24,7 @@ from penstock_processor.logical.expressions import bind_constant, bind_value, ro
 from penstock_processor.logical.plan import AggregateCall, Field, Named, Node, Project
 from penstock_processor.logical.plan_keyed import Ranked
 from penstock_processor.logical.plan_over import LAG, OverAggregate
+from penstock_processor.logical.plan_proctime import Pace, with_processing_time
 from penstock_processor.logical.rewrite import inputs_of, with_inputs
 from penstock_processor.logical.scope import RowScope
 from penstock_processor.sql.findings import closest, refusal
@@ -47,6 +48,7 @@ class _Window:
     time: str
     rows: bool
     preceding: int | None
+    clocked: bool
 
 
 def name_windows(tree: exp.Select) -> None:
@@ -85,10 +87,14 @@ def numbered(node: Node) -> Node:
 
 
 class OverCalls:
-    """The calls with OVER of one SELECT list. `hook` gathers them while the list is bound, `over` is the plan."""
+    """The calls with OVER of one SELECT list. `hook` gathers them while the list is bound, `over` is the plan.
 
-    def __init__(self, scope: RowScope, limits: SqlLimits) -> None:
+    `rows`: what FROM gives.
+    """
+
+    def __init__(self, scope: RowScope, limits: SqlLimits, rows: Node) -> None:
         self._scope = scope
+        self._rows = rows
         self._limits = limits
         self._plain = rows_only("this place")
         self._window: _Window | None = None
@@ -123,6 +129,8 @@ class OverCalls:
         if window is None or self._at is None:
             return node
         refuse_updating(node, at=self._at, reader="OVER")
+        if window.clocked:
+            node = with_processing_time(node, window.time, pace=Pace.ROWS) or node
         below, partition = _with_columns(node, window.partition)
         fields = (*below.fields, *(Field(call.name, call.type) for call in self._calls))
         return OverAggregate(fields, below, partition, window.time, window.rows, window.preceding, tuple(self._calls))
@@ -136,12 +144,13 @@ class OverCalls:
         if len(ordered) != 1:
             raise _unsupported(at, "OVER goes by one column of event time.", f"Write {_FORM}.")
         time = bind_value(ordered[0].this, self._scope, hook=hook)
-        if not isinstance(time, ColumnRef) or not self._scope.rowtime(time.name):
+        clocked = isinstance(time, ColumnRef) and with_processing_time(self._rows, time.name) is not None
+        if not isinstance(time, ColumnRef) or not (clocked or self._scope.rowtime(time.name)):
             raise refusal(
                 span_of(ordered[0]),
                 "no_event_time",
-                message="OVER goes by an event time, and this is none here.",
-                remedy=f"Order by the column that WATERMARK is declared for: {_FORM}.",
+                message="OVER goes by an event time, or that of processing, and this is none here.",
+                remedy=f"Order by the column that WATERMARK is declared for, or by one AS PROCTIME(): {_FORM}.",
             )
         if ordered[0].args.get("desc"):
             raise _unsupported(at, "OVER goes by event time in ascending order.", "Remove DESC.")
@@ -149,7 +158,12 @@ class OverCalls:
         if spec is not None and lagging:
             raise _unsupported(at, "LAG takes no frame.", "Remove ROWS or RANGE.")
         rows, preceding = (False, None) if spec is None else self._frame(spec, at)
-        return _Window(tuple(dict.fromkeys(partition)), time.name, rows, preceding)
+        return _Window(tuple(dict.fromkeys(partition)), time.name, rows, preceding, clocked)
+
+    @property
+    def clocked(self) -> bool:
+        """Whether the rows go by the time of processing, so that their event times are plain columns."""
+        return self._window is not None and self._window.clocked
 
     def _frame(self, spec: exp.Expr, at: Span) -> tuple[bool, int | None]:
         """(by rows, how many or how long)"""

@@ -142,13 +142,13 @@ class QueryBinder:
             return self._distinct(tree, self._grouped(tree, source))
         scope = RowScope(source.seen)
         name_windows(tree)
-        calls = OverCalls(scope, self._limits)
+        calls = OverCalls(scope, self._limits, source.node)
         rows = RankedRows(scope, otherwise=calls.hook)
         outputs = outputs_of(tree, scope, rows)
         found = project(
             calls.over(rows.over(_filtered(source.node, source.where))),
             outputs,
-            is_rowtime=scope.rowtime,
+            is_rowtime=lambda name: scope.rowtime(name) and not calls.clocked,
             columns_max=self._limits.columns_max,
             at=span_of(tree),
         )

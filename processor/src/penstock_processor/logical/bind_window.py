@@ -15,7 +15,7 @@ from penstock.expressions.nodes import Literal, Span
 from penstock.model.types import TIMESTAMP, Kind
 from penstock_processor.logical.expressions import bind_constant
 from penstock_processor.logical.plan import Field, Node, WindowAssign, WindowKind
-from penstock_processor.logical.plan_proctime import with_processing_time
+from penstock_processor.logical.plan_proctime import Pace, with_processing_time
 from penstock_processor.logical.printing import interval_text
 from penstock_processor.sql.findings import closest, refusal
 from penstock_processor.sql.limits import SqlLimits
@@ -171,14 +171,9 @@ def _timed(call: _Call, data: Node, *, size: int, slide: int, offset: int) -> tu
     descriptor = call.arguments.get("TIMECOL")
     column = descriptor.expressions[0] if isinstance(descriptor, exp.Anonymous) and descriptor.expressions else None
     if isinstance(column, exp.Column) and not column.args.get("table"):
-        clocked = with_processing_time(data, column.name, grain_ms=slide, offset_ms=offset, size_ms=size)
-        if clocked is not None and call.function == "SESSION":
-            raise refusal(
-                span_of(column),
-                "no_event_time",
-                message="Sessions go by event time in this version.",
-                remedy="Declare WATERMARK for a column of the events, or write TUMBLE, HOP or CUMULATE.",
-            )
+        pace = Pace.SESSIONS if call.function == "SESSION" else Pace.WINDOWS
+        grain = 1 if pace is Pace.SESSIONS else slide
+        clocked = with_processing_time(data, column.name, grain_ms=grain, offset_ms=offset, size_ms=size, pace=pace)
         if clocked is not None:
             return clocked, next(f for f in clocked.fields if f.name == column.name)
     return data, _time_column(call, data)
