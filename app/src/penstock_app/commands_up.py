@@ -46,6 +46,10 @@ PublicUrl = Annotated[str | None, typer.Option(help="URL that clients use, behin
 TlsCert = Annotated[Path | None, typer.Option(help="PEM certificate chain.")]
 TlsKey = Annotated[Path | None, typer.Option(help="PEM private key.")]
 InsecureHttp = Annotated[bool | None, typer.Option("--insecure-http", help="Plain HTTP beyond loopback.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Processes of the role publish on the port; needs PostgreSQL.")
+]
+Worker = Annotated[int | None, typer.Option(hidden=True, help="Number of this process among the workers.")]
 Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); keys in docs/settings.md.")]
 
 
@@ -96,6 +100,8 @@ def run(
     watch: Watch = False,
     sample: Sample = False,
     config: Config = None,
+    workers: Workers = None,
+    worker: Worker = None,
 ) -> None:
     """Run some of the roles; the others run in processes of their own. SIGTERM or Ctrl-C drains and stops.
 
@@ -110,9 +116,9 @@ def run(
         raise typer.BadParameter("apps are deployed by the role processor; start it with them", param_hint="APPS")
     http = {"port": port, "host": host, "tls_cert": tls_cert, "tls_key": tls_key, "insecure_http": insecure_http}
     flags = {"data": data, "log_url": log, "store_url": store, "public_url": public_url, "http": http}
-    _serve(
-        [name for name in ROLES if name in role], apps or (), flags=flags, config=config, watch=watch, sample=sample
-    )
+    flags["publish"] = {"workers": workers}
+    names = [name for name in ROLES if name in role]
+    _serve(names, apps or (), flags=flags, config=config, watch=watch, sample=sample, worker=worker)
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
@@ -137,6 +143,7 @@ def _serve(
     config: Path | None,
     watch: bool,
     sample: bool,
+    worker: int | None = None,
 ) -> None:
     import uvloop
 
@@ -145,6 +152,7 @@ def _serve(
     from penstock_app.appfiles import find_app
     from penstock_app.launch import Launch, serve
     from penstock_app.settings import load_settings, with_default_port
+    from penstock_app.workers import check_workers, supervise
 
     settings = with_default_port(load_settings(config, flags), roles)
     set_up_logs(level=settings.log_level)
@@ -156,11 +164,16 @@ def _serve(
     processor = settings.processor.model_copy(update={"functions_folders": (*known, *beside)})
     settings = settings.model_copy(update={"processor": processor})
     folders = [file.path.parent for file in files] if sample else []
-    launch = Launch(settings, SystemClock(), files, watch, folders, roles)
+    launch = Launch(settings, SystemClock(), files, watch, folders, roles, worker)
 
     async def banner(url: str) -> None:
         _print_banner(url, roles, [file.name for file in files], settings.data)
 
+    if settings.publish.workers > 1:
+        check_workers(settings, roles)
+        if worker is None:
+            asyncio.run(supervise(settings, sys.argv[1:], on_ready=banner))
+            return
     # The event loop shares the interpreter with threads that write, read and compute. At the default of 5 ms a busy
     # loop keeps a thread waiting for that long each time it comes back; see docs/decisions.
     sys.setswitchinterval(SWITCH_INTERVAL_S)

@@ -7,6 +7,7 @@ From the first moment `/livez` answers 200 and `/readyz` 503 with what is missin
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
@@ -26,6 +27,7 @@ from penstock_app.roles import ROLES, OpenedRoles
 from penstock_app.samples import feed_samples
 from penstock_app.settings import PenstockSettings
 from penstock_app.starting import open_when_possible
+from penstock_app.workers import stop_with_parent
 
 if TYPE_CHECKING:
     from penstock_processor.service import ProcessorRole
@@ -53,6 +55,7 @@ class Launch:
     watch: bool = False
     sample_folders: Sequence[Path] = ()
     roles: Collection[str] = ROLES
+    worker: int | None = None  # the number of this process among workers that share the port
 
     def public_url(self, own_url: str) -> str:
         """The issuer of tokens: as set, else where the role publish answers."""
@@ -66,8 +69,10 @@ async def serve(launch: Launch, *, on_ready: OnReady, stop: asyncio.Event | None
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if launch.worker is not None:
+        stop_with_parent(stop)
     async with AsyncExitStack() as stack:
-        listener = Listener(launch.settings.http)
+        listener = Listener(launch.settings.http, shared=launch.worker is not None)
         stack.push_async_callback(listener.close)
         opened = await open_when_possible(
             launch.settings,
@@ -98,7 +103,9 @@ async def _run(
                 *opened.routes,
                 *routes,
                 *health_routes(
-                    lambda: ready_checks(opened.roles), opened.access, launch.settings.http.probe_networks
+                    lambda: [*ready_checks(opened.roles), *_worker(launch)],
+                    opened.access,
+                    launch.settings.http.probe_networks,
                 ),
             ]
         )
@@ -122,6 +129,11 @@ async def _run(
             raise error
     if not stop.is_set():
         raise PenstockError("internal", "a role stopped by itself, so this process ends; see the log above")
+
+
+def _worker(launch: Launch) -> list[Check]:
+    """Which of the workers answers, where there are several."""
+    return [] if launch.worker is None else [Check("worker", True, f"{launch.worker}, process {os.getpid()}")]
 
 
 async def deploy_when_possible(

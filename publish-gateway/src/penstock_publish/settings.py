@@ -182,6 +182,13 @@ class DurableSettings(BaseModel, frozen=True):
 class PublishSettings(BaseModel, frozen=True):
     """Topics: connections, rings, pages."""
 
+    workers: int = Field(
+        default=1,
+        description="Processes on the port, for a process of the role publish alone over PostgreSQL; limits are of "
+        "each.",
+        ge=1,
+        le=64,
+    )
     connections_max: int = Field(default=20_000, description="Open WebSockets and event streams.", ge=1)
     subscribers_per_topic_max: int = Field(default=10_000, description="Open connections of one topic.", ge=1)
     filters_per_topic_max: int = Field(default=64, description="Distinct filters in use on one topic.", ge=0)

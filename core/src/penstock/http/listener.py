@@ -16,13 +16,14 @@ from pathlib import Path
 import msgspec
 from aiohttp import web
 from aiohttp.hdrs import METH_ANY
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
 from penstock.errors import PenstockError
 from penstock.http.access import Access
 from penstock.http.metrics import PART_READY
 from penstock.http.problem import guarded, problem
+from penstock.http.worker_metrics import is_worker, metrics_page
 from penstock.role import Check
 
 __all__ = ["HttpSettings", "Listener", "health_routes"]
@@ -77,8 +78,11 @@ def is_near(remote: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
 class Listener:
     """A reserved port, then a running server; `url` is where it answers."""
 
-    def __init__(self, settings: HttpSettings) -> None:
-        """Bind. Refuses plain HTTP beyond loopback; a port in use names `--port`."""
+    def __init__(self, settings: HttpSettings, *, shared: bool = False) -> None:
+        """Bind. Refuses plain HTTP beyond loopback; a port in use names `--port`.
+
+        `shared`: other processes that say so too may listen on the same port; each gets a part of the connections.
+        """
         secure = settings.tls_cert is not None and settings.tls_key is not None
         if not (is_loopback(settings.host) or secure or settings.insecure_http):
             raise PenstockError(
@@ -87,7 +91,7 @@ class Listener:
                 "proxy that does TLS",
             )
         self._settings = settings
-        self._socket = _bind(settings)
+        self._socket = _bind(settings, shared=shared)
         self._runner: web.AppRunner | None = None
         self.port: int = self._socket.getsockname()[1]
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "localhost") else settings.host
@@ -146,10 +150,11 @@ def health_routes(
 
     async def metrics(request: web.Request) -> web.Response:
         await only_near(request)
-        PART_READY.clear()  # apps come and go
+        if not is_worker():  # what is in the files of workers cannot be cleared
+            PART_READY.clear()  # apps come and go
         for check in ready():
             PART_READY.labels(check.name).set(check.ok)
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=metrics_page(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [
         web.get("/livez", guarded(livez)),
@@ -169,10 +174,12 @@ async def _nothing_here(request: web.Request) -> web.Response:
     return problem(PenstockError("not_found", f"{request.method} {request.path}: nothing here; see /docs"))
 
 
-def _bind(settings: HttpSettings) -> socket.socket:
+def _bind(settings: HttpSettings, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:
