@@ -281,3 +281,36 @@ def test_pages_of_this_and_of_another_origin_see_every_event_once_over_a_kill(
             page.page.evaluate("window.subscription.close()")
             eventually(partial(page.page.evaluate, "window.over === true"))
         browser.close()
+
+
+SLOWLY = """async () => {
+  const { connect } = await import("SERVER/client.js");
+  const limits = { buffer: 300, backoffFirstMs: 10, backoffMaxMs: 20 };
+  window.slow = []; window.breaks = 0;
+  const penstock = connect("SERVER", { limits });
+  const onNotice = (notice) => { window.breaks += notice.sys === "closed"; };
+  for await (const event of penstock.subscribe("large_orders", { after: "earliest", onNotice })) {
+    window.slow.push(Math.round(event.data.amount) - 100);
+    if (window.slow.length === WANTED) break;
+    if (window.slow.length % 100 === 0) await new Promise((done) => setTimeout(done, 5));
+  }
+  return [window.slow, window.breaks];
+}"""
+
+
+def test_a_page_that_is_slower_than_the_topic_keeps_a_bounded_buffer_and_misses_nothing(shop: PenstockProcess, need):
+    program = shutil.which("chromium")
+    need("chromium", program is not None, "install chromium")
+    have = len(shop.history("large_orders")[0])
+    if have < EVENTS:  # this test alone
+        with Client(client_file=shop.data / "client.json") as penstock:
+            penstock.publish("orders", [order(n) for n in range(EVENTS)])
+        eventually(lambda: len(shop.history("large_orders")[0]) == EVENTS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
+        page = browser.new_page()
+        page.goto(shop.url)
+        seen, breaks = page.evaluate(SLOWLY.replace("SERVER", shop.url).replace("WANTED", str(EVENTS)))
+        browser.close()
+    assert seen == list(range(EVENTS))
+    assert breaks > 0, "a full buffer ends the connection, and it goes on from its cursor"

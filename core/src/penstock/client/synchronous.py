@@ -207,7 +207,9 @@ class Client:
             while (page := self._run(_next_of(pages))) is not None:
                 yield from page
         finally:
-            if not self._closed:
+            if threading.current_thread() is self._thread:  # the garbage collector closes a forgotten one wherever
+                asyncio.run_coroutine_threadsafe(pages.aclose(), self._loop)
+            elif not self._closed:
                 self._run(pages.aclose())
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
