@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,27 @@ async def test_a_file_that_cannot_be_read_says_what_was_wanted(tmp_path):
     assert caught.value.code == "store_unavailable"
     assert caught.value.detail.startswith("reading notes: ")
     database.close()
+
+
+async def test_closing_waits_for_a_thread_that_is_at_it_and_refuses_those_that_come_after(tmp_path):
+    database = open_gateway_database(tmp_path)
+    database.create(NOTES)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        with database.transaction("writing slowly") as connection:
+            inside.set()
+            go_on.wait(10)
+            connection.execute(sa.insert(NOTES).values(id="a", n=1))
+            return len(numbers(connection))
+
+    writing = asyncio.create_task(asyncio.to_thread(slow))
+    await asyncio.to_thread(inside.wait, 10)
+    closing = asyncio.create_task(asyncio.to_thread(database.close))
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    go_on.set()
+    assert await writing == 1
+    await closing
+    with pytest.raises(PenstockError, match="stopping"), database.transaction("making tables"):
+        raise AssertionError("it is closed")

@@ -42,6 +42,7 @@ class GatewayDatabase:
         self.engine = engine
         self.postgres = postgres
         self._one_at_a_time = RLock()  # the file's connection is shared by threads
+        self._closed = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-gateway-database")
 
     @contextmanager
@@ -52,6 +53,8 @@ class GatewayDatabase:
                 yield connection
             return
         with self._one_at_a_time:
+            if self._closed:
+                raise PenstockError("store_unavailable", f"{doing}: this process is stopping")
             try:
                 with self.engine.begin() as connection:
                     yield connection
@@ -76,7 +79,10 @@ class GatewayDatabase:
     def close(self) -> None:
         """Finish what is under way and release file or connections. Blocking."""
         self._worker.shutdown()
-        self.engine.dispose()
+        # A thread whose task was cancelled may still be at it: closing the connection under it ends the process.
+        with self._one_at_a_time:
+            self._closed = True
+            self.engine.dispose()
 
     def _run(self, doing: str, work: Callable[[sa.Connection], _T]) -> _T:
         with self.transaction(doing) as connection:
