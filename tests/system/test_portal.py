@@ -29,6 +29,7 @@ CREATE TABLE readings (
 CREATE TABLE warm WITH ('connector' = 'penstock', 'key' = 'sensor')
 AS SELECT sensor, celsius, n, ts FROM readings WHERE celsius > 20;
 CREATE TABLE latest (sensor STRING, n BIGINT, PRIMARY KEY (sensor) NOT ENFORCED) WITH ('connector' = 'penstock');
+CREATE TABLE brief WITH ('connector' = 'penstock', 'retention' = '1 s') AS SELECT n FROM readings;
 INSERT INTO latest SELECT sensor, COUNT(*) FROM readings GROUP BY sensor;
 SET 'table.exec.state.ttl' = '1 d';
 """
@@ -52,7 +53,8 @@ def penstock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PenstockProce
     folder = tmp_path_factory.mktemp("portal")
     (folder / "app").mkdir()
     (folder / "app" / "app.sql").write_text(APP)
-    with PenstockProcess(folder / "data", folder / "app") as running:
+    trimming = {"PENSTOCK_LOG__TRIM_INTERVAL_S": "0.5"}
+    with PenstockProcess(folder / "data", folder / "app", env=trimming) as running:
         yield running
 
 
@@ -201,6 +203,22 @@ def test_sockets_and_event_sources_of_a_page_go_on_without_loss_after_the_gatewa
     page.wait_for_function("last => window.seen.includes(last)", arg=last)
     assert page.evaluate("window.seen") == list(range(first, last + 1))
     visit.problems[:] = [text for text in visit.problems if not any(known in text for known in RESTARTING)]
+
+
+def test_a_gap_is_said_where_events_are_no_longer_kept(visit, penstock, sender):
+    def kept() -> list[dict[str, object]]:
+        sender.send(1)
+        return penstock.history("brief")[0]
+
+    first = eventually(kept)[0]
+    sender.send(3)
+    path = f"/v1/topics/brief?after={first['c']}"
+    eventually(lambda: "gap" in penstock.get(path))
+    page = visit.page
+    page.goto(penstock.url + "/docs/topics/brief")
+    connect(page, after=first["c"])
+    expect(page.locator("#try-notice")).to_have_text(re.compile(r"^Gap: .* no longer kept and were left out\.$"))
+    expect(page.locator("#try-state-text")).to_have_text("live")
 
 
 def commands_of(penstock: PenstockProcess, path: str) -> dict[str, str]:

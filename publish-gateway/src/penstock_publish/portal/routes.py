@@ -54,7 +54,7 @@ class _Pages:
             autoescape=select_autoescape(),
             undefined=StrictUndefined,
         )
-        self._templates.filters["pretty"] = _pretty
+        self._templates.filters |= {"pretty": _pretty, "one_line": _one_line}
 
     async def home(self, request: web.Request) -> web.Response:
         """The catalogue."""
@@ -143,6 +143,7 @@ class _Pages:
             offer=offer,
             section=section,
             signed_in=signed_in,
+            issuer=self._issuer,
             may_register=offer.visitor.may(_APPLICATIONS_SCOPE) or offer.visitor.may(ADMIN_SCOPE),
             **values,
         )
@@ -151,6 +152,10 @@ class _Pages:
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Cache-Control"] = "no-store"
         return response
+
+
+def _one_line(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _pretty(value: object) -> str:
