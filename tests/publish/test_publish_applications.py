@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
-from publish.conftest import Gateway, a_token, close_of, events, orders_batch, receive
+from publish.conftest import Gateway, a_token, close_of, events, receive
+from publish.plans_rig import one_by_one
 from websockets.exceptions import InvalidStatus
 
 from penstock.errors import PenstockError
@@ -247,11 +247,10 @@ OWN = {"plans": {"own": {"tiny": {"messages_per_s": 1, "burst_s": 1}}, "self_ser
 @pytest.mark.parametrize("gateway", [OWN], indirect=True)
 async def test_a_larger_plan_counts_at_once_for_what_is_open(gateway, http, ada):
     added = await ada.add(plan="tiny")
-    async with gateway.subscribe("orders", headers=await bearer(gateway, http, added)) as ws:
+    headers = await bearer(gateway, http, added)
+    async with one_by_one(gateway) as send, gateway.subscribe("orders", headers=headers) as ws:
         await receive(ws, 1)
-        for n in range(30):
-            await gateway.commit(orders_batch([("k", n, "north")]))
-            await asyncio.sleep(0.003)
+        await send(0, 30)
         assert [event["d"]["n"] for event in await events(ws, 2)] == [0, 1]
         assert (await receive(ws, 1))[0]["limit"] == "messages_per_s"
         assert (await ada.call("PUT", f"/v1/applications/{added['client_id']}", {"plan": "gold"}))[0] == 200

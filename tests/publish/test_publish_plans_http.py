@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from publish.conftest import a_token, loopback_socket, running_gateway, serving, url_of
+from publish.plans_rig import on_plan
 
 from penstock.http.problem import guarded
 from penstock.logs.memory import MemoryLog
@@ -20,10 +21,6 @@ from penstock_publish.service import build
 from penstock_publish.settings import AuthSettings, PublishSettings
 
 ROWS = b"[" + b"1," * 500 + b"1]"
-
-
-def on_plan(**limits: object) -> dict[str, object]:
-    return {"plans": {"own": {"tiny": limits}, "clients": {"tester": "tiny"}}}
 
 
 async def _rows(request: web.Request) -> web.Response:

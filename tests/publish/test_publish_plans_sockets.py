@@ -8,16 +8,12 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from publish.conftest import close_of, events, orders_batch, receive
+from publish.conftest import close_of, events, receive
+from publish.plans_rig import on_plan, one_by_one
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 
 DAY_MS = 86_400_000
-
-
-def on_plan(**limits: object) -> dict[str, object]:
-    """Settings that put the tests' client on a plan of its own."""
-    return {"plans": {"own": {"tiny": limits}, "clients": {"tester": "tiny"}}}
 
 
 def rest_of_day_ms(clock) -> int:
@@ -26,13 +22,6 @@ def rest_of_day_ms(clock) -> int:
 
 async def numbers(ws, count: int) -> list[int]:
     return [event["d"]["n"] for event in await events(ws, count)]
-
-
-async def one_by_one(gateway, first: int, count: int) -> None:
-    """Events that go out each by itself."""
-    for n in range(first, first + count):
-        await gateway.commit(orders_batch([("k", n, "north")]))
-        await asyncio.sleep(0.01)
 
 
 async def refusal(gateway) -> tuple[int, dict[str, object], Headers]:
@@ -45,9 +34,9 @@ async def refusal(gateway) -> tuple[int, dict[str, object], Headers]:
 
 @pytest.mark.parametrize("gateway", [on_plan(messages_per_s=2, burst_s=2)], indirect=True)
 async def test_over_its_rate_a_connection_is_told_to_wait_and_goes_on_where_it_stopped(gateway):
-    async with gateway.subscribe("orders") as ws:
+    async with one_by_one(gateway) as send, gateway.subscribe("orders") as ws:
         await receive(ws, 1)
-        await one_by_one(gateway, 0, 12)
+        await send(0, 12)
         assert await numbers(ws, 5) == [0, 1, 2, 3, 4]  # four of the burst, and the one that makes a debt
         [notice] = await receive(ws, 1)
         assert notice == {"sys": "quota", "wait_ms": 500, "limit": "messages_per_s"}
@@ -56,7 +45,7 @@ async def test_over_its_rate_a_connection_is_told_to_wait_and_goes_on_where_it_s
             await asyncio.wait_for(ws.recv(), 0.05)
         await gateway.pass_time(0.2)
         assert await numbers(ws, 7) == [5, 6, 7, 8, 9, 10, 11]  # what had come meanwhile, in one flush
-        await one_by_one(gateway, 12, 1)
+        await send(12, 1)
         [notice] = await receive(ws, 1)
         assert notice["wait_ms"] > 3_000
         await gateway.pass_time(4)
@@ -66,9 +55,10 @@ async def test_over_its_rate_a_connection_is_told_to_wait_and_goes_on_where_it_s
 @pytest.mark.parametrize("gateway", [on_plan(bytes_per_s=100, burst_s=1)], indirect=True)
 async def test_bytes_are_held_to_their_rate_over_sse_too(gateway, http):
     headers = {**gateway.headers(), "Accept": "text/event-stream"}
-    async with http.get(f"{gateway.url}/v1/topics/orders", headers=headers) as stream:
+    url = f"{gateway.url}/v1/topics/orders"
+    async with one_by_one(gateway) as send, http.get(url, headers=headers) as stream:
         await asyncio.wait_for(stream.content.readuntil(b"\n\n"), 5)
-        await one_by_one(gateway, 0, 3)
+        await send(0, 3)
         found = b""
         while b'"sys":"quota"' not in found:
             found += await asyncio.wait_for(stream.content.readuntil(b"\n\n"), 5)
@@ -81,16 +71,14 @@ async def test_bytes_are_held_to_their_rate_over_sse_too(gateway, http):
 
 @pytest.mark.parametrize("gateway", [on_plan(messages_per_s=1, burst_s=1)], indirect=True)
 async def test_connections_of_one_application_share_its_rate_and_others_do_not_wait(gateway):
-    other = {"Authorization": f"Bearer {gateway.authority.embedded.issuer.issue('other', '*:read')}"}
     async with (
+        one_by_one(gateway) as send,
         gateway.subscribe("orders") as first,
         gateway.subscribe("orders") as second,
-        gateway.subscribe("orders", headers=other) as free,
     ):
-        for ws in (first, second, free):
+        for ws in (first, second):
             await receive(ws, 1)
-        await one_by_one(gateway, 0, 4)
-        assert await numbers(free, 4) == [0, 1, 2, 3]
+        await send(0, 4)
         assert (await receive(first, 2))[1]["sys"] == "quota"
         assert (await receive(second, 2))[1]["sys"] == "quota"
         await gateway.pass_time(20)
@@ -120,9 +108,9 @@ async def test_a_replay_is_held_to_the_rate_and_misses_nothing(gateway):
 
 @pytest.mark.parametrize("gateway", [on_plan(messages_per_day=3)], indirect=True)
 async def test_when_the_day_is_used_up_connections_end_with_4429_until_midnight(gateway):
-    async with gateway.subscribe("orders") as ws:
+    async with one_by_one(gateway) as send, gateway.subscribe("orders") as ws:
         await receive(ws, 1)
-        await one_by_one(gateway, 0, 4)
+        await send(0, 4)
         assert await numbers(ws, 3) == [0, 1, 2]
         code, reason = await close_of(ws)
         left_ms = rest_of_day_ms(gateway.clock)
@@ -164,9 +152,9 @@ async def test_a_connection_too_many_is_refused_before_the_handshake(gateway):
 
 @pytest.mark.parametrize("gateway", [on_plan(messages_per_s=1, burst_s=1)], indirect=True)
 async def test_who_asked_for_the_latest_gets_it_after_a_pause_with_the_gap_announced(gateway):
-    async with gateway.subscribe("orders", slow="latest") as ws:
+    async with one_by_one(gateway) as send, gateway.subscribe("orders", slow="latest") as ws:
         await receive(ws, 1)
-        await one_by_one(gateway, 0, 6)
+        await send(0, 6)
         assert await numbers(ws, 2) == [0, 1]
         assert (await receive(ws, 1))[0]["sys"] == "quota"
         await gateway.pass_time(2)
@@ -179,14 +167,13 @@ async def test_who_asked_for_the_latest_gets_it_after_a_pause_with_the_gap_annou
 async def test_connections_of_one_application_take_turns_replays_too(gateway):
     await gateway.orders(0, 600)
     async with (
+        one_by_one(gateway) as send,
         gateway.subscribe("orders") as live,
         gateway.subscribe("orders", after="earliest") as replayed,
     ):
         for ws in (live, replayed):
             await receive(ws, 1)
-        for n in range(60):
-            await gateway.commit(orders_batch([("k", n * 10 + i, "north") for i in range(10)]))
-            await asyncio.sleep(0.005)
+        await send(1_000, 600, at_once=10)
         counts = {live: 0, replayed: 0}
         for _ in range(40):
             await gateway.pass_time(10, step_s=1)
