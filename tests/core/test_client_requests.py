@@ -114,14 +114,14 @@ def event(n: int) -> str:
     return f'{{"t":"s","c":"c{n}","d":{{"n":{n}}}}}'
 
 
-async def passing(clock: ManualClock, work: Awaitable[Any]) -> tuple[Any, float]:
-    """The result of `work` and the seconds of the clock that it took, moved a tenth at a time."""
+async def passing(clock: ManualClock, work: Awaitable[Any], *, step_s: float = 0.1) -> tuple[Any, float]:
+    """The result of `work` and the seconds of the clock that it took, moved step by step."""
     task = asyncio.ensure_future(work)
     started_s = clock.monotonic_s()
     async with asyncio.timeout(10):
         while not task.done():
             await asyncio.wait([task], timeout=0.02)
-            await clock.advance(0.1)
+            await clock.advance(step_s)
     return task.result(), clock.monotonic_s() - started_s
 
 
@@ -258,6 +258,38 @@ async def test_a_server_that_is_not_there_is_tried_a_few_times(clock: ManualCloc
     async with AsyncClient("http://127.0.0.1:9", token="t", limits=limits) as penstock:
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9"):
             await read(penstock, 1)
+
+
+async def test_a_link_over_which_nothing_comes_any_more_is_broken_and_made_anew(server: Server, clock: ManualClock):
+    released = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(event(1))
+        await released.wait()  # reads nothing, so no ping is answered
+        return socket
+
+    server.sockets = [silent]
+    server.socket(event(2))
+    async with client_of(server, clock) as penstock:
+        (found, notices), took_s = await passing(clock, read(penstock, 2), step_s=1.0)
+    released.set()
+    assert [item.cursor for item in found if isinstance(item, Event)] == ["c1", "c2"]
+    assert took_s >= ClientLimits().ping_s + ClientLimits().pong_wait_s
+    assert ("closed", {"sys": "closed", "code": 1006}) in notices
+
+
+async def test_a_server_that_is_none_of_ours_is_told_apart(server: Server):
+    server.answers = [
+        web.Response(status=302, headers={"Location": "http://elsewhere.example"}),
+        web.Response(text="hi"),
+    ]
+    async with client_of(server) as penstock:
+        with pytest.raises(Refused, match="HTTP 302"):
+            await penstock.publish("s", [{"n": 1}])
+        with pytest.raises(Refused, match="did not answer as Penstock does: hi"):
+            await penstock.publish("s", [{"n": 1}])
 
 
 async def test_a_new_token_goes_over_the_open_socket_where_the_server_takes_it(server: Server):

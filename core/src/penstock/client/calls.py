@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.client.access import ServerAccess
 from penstock.client.backoff import Backoff
-from penstock.client.errors import LATER, ClientError, Unauthorized, Unavailable, problem_of
+from penstock.client.errors import LATER, ClientError, Refused, Unauthorized, Unavailable, problem_of
 from penstock.client.limits import ClientLimits
 from penstock.client.model import Token
 from penstock.client.tokens import TokenSource
@@ -64,7 +64,7 @@ class Calls:
             self._session = None
 
     async def call(self, request: Request, *, attempts_max: int | None = None) -> Any:
-        """The decoded JSON reply. Statuses of 400 and above raise, but for `accept_status`.
+        """The decoded JSON reply. Redirects and statuses of 400 and above raise, but for `accept_status`.
 
         «Later» (429, 502, 503, 504) and broken connections are tried again, after the pause that the server asks for
         and a random one; the last error is raised.
@@ -78,6 +78,14 @@ class Calls:
                 if not self._again(error, request) or backoff.failures + 1 >= attempts_max:
                     raise
                 await self.clock.sleep(backoff.next_s(error.retry_after_s))
+
+    async def members(self, request: Request) -> dict[str, Any]:
+        """As `call`, of a reply that is a JSON object; `bad_json` where somebody else answered."""
+        answer = await self.call(request)
+        if not isinstance(answer, dict):
+            detail = f"{self.access.url}{request.path} did not answer as Penstock does: {str(answer)[:200]}"
+            raise Refused("bad_json", detail)
+        return answer
 
     def _again(self, error: ClientError, request: Request) -> bool:
         if not error.retry or (error.retry_after_s or 0.0) > self.limits.retry_after_max_s:
@@ -101,7 +109,7 @@ class Calls:
         status, said, answer = await self._exchange(
             request.method, url, body=request.body, params=request.params, headers=headers
         )
-        if status >= 400 and status not in request.accept_status:
+        if status >= 300 and status not in request.accept_status:  # a redirect would carry the token elsewhere
             raise problem_of(status, said, answer, now_ms=self.clock.now_ms())
         return answer
 

@@ -21,7 +21,7 @@ async def history_pages(
     while left is None or left > 0:
         rows = calls.limits.page_rows if left is None else min(left, calls.limits.page_rows)
         params = [("after", after), ("limit", str(rows))] + ([("filter", filter)] if filter else [])
-        page = await calls.call(Request("GET", f"/v1/topics/{quote(topic, safe='')}", params=params))
+        page = await calls.members(Request("GET", f"/v1/topics/{quote(topic, safe='')}", params=params))
         gap = [read_page_item(page["gap"], topic)] if "gap" in page else []
         items = gap + [read_page_item(one, topic) for one in page["events"]]
         if items:
@@ -49,7 +49,7 @@ async def data_pages(
     while left is None or left > 0:
         rows = calls.limits.page_rows if left is None else min(left, calls.limits.page_rows)
         params = [*asked, ("limit", str(rows))] + ([("cursor", cursor)] if cursor else [])
-        page = await calls.call(Request("GET", f"/v1/data/{quote(relation, safe='')}", params=params))
+        page = await calls.members(Request("GET", f"/v1/data/{quote(relation, safe='')}", params=params))
         if page["rows"]:
             yield page["rows"]
         left = None if left is None else left - len(page["rows"])
@@ -80,6 +80,6 @@ async def summary_pages(
         "time": time,
     }
     params = [*((name, value) for name, value in asked.items() if value is not None), *(where or {}).items()]
-    page = await calls.call(Request("GET", f"/v1/summaries/{quote(relation, safe='')}", params=params))
+    page = await calls.members(Request("GET", f"/v1/summaries/{quote(relation, safe='')}", params=params))
     if page["rows"]:
         yield page["rows"]

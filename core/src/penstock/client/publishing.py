@@ -48,7 +48,7 @@ class Publisher:
 
     async def _sent(self, stream: str, lines: list[bytes], before: Published, *, repeatable: bool) -> Published:
         try:
-            reply = await self._calls.call(
+            reply = await self._calls.members(
                 Request(
                     "POST",
                     f"/v1/streams/{quote(stream, safe='')}/events",
@@ -63,7 +63,7 @@ class Publisher:
                 raise
             detail = f"{error.detail}; stream '{stream}' settles no repeated events, so nothing was sent again"
             raise type(error)(error.code, detail, status=error.status) from error
-        if not isinstance(reply, dict) or "accepted" not in reply:
+        if "accepted" not in reply:
             raise Refused("bad_request", f"stream '{stream}' took nothing: {str(reply)[:300]}", status=422)
         return added(before, reply, kept_max=self._calls.limits.rejections_kept_max)
 
@@ -71,7 +71,7 @@ class Publisher:
         """The columns by which the stream knows an event again; empty: it does not."""
         known = self._dedupes.get(stream)
         if known is None:
-            shape = await self._calls.call(Request("GET", f"/v1/streams/{quote(stream, safe='')}"))
+            shape = await self._calls.members(Request("GET", f"/v1/streams/{quote(stream, safe='')}"))
             known = list(shape["dedupe"])
             if len(self._dedupes) >= self._calls.limits.shapes_max:
                 self._dedupes.pop(next(iter(self._dedupes)))
