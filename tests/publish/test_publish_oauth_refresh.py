@@ -9,6 +9,9 @@ from dataclasses import replace
 import pytest
 from publish.oauth_rig import MACHINE, PORTAL, TERMINAL, browsing
 
+from penstock.errors import PenstockError
+from penstock_publish.oauth.public_clients import open_clients, remove_public_client
+
 DAY_S = 86_400
 
 
@@ -169,3 +172,15 @@ async def test_odd_characters_are_an_error_of_the_caller(alone):
     for changes in ({"scope": 'a"b'}, {"grant_type": "bücher"}, {"client_id": "\n"}):
         async with alone.http.post(f"{alone.url}/oauth/token", data={"grant_type": "x", **changes}) as reply:
             assert (reply.status, (await reply.json())["error"]) == (400, "invalid_request")
+
+
+async def test_removing_a_public_client_ends_its_tokens(browser, clock, tmp_path):
+    tokens = await browser.tokens(TERMINAL)
+    command, close = await asyncio.to_thread(open_clients, tmp_path, browser.database_url)
+    with pytest.raises(PenstockError, match="has a secret"):
+        await asyncio.to_thread(remove_public_client, command, "portal", now_s=0.0)
+    await asyncio.to_thread(remove_public_client, command, "terminal", now_s=clock.now_ms() / 1000)
+    await asyncio.to_thread(close)
+    await browser.learn_revocations()
+    assert await browser.use(tokens["access_token"]) == 401
+    assert (await browser.refresh(tokens["refresh_token"], TERMINAL)).status in (400, 401)

@@ -71,11 +71,12 @@ def list_clients(*, data: Data = None, store: Store = None, config: Config = Non
 
 
 def remove(client_id: ClientId, *, data: Data = None, store: Store = None, config: Config = None) -> None:
-    """Remove a public client: its refresh tokens end; access tokens hold until they expire."""
+    """Remove a public client: its tokens end."""
+    from penstock.ports.clock import SystemClock
     from penstock_publish.oauth.public_clients import remove_public_client
 
     with _clients(data, store, config) as clients:
-        remove_public_client(clients, client_id)
+        remove_public_client(clients, client_id, now_s=SystemClock().now_ms() / 1000)
 
 
 @contextmanager

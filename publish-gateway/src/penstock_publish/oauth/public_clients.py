@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from penstock.errors import PenstockError
+from penstock.http.revocation import mark_of_client
 from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.oauth.client_store import ClientStore
 from penstock_publish.oauth.clients import Client, Clients
@@ -18,6 +19,7 @@ from penstock_publish.oauth.redirects import check_redirect_uri
 __all__ = ["open_clients", "public_client", "remove_public_client"]
 
 _NAME_CHARS_MAX = 100
+_TOKEN_LIFETIME_MAX_S = 86_400.0  # the bound of `auth.token_lifetime_s`: so long a removed client is remembered
 
 
 def public_client(name: str, *, scope: str, redirect_uris: Sequence[str]) -> Client:
@@ -39,8 +41,8 @@ def public_client(name: str, *, scope: str, redirect_uris: Sequence[str]) -> Cli
     )
 
 
-def remove_public_client(clients: Clients, client_id: str) -> None:
-    """Forget one; `not_found`, or `bad_request` for a client with a secret."""
+def remove_public_client(clients: Clients, client_id: str, *, now_s: float) -> None:
+    """Forget one and revoke its tokens; `not_found`, or `bad_request` for a client with a secret."""
     client = clients.find(client_id)
     if client is None:
         raise PenstockError(
@@ -50,6 +52,7 @@ def remove_public_client(clients: Clients, client_id: str) -> None:
         raise PenstockError(
             "bad_request", "this client has a secret; `penstock applications remove` ends applications"
         )
+    clients.revoke(mark_of_client(client_id), expires_at_s=now_s + _TOKEN_LIFETIME_MAX_S)
     clients.remove(client_id)
 
 
