@@ -39,11 +39,16 @@ def test_an_account_is_added_changed_and_removed(tmp_path, monkeypatch):
         accounts(folder, "add", "ann@example.org", password=FIRST)
     with pytest.raises(PenstockError, match="12 to 256 characters"):
         accounts(folder, "password", "ann@example.org", password="short")
-    accounts(folder, "password", "ann@example.org", password=SECOND)
+    accounts(folder, "password", "ANN@example.org", password=SECOND)
     opened, close = open_accounts(folder, LoginSettings(scrypt_log2_n=14), None)
     entered = [opened.enter("ann@example.org", tried, "127.0.0.1", now_s=0.0) for tried in (FIRST, SECOND)]
     close()
     assert [found is not None for found in entered] == [False, True]
+    accounts(folder, "scope", "ann@example.org", "orders:read  data:read")
+    assert json.loads(accounts(folder, "list", "--json"))[0]["scope"] == "orders:read data:read"
+    for wrong in ("", 'a"b'):
+        with pytest.raises(PenstockError, match="bad_request"):
+            accounts(folder, "scope", "ann@example.org", wrong)
     accounts(folder, "remove", "ann@example.org")
     with pytest.raises(PenstockError, match="no account"):
         accounts(folder, "remove", "ann@example.org")

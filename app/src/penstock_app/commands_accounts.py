@@ -26,16 +26,19 @@ Store = Annotated[
 Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); keys in docs/settings.md.")]
 Name = Annotated[str, typer.Argument(help="The account's name: an e-mail address, or what people are called.")]
 Scope = Annotated[str, typer.Option(help="All that the person may do, separated by spaces.")]
+NewScope = Annotated[str, typer.Argument(help="All that the person may do, separated by spaces.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(program: typer.Typer) -> None:
     """Add the commands of this file."""
     accounts = typer.Typer(
-        help="People who log in: add, list, remove, password. A password is asked for, or read from input.",
+        help="People who log in: add, list, remove, password, scope. A password is asked for, or read from input.",
         no_args_is_help=True,
     )
-    for name, command in (("add", add), ("list", list_accounts), ("remove", remove), ("password", password)):
+    for name, command in (
+        ("add", add), ("list", list_accounts), ("remove", remove), ("password", password), ("scope", scope_of),
+    ):  # fmt: skip
         accounts.command(name)(command)
     program.add_typer(accounts, name="accounts")
 
@@ -78,6 +81,12 @@ def password(name: Name, *, data: Data = None, store: Store = None, config: Conf
     """Change a password: the account's sessions, and what it has granted to applications, end."""
     with _accounts(data, store, config) as accounts:
         accounts.set_password(name, _asked_password())
+
+
+def scope_of(name: Name, scope: NewScope, *, data: Data = None, store: Store = None, config: Config = None) -> None:
+    """Change what a person may do: the account's sessions, and what it has granted to applications, end."""
+    with _accounts(data, store, config) as accounts:
+        accounts.set_scope(name, scope)
 
 
 @contextmanager

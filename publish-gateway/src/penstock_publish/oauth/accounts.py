@@ -29,6 +29,7 @@ from penstock_publish.oauth.settings import LoginSettings
 __all__ = ["Account", "AccountStore", "account_name", "open_accounts"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, 3.3
 
 _metadata = sa.MetaData()
 _accounts = sa.Table(
@@ -74,7 +75,7 @@ class AccountStore:
 
     def add(self, name: str, password: str, scope: str, *, now_s: float) -> Account:
         """A new account; `name_taken`, or `bad_request` for a name or password that cannot be."""
-        name = account_name(name)
+        name, scope = account_name(name), _checked_scope(scope)
         row = {"name": name, "password": self._hashed(password), "scope": scope, "made_at_s": now_s}
         with self._transaction("adding an account") as connection:
             if connection.execute(sa.select(_accounts.c.name).where(_accounts.c.name == name)).first():
@@ -99,6 +100,7 @@ class AccountStore:
 
     def remove(self, name: str) -> None:
         """Forget an account; what it has granted and its sessions end. `not_found`."""
+        name = _same_case(name)
         with self._transaction("removing an account") as connection:
             if connection.execute(sa.delete(_accounts).where(_accounts.c.name == name)).rowcount != 1:
                 raise _unknown(name)
@@ -106,12 +108,21 @@ class AccountStore:
 
     def set_password(self, name: str, password: str) -> None:
         """Change a password; what the account has granted and its sessions end. `not_found`, `bad_request`."""
-        hashed = self._hashed(password)
+        name, hashed = _same_case(name), self._hashed(password)
         with self._transaction("changing a password") as connection:
             changed = sa.update(_accounts).where(_accounts.c.name == name).values(password=hashed)
             if connection.execute(changed).rowcount != 1:
                 raise _unknown(name)
             connection.execute(sa.delete(_failures).where(_failures.c.key == f"account:{name}"))
+        self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
+
+    def set_scope(self, name: str, scope: str) -> None:
+        """Change what a person may do; sessions and grants of before end. `not_found`, `bad_request`."""
+        name = _same_case(name)
+        changed = sa.update(_accounts).where(_accounts.c.name == name).values(scope=_checked_scope(scope))
+        with self._transaction("changing the scope of an account") as connection:
+            if connection.execute(changed).rowcount != 1:
+                raise _unknown(name)
         self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
 
     def enter(self, name: str, password: str, address: str, *, now_s: float) -> Account | None:
@@ -120,7 +131,7 @@ class AccountStore:
         An attempt is counted as a failure before the password is looked at, so that many at once, at several
         replicas, do not get more guesses. A name that is not known takes as long as one that is.
         """
-        name = name.strip().lower()[:100]
+        name = _same_case(name)[:100]
         own, place = f"account:{name}", f"address:{_network(address)}"
         self._count(own, place, now_s)
         with self._transaction("looking up an account") as connection:
@@ -173,7 +184,7 @@ class AccountStore:
 
 def account_name(name: str) -> str:
     """`bad_request` for a name that an account cannot have."""
-    name = name.strip().lower()
+    name = _same_case(name)
     if not _NAME.fullmatch(name):
         raise PenstockError(
             "bad_request",
@@ -192,6 +203,17 @@ def open_accounts(
     except BaseException:
         database.close()
         raise
+
+
+def _same_case(name: str) -> str:
+    return name.strip().lower()
+
+
+def _checked_scope(scope: str) -> str:
+    scopes = scope.split()
+    if not scopes or not all(_SCOPE.fullmatch(one) for one in scopes):
+        raise PenstockError("bad_request", "a scope is one or more words such as 'orders:read data:read'")
+    return " ".join(dict.fromkeys(scopes))
 
 
 def _add_failure(connection: sa.Connection, key: str, now_s: float) -> tuple[int, float]:
