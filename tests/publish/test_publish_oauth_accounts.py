@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from urllib.parse import quote
 
 import pytest
 from joserfc import jwt
@@ -183,6 +184,18 @@ async def test_a_login_leads_nowhere_else(alone):
             page = await alone.get("/oauth/login")
         else:
             assert reply.status == 400 and "a=b" not in str(reply.headers)
+
+
+async def test_a_login_from_the_portal_leads_back_to_it_and_to_nothing_else(alone):
+    for then, home in (("portal", "/docs"), ("https://attacker.example", "/"), ("//attacker.example", "/")):
+        page = await alone.get(f"/oauth/login?then={quote(then, safe='')}")
+        fields = {**page.hidden, "account": "ann@example.org", "password": "wrong"}
+        again = await alone.submit("/oauth/login", fields)
+        reply = await alone.submit(
+            "/oauth/login", {**again.hidden, "account": "ann@example.org", "password": PASSWORD}
+        )
+        assert (reply.status, reply.location) == (303, home)
+        alone.http.cookie_jar.clear()
 
 
 async def test_passwords_are_kept_as_scrypt_and_renewed_when_the_cost_rises(alone, tmp_path, clock):

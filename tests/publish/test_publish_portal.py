@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from publish.conftest import ORDERS, TOTALS, orders_batch
+from token_issuer import TokenMaker
 
 from penstock.errors import STATUS, PenstockError
 from penstock.model.position import Cursor
@@ -115,6 +116,16 @@ async def test_the_sample_is_the_newest_event_for_who_may_read_it_else_made(gate
     _, text = await text_of(gateway, http, "/docs/topics/alerts")
     assert "Made from the columns." in text
     assert re.search(r"&#34;n&#34;: 42", text)
+
+
+async def test_whose_token_demands_a_filter_is_shown_no_row_of_others(gateway, http, clock):
+    maker = TokenMaker("https://id.example", clock)
+    gateway.authority.access.trust([maker.trusted()])
+    await gateway.commit(orders_batch([("a", 1, "north"), ("b", 77, "south")]))
+    grant = {"type": "penstock", "actions": ["read"], "topics": ["orders"], "filter": "region = 'north'"}
+    token = maker.token(scope="", authorization_details=[grant])
+    status, text = await text_of(gateway, http, "/docs/topics/orders", {"Authorization": f"Bearer {token}"})
+    assert (status, "77" in text, "Made from the columns." in text) == (200, False, True)
 
 
 async def test_a_made_event_has_what_its_schema_requires():

@@ -33,7 +33,7 @@ class Sample:
 
 
 async def sample_of(log: Log, spec: StreamSpec, *, may_read: bool) -> Sample:
-    """The newest event if the visitor may read the topic, else one made from the columns."""
+    """The newest event if the visitor may read all rows of the topic, else one made from the columns."""
     found = None
     if may_read:
         try:

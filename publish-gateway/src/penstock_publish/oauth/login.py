@@ -17,6 +17,8 @@ from penstock_publish.oauth.page_session import set_session_cookie
 __all__ = ["login_routes"]
 
 _log = structlog.get_logger(__name__)
+_SHOWN_CHARS_MAX = 100
+_HOMES = {"portal": "/docs"}  # where else than to the board a login may lead
 
 
 def login_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
@@ -39,7 +41,7 @@ class _Login:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """The form alone, for who comes from the page."""
-        return self._pages.show(request, "login.html", {"query": ""})
+        return self._pages.show(request, "login.html", {"query": "", "then": request.query.get("then", "")[:100]})
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """Check name and password: a session, or the form again."""
@@ -62,7 +64,8 @@ class _Login:
         _log.info("logged_in", account=account.name)
         token = await self._embedded.begin_session(account)
         # Not a parameter of its own: what follows is always a page of this server.
-        response = self._pages.go(f"/oauth/authorize?{query}" if query else "/")
+        home = _HOMES.get(form.get("then", ""), "/")
+        response = self._pages.go(f"/oauth/authorize?{query}" if query else home)
         set_session_cookie(self._authority, response, token)
         response.del_cookie(FORM_COOKIE, path="/oauth")
         return response
@@ -76,7 +79,8 @@ class _Login:
         status: int,
         retry_after_s: float | None = None,
     ) -> web.Response:
-        shown = {"query": form.get("query", ""), "account": form.get("account", "")[:100], "problem": problem}
+        shown = {name: form.get(name, "")[:_SHOWN_CHARS_MAX] for name in ("account", "then")}
+        shown |= {"query": form.get("query", ""), "problem": problem}
         response = self._pages.show(request, "login.html", shown, status=status)
         if retry_after_s is not None:
             response.headers["Retry-After"] = str(max(1, round(retry_after_s)))

@@ -65,7 +65,8 @@ class _Pages:
         response, signed_in, offer = await self._visit(request)
         topic = offer.topic(request.match_info["topic"])
         may_read = offer.visitor.sees_all(topic.scope) and topic.lifecycle.state is not State.RETIRED
-        sample = await sample_of(self._log, topic.spec, may_read=may_read)
+        shows_rows = may_read and offer.visitor.sees_all_rows(topic.scope)
+        sample = await sample_of(self._log, topic.spec, may_read=shows_rows)
         return self._render(
             response,
             "topic.html",
