@@ -273,3 +273,15 @@ async def test_the_metadata_is_true_to_it(alone):
     assert found["grant_types_supported"] == ["authorization_code", "client_credentials", "refresh_token"]
     assert "none" in found["token_endpoint_auth_methods_supported"]
     assert "none" not in found["introspection_endpoint_auth_methods_supported"]
+
+
+async def test_a_page_of_another_origin_can_be_a_client(alone):
+    origin = {"Origin": "https://portal.example"}
+    metadata = await alone.get("/.well-known/oauth-authorization-server", **origin)
+    tokens = await alone.trade(await alone.code(TERMINAL), TERMINAL)
+    wrong = await alone.trade("made-up", TERMINAL)
+    for reply in (metadata, tokens, wrong):
+        assert reply.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Access-Control-Allow-Credentials" not in reply.headers
+    asked = await alone.ask(TERMINAL)  # what a session opens is not for other origins
+    assert "Access-Control-Allow-Origin" not in asked.headers

@@ -23,6 +23,8 @@ from penstock_publish.oauth.token_endpoints import SECRET_METHODS
 __all__ = ["SCOPES", "oauth_routes"]
 
 SCOPES = ("*:read", "data:read", "data:query", "ingest:write", "apps:admin", "applications:write")
+#: Pages of other origins log people in, too. Nothing here looks at a cookie, so they learn nothing by it.
+_ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -135,7 +137,7 @@ def _bad_form(description: str) -> web.Response:
 
 
 def _respond(reply: OAuthReply) -> web.Response:
-    headers = {"Cache-Control": "no-store", "Pragma": "no-cache", **reply.headers}
+    headers = {"Cache-Control": "no-store", "Pragma": "no-cache", **_ANY_ORIGIN, **reply.headers}
     headers.pop("Content-Type", None)
     return web.Response(
         status=reply.status, body=msgspec.json.encode(reply.body), headers=headers, content_type="application/json"
@@ -144,5 +146,7 @@ def _respond(reply: OAuthReply) -> web.Response:
 
 def _json(document: object, *, cache: str) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(document), content_type="application/json", headers={"Cache-Control": cache}
+        body=msgspec.json.encode(document),
+        content_type="application/json",
+        headers={"Cache-Control": cache, **_ANY_ORIGIN},
     )
