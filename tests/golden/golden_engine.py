@@ -77,7 +77,8 @@ def run_query(query: Query, columns: Sequence[tuple[str, str]] | None, way: str)
         made = ", ".join(
             f"`{name}` {kind.replace(' *ROWTIME*', '').removesuffix(' NOT NULL')}" for name, kind in columns
         )
-        target = f"CREATE TABLE golden ({made}, PRIMARY KEY ({', '.join(f'`{k}`' for k in query.key)}) NOT ENFORCED) {_OPTIONS};\n"
+        key = ", ".join(f"`{name}`" for name in query.key)
+        target = f"CREATE TABLE golden ({made}, PRIMARY KEY ({key}) NOT ENFORCED) {_OPTIONS};\n"
         sql = f"{head}\n{target}INSERT INTO golden {query.query};"
     else:
         sql = f"{head}\nCREATE TABLE golden {_OPTIONS} AS {query.query};"
