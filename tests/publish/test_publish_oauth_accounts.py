@@ -206,7 +206,7 @@ async def test_passwords_are_kept_as_scrypt_and_renewed_when_the_cost_rises(alon
     first = kept()
     assert first.startswith("scrypt$14$8$1$") and PASSWORD not in first
     dearer = LoginSettings(scrypt_log2_n=15, scrypt_p=1)
-    store = AccountStore(alone.authority.database, alone.authority.embedded.rooms.store, dearer)
+    store = AccountStore(alone.authority.database, alone.authority.embedded.context.store, dearer)
     found = await asyncio.to_thread(store.enter, "ann@example.org", PASSWORD, "::1", now_s=clock.now_ms() / 1000)
     assert found is not None and found.subject == "account:ann@example.org"
     assert kept().startswith("scrypt$15$8$1$") and is_password(PASSWORD, kept())

@@ -34,7 +34,7 @@ from penstock_publish.oauth.key_keeper import KeyKeeper, key_rules, open_key_sto
 from penstock_publish.oauth.keys import read_public_keys
 from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import ACCOUNT_PREFIX
-from penstock_publish.oauth.person_grants import GrantRooms
+from penstock_publish.oauth.person_grants import GrantContext
 from penstock_publish.settings import AuthSettings
 
 __all__ = ["Authority", "EmbeddedServer", "RevocationListener", "ensure_development_client", "open_authority"]
@@ -249,9 +249,9 @@ def _open_embedded(
     grants = GrantStore(database)
     accounts = AccountStore(database, grants, settings.login)
     rights = partial(_rights, clients, accounts, settings)
-    rooms = GrantRooms(grants, issuer, rights, settings=settings, clock=clock)
+    context = GrantContext(grants, issuer, rights, settings=settings, clock=clock)
     logins = Logins(accounts, waiting_max=settings.login.waiting_max, clock=clock)
-    embedded = EmbeddedServer(clients, keys=keeper, rooms=rooms, logins=logins, verifier=workers_verifier)
+    embedded = EmbeddedServer(clients, keys=keeper, context=context, logins=logins, verifier=workers_verifier)
     access = JwtAccess(verifier, public_url=public_url)
     return Authority(settings, access, public_url, revoked, embedded, database=database, clock=clock)
 

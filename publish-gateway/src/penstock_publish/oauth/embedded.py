@@ -18,7 +18,7 @@ from penstock_publish.oauth.key_keeper import KeyKeeper
 from penstock_publish.oauth.key_schedule import SigningKeys
 from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import Person
-from penstock_publish.oauth.person_grants import GrantRooms
+from penstock_publish.oauth.person_grants import GrantContext
 from penstock_publish.oauth.server import AskedFor, OAuthReply, OAuthServer, Refusal
 
 __all__ = ["EmbeddedServer"]
@@ -30,13 +30,13 @@ class EmbeddedServer:
     """The authorization server and its worker thread: one thread, because `publish.db` has one connection."""
 
     def __init__(
-        self, clients: Clients, *, keys: KeyKeeper, rooms: GrantRooms, logins: Logins, verifier: TokenVerifier
+        self, clients: Clients, *, keys: KeyKeeper, context: GrantContext, logins: Logins, verifier: TokenVerifier
     ) -> None:
         self._clients = clients
         self.logins = logins
         self._key_keeper = keys
-        self.rooms = rooms
-        self._server = OAuthServer(clients, rooms=rooms, verifier=verifier)
+        self.context = context
+        self._server = OAuthServer(clients, context=context, verifier=verifier)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
         self._watcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-revocations")
 
@@ -48,7 +48,7 @@ class EmbeddedServer:
     @property
     def issuer(self) -> TokenIssuer:
         """Signs tokens; callable from the event loop."""
-        return self.rooms.issuer
+        return self.context.issuer
 
     async def token(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
         """`POST /oauth/token`."""
@@ -75,7 +75,7 @@ class EmbeddedServer:
         issued = self.issuer.sign(PAGE_CLIENT, account.scope, subject=account.subject)
         of_page = CodeRequest(PAGE_CLIENT, account.subject, account.scope, redirect_uri="", code_challenge="")
         access = AccessToken(issued.token_id, issued.expires_at_s)
-        await self._in_worker(partial(self.rooms.store.begin_session, of_page, access, now_s=self.rooms.now_s()))
+        await self._in_worker(partial(self.context.store.begin_session, of_page, access, now_s=self.context.now_s()))
         return issued.text
 
     async def client(self, client_id: str, secret: str) -> Client | None:

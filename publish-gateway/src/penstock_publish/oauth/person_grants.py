@@ -27,7 +27,7 @@ from penstock_publish.oauth.issuer import IssuedToken, TokenIssuer
 from penstock_publish.oauth.people import Person, Rights, granted_scope
 from penstock_publish.settings import AuthSettings
 
-__all__ = ["ALL_AUTH_METHODS", "CodeGrant", "GrantRooms", "InvalidTargetError", "Pkce", "RefreshGrant"]
+__all__ = ["ALL_AUTH_METHODS", "CodeGrant", "GrantContext", "InvalidTargetError", "Pkce", "RefreshGrant"]
 
 ALL_AUTH_METHODS = ["client_secret_basic", "client_secret_post", "none"]
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # the base64url text of a SHA-256
@@ -39,8 +39,8 @@ class InvalidTargetError(OAuth2Error):  # type: ignore[misc]  # Authlib is untyp
     error = "invalid_target"
 
 
-class GrantRooms:
-    """What the grants work with; Authlib hands it to them as `server.rooms`. `revoked` is told of dead tokens."""
+class GrantContext:
+    """What the grants work with; Authlib hands it to them as `server.context`. `revoked` is told of dead tokens."""
 
     def __init__(
         self, store: GrantStore, issuer: TokenIssuer, rights: Rights, *, settings: AuthSettings, clock: Clock
@@ -81,7 +81,7 @@ class Pkce(CodeChallenge):  # type: ignore[misc]  # Authlib is untyped
             raise InvalidRequestError("code_challenge is not the base64url text of a SHA-256 (43 characters)")
         if data.get("response_mode") not in (None, "", "query"):
             raise InvalidRequestError("response_mode can be query only")
-        grant.server.rooms.check_resource(data.get("resource"))
+        grant.server.context.check_resource(data.get("resource"))
 
     def get_authorization_code_challenge(self, authorization_code: _Credential) -> str:
         """The challenge that the code is bound to."""
@@ -112,26 +112,26 @@ class _Credential:
 class _OfPerson:
     """Both grants: tokens for a person, kept with their family."""
 
-    server: Any  # Authlib's, untyped; `server.rooms` is a `GrantRooms`
+    server: Any  # Authlib's, untyped; `server.context` is a `GrantContext`
     request: Any
     issued: IssuedToken
 
     def generate_token(self, user: Person, scope: str, include_refresh_token: bool) -> dict[str, object]:
         """The reply of the token endpoint: what is asked for, as far as client and person may have it today."""
-        rooms: GrantRooms = self.server.rooms
+        context: GrantContext = self.server.context
         client = self.request.client
         allowed = granted_scope(granted_scope(scope, client.scopes()), user.scopes)
         if not allowed:
             raise InvalidGrantError("nothing that was granted is allowed any more")
         grant = self._credential().grant
-        rooms.check_resource(self.request.payload.data.get("resource"))
-        self.issued = rooms.issuer.sign(
+        context.check_resource(self.request.payload.data.get("resource"))
+        self.issued = context.issuer.sign(
             client.get_client_id(), allowed, subject=user.subject, resource=grant.resource or None
         )
         token: dict[str, object] = {
             "token_type": "Bearer",
             "access_token": self.issued.text,
-            "expires_in": rooms.issuer.lifetime_s,
+            "expires_in": context.issuer.lifetime_s,
             "scope": allowed,
         }
         if include_refresh_token:
@@ -140,7 +140,7 @@ class _OfPerson:
 
     def authenticate_user(self, credential: _Credential) -> Person:
         """The person behind a code or refresh token, as far as known today."""
-        scopes = self.server.rooms.rights(credential.grant.subject)
+        scopes = self.server.context.rights(credential.grant.subject)
         if scopes is None:
             raise InvalidGrantError("who granted this is not known any more")
         return Person(credential.grant.subject, scopes)
@@ -160,10 +160,10 @@ class CodeGrant(_OfPerson, AuthorizationCodeGrant):  # type: ignore[misc]  # Aut
 
     def save_authorization_code(self, code: str, request: object) -> None:
         """Bind it to client, redirect address, challenge, and what the person grants."""
-        rooms: GrantRooms = self.server.rooms
+        context: GrantContext = self.server.context
         data = self.request.payload.data
         person: Person = self.request.user
-        rooms.store.begin(
+        context.store.begin(
             code,
             CodeRequest(
                 client_id=self.request.client.get_client_id(),
@@ -173,37 +173,37 @@ class CodeGrant(_OfPerson, AuthorizationCodeGrant):  # type: ignore[misc]  # Aut
                 code_challenge=data["code_challenge"],
                 resource=(data.get("resource") or "").rstrip("/"),
             ),
-            now_s=rooms.now_s(),
-            code_lifetime_s=rooms.settings.code_lifetime_s,
-            lifetime_s=rooms.settings.refresh_lifetime_s,
+            now_s=context.now_s(),
+            code_lifetime_s=context.settings.code_lifetime_s,
+            lifetime_s=context.settings.refresh_lifetime_s,
         )
 
     def query_authorization_code(self, code: str, client: Any) -> _Credential | None:
         """None for a code that is unknown, somebody else's, expired or used."""
-        rooms: GrantRooms = self.server.rooms
-        grant = rooms.store.by_code(code)
+        context: GrantContext = self.server.context
+        grant = context.store.by_code(code)
         if grant is None or not (credential := _Credential(code, grant)).check_client(client):
             return None
         if grant.used:
-            rooms.revoke_family(grant)  # RFC 6749, 4.1.2
+            context.revoke_family(grant)  # RFC 6749, 4.1.2
             return None
-        return None if grant.revoked or grant.expires_at_s <= rooms.now_s() else credential
+        return None if grant.revoked or grant.expires_at_s <= context.now_s() else credential
 
     def save_token(self, token: dict[str, object]) -> None:
         """Use the code and keep the tokens, if nobody was first."""
-        rooms: GrantRooms = self.server.rooms
+        context: GrantContext = self.server.context
         credential = self._credential()
         refresh = token.get("refresh_token")
         try:
-            rooms.store.use_code(
+            context.store.use_code(
                 credential.text,
                 access=AccessToken(self.issued.token_id, self.issued.expires_at_s),
                 refresh=None if refresh is None else str(refresh),
-                now_s=rooms.now_s(),
-                idle_s=rooms.settings.refresh_idle_s,
+                now_s=context.now_s(),
+                idle_s=context.settings.refresh_idle_s,
             )
         except Reused:
-            rooms.revoke_family(credential.grant)
+            context.revoke_family(credential.grant)
             raise InvalidGrantError("Invalid 'code' in request.") from None
 
     def delete_authorization_code(self, authorization_code: _Credential) -> None:
@@ -223,31 +223,31 @@ class RefreshGrant(_OfPerson, RefreshTokenGrant):  # type: ignore[misc]  # Authl
 
     def authenticate_refresh_token(self, refresh_token: str) -> _Credential | None:
         """None for one that is unknown, expired or used; a used one of this client ends the family."""
-        rooms: GrantRooms = self.server.rooms
-        grant = rooms.store.by_refresh_token(refresh_token)
+        context: GrantContext = self.server.context
+        grant = context.store.by_refresh_token(refresh_token)
         if grant is None:
             return None
         credential = _Credential(refresh_token, grant)
         if grant.used and credential.check_client(self.request.client):
-            rooms.revoke_family(grant)  # RFC 9700, 4.14.2
-        if grant.used or grant.revoked or grant.expires_at_s <= rooms.now_s():
+            context.revoke_family(grant)  # RFC 9700, 4.14.2
+        if grant.used or grant.revoked or grant.expires_at_s <= context.now_s():
             return None
         return credential
 
     def save_token(self, token: dict[str, object]) -> None:
         """Use the old token and keep the new ones, if nobody was first."""
-        rooms: GrantRooms = self.server.rooms
+        context: GrantContext = self.server.context
         credential = self._credential()
         try:
-            rooms.store.rotate(
+            context.store.rotate(
                 credential.text,
                 access=AccessToken(self.issued.token_id, self.issued.expires_at_s),
                 refresh=str(token["refresh_token"]),
-                now_s=rooms.now_s(),
-                idle_s=rooms.settings.refresh_idle_s,
+                now_s=context.now_s(),
+                idle_s=context.settings.refresh_idle_s,
             )
         except Reused:
-            rooms.revoke_family(credential.grant)
+            context.revoke_family(credential.grant)
             raise InvalidGrantError from None
 
     def revoke_old_credential(self, refresh_token: _Credential) -> None:

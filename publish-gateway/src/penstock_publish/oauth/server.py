@@ -26,7 +26,7 @@ from penstock_publish.oauth.grant_store import AccessToken
 from penstock_publish.oauth.people import Person
 from penstock_publish.oauth.person_grants import (
     CodeGrant,
-    GrantRooms,
+    GrantContext,
     InvalidTargetError,
     Pkce,
     RefreshGrant,
@@ -73,14 +73,14 @@ class Refusal:
 class OAuthServer:
     """The endpoints as functions from form or query to reply."""
 
-    def __init__(self, clients: Clients, *, rooms: GrantRooms, verifier: TokenVerifier) -> None:
-        self._rooms = rooms
-        self._authlib = _Adapter(clients, rooms)
+    def __init__(self, clients: Clients, *, context: GrantContext, verifier: TokenVerifier) -> None:
+        self._rooms = context
+        self._authlib = _Adapter(clients, context)
         self._authlib.register_grant(_Grant)
         self._authlib.register_grant(CodeGrant, [Pkce(required=True)])
         self._authlib.register_grant(RefreshGrant)
         for endpoint in (Revocation(self._authlib), Introspection(self._authlib)):
-            endpoint.verifier, endpoint.clients, endpoint.rooms = verifier, clients, rooms
+            endpoint.verifier, endpoint.clients, endpoint.context = verifier, clients, context
             self._authlib.register_endpoint(endpoint)
 
     def token(self, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
@@ -168,15 +168,15 @@ class _Request(OAuth2Request):  # type: ignore[misc]  # Authlib is untyped
 class _Adapter(AuthlibServer):  # type: ignore[misc]  # Authlib is untyped
     """What Authlib asks a framework integration for."""
 
-    def __init__(self, clients: Clients, rooms: GrantRooms) -> None:
+    def __init__(self, clients: Clients, context: GrantContext) -> None:
         super().__init__()
         self._clients = clients
-        self.rooms = rooms
+        self.context = context
 
         def sign(client: _AuthlibClient, grant_type: str, user: object, scope: str) -> str:
-            return rooms.issuer.issue(client.get_client_id(), scope)
+            return context.issuer.issue(client.get_client_id(), scope)
 
-        lifetime_s = rooms.issuer.lifetime_s
+        lifetime_s = context.issuer.lifetime_s
         self.register_token_generator("default", BearerTokenGenerator(sign, expires_generator=lifetime_s))
 
     def query_client(self, client_id: str) -> _AuthlibClient | None:

@@ -14,7 +14,7 @@ from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.clients import Clients
 from penstock_publish.oauth.grant_store import AccessToken, Grant
-from penstock_publish.oauth.person_grants import ALL_AUTH_METHODS, GrantRooms
+from penstock_publish.oauth.person_grants import ALL_AUTH_METHODS, GrantContext
 
 __all__ = ["SECRET_METHODS", "Introspection", "Revocation"]
 
@@ -46,7 +46,7 @@ class _Tokens:
 
     verifier: TokenVerifier
     clients: Clients
-    rooms: GrantRooms
+    context: GrantContext
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> _Token | None:
         """The hint is not needed: a refresh token of ours is no JWT."""
@@ -67,16 +67,16 @@ class Revocation(_Tokens, RevocationEndpoint):  # type: ignore[misc]  # Authlib 
 
     def _refresh_token(self, text: str) -> _Token | None:
         """A used one, too: who sends it wants this to end."""
-        grant = self.rooms.store.by_refresh_token(text)
+        grant = self.context.store.by_refresh_token(text)
         return None if grant is None or grant.revoked else _Token(grant.client_id, grant=grant)
 
     def revoke_token(self, token: _Token, request: object) -> None:
         """Keep it, and say so to who listens."""
         if token.grant is not None:
-            self.rooms.revoke_family(token.grant)
+            self.context.revoke_family(token.grant)
         if token.principal is not None:
             self.clients.revoke(token.principal.token_id, expires_at_s=token.principal.expires_at_s)
-            self.rooms.revoked.append(AccessToken(token.principal.token_id, token.principal.expires_at_s))
+            self.context.revoked.append(AccessToken(token.principal.token_id, token.principal.expires_at_s))
 
 
 class Introspection(_Tokens, IntrospectionEndpoint):  # type: ignore[misc]  # Authlib is untyped
@@ -85,8 +85,8 @@ class Introspection(_Tokens, IntrospectionEndpoint):  # type: ignore[misc]  # Au
     CLIENT_AUTH_METHODS: Sequence[str] = SECRET_METHODS
 
     def _refresh_token(self, text: str) -> _Token | None:
-        grant = self.rooms.store.by_refresh_token(text)
-        if grant is None or grant.used or grant.revoked or grant.expires_at_s <= self.rooms.now_s():
+        grant = self.context.store.by_refresh_token(text)
+        if grant is None or grant.used or grant.revoked or grant.expires_at_s <= self.context.now_s():
             return None
         return _Token(grant.client_id, grant=grant)
 
@@ -95,7 +95,7 @@ class Introspection(_Tokens, IntrospectionEndpoint):  # type: ignore[misc]  # Au
 
     def introspect_token(self, token: _Token) -> dict[str, object]:
         """RFC 7662, 2.2."""
-        shown: dict[str, object] = {"active": True, "client_id": token.client_id, "iss": self.rooms.issuer.url}
+        shown: dict[str, object] = {"active": True, "client_id": token.client_id, "iss": self.context.issuer.url}
         if token.grant is not None:
             return shown | {
                 "sub": token.grant.subject,
@@ -108,7 +108,7 @@ class Introspection(_Tokens, IntrospectionEndpoint):  # type: ignore[misc]  # Au
             "token_type": "Bearer",
             "sub": token.principal.subject,
             "scope": " ".join(sorted(token.principal.scopes)),
-            "aud": self.rooms.issuer.audience,
+            "aud": self.context.issuer.audience,
             "exp": int(token.principal.expires_at_s),
             "jti": token.principal.token_id,
         }
