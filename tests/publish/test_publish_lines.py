@@ -163,8 +163,9 @@ def test_replies_name_the_line_and_say_whether_to_send_it_again():
     }  # fmt: skip
 
 
-def test_so_many_lines_a_second_and_no_more():
-    rate = Rate(3, 100.0)
-    assert [rate.take(100.0) for _ in range(4)] == [True, True, True, False]
-    assert [rate.take(100.5), rate.take(100.5)] == [True, False]
-    assert [rate.take(200.0) for _ in range(4)] == [True, True, True, False]
+def test_so_many_lines_a_second_at_once_and_then_one_after_the_other():
+    rate = Rate(4, 100.0)
+    assert [rate.take(100.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.25]
+    assert rate.take(100.25) == 0.25
+    assert rate.take(101.0) == 0.0
+    assert [rate.take(200.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.25]

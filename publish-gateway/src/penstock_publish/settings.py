@@ -145,7 +145,7 @@ class SocketSettings(BaseModel, frozen=True):
 
     subscriptions_per_connection_max: int = Field(default=64, description="Topics on one WebSocket.", ge=1)
     lines_per_s_max: int = Field(
-        default=500, description="Lines that one subscriber may send in a second; others are refused.", ge=1
+        default=2_000, description="Lines of one subscriber in a second; one that sends more is read slower.", ge=1
     )
     bad_lines_max: int = Field(
         default=10, description="What is no line at all is answered so often; then the WebSocket is closed.", ge=0

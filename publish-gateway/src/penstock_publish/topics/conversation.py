@@ -75,6 +75,9 @@ class Conversation:
             self._count_bad(BadLine("lines come in text messages, not in binary ones", None))
             return
         for text in lines_of(message):
+            wait_s = self._rate.take(self._means.clock.monotonic_s())
+            if wait_s:  # nothing is refused for haste: events in between would be stored out of their order
+                await self._means.clock.sleep(wait_s)
             if not await self._room():
                 return
             await self._hear_line(text)
@@ -98,9 +101,6 @@ class Conversation:
             self._count_bad(error)
             return
         try:
-            if not self._rate.take(self._means.clock.monotonic_s()):
-                detail = f"more than {self._rate.per_s} lines in a second (lines_per_s_max); send this one again"
-                raise PenstockError("too_many_requests", detail, retry_after_s=1.0)
             await self._do(line)
         except PenstockError as error:
             self._say(refusal(error, line.id))

@@ -7,7 +7,6 @@ are errors, so that a misspelt option is never taken for its default. `id` is re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -142,24 +141,22 @@ def refusal(error: PenstockError, line_id: LineId) -> dict[str, object]:
     return said
 
 
-@dataclass(slots=True)
 class Rate:
     """A bucket of `per_s` tokens that fills up in a second. Time is in seconds of any clock that goes forward."""
 
-    per_s: int
-    filled_s: float
-    tokens: float = -1.0
+    __slots__ = ("_filled_s", "_per_s", "_tokens")
 
-    def take(self, now_s: float) -> bool:
-        """Use a token up; False if there is none."""
-        if self.tokens < 0:
-            self.tokens = float(self.per_s)
-        self.tokens = min(float(self.per_s), self.tokens + (now_s - self.filled_s) * self.per_s)
-        self.filled_s = now_s
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
+    def __init__(self, per_s: int, now_s: float) -> None:
+        self._per_s = per_s
+        self._filled_s = now_s
+        self._tokens = float(per_s)
+
+    def take(self, now_s: float) -> float:
+        """Use a token up; how long to wait for it, in seconds. Not asked again before that."""
+        left = self._tokens + (now_s - self._filled_s) * self._per_s
+        self._tokens = min(float(self._per_s), left) - 1
+        self._filled_s = now_s
+        return max(0.0, -self._tokens / self._per_s)
 
 
 def _id_of(members: dict[str, msgspec.Raw]) -> LineId:
