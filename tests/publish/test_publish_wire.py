@@ -1,0 +1,143 @@
+"""The wire towards peers that do not play along: limits hold whatever they do, and the end comes."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiohttp import web
+from publish.autobahn_cases import CLOSE, TEXT, client_frame
+from publish.conftest import loopback_socket, serving
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from penstock.errors import PenstockError
+from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.life import Close
+from penstock_publish.topics.wire import UPGRADED, Wire, Wires, take_over
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+SETTINGS = {"close_wait_s": 0.2, "send_buffer_bytes": 20_000, "inbound_messages_max": 4}
+
+
+class Place:
+    """An endpoint whose handler the test gives."""
+
+    def __init__(self) -> None:
+        self.wires = Wires(PublishSettings.model_validate(SETTINGS))
+        self.wire: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+        self.handler: Callable[[Wire], object] = ignore
+        self.port = 0
+
+    async def upgrade(self, request: web.Request) -> web.StreamResponse:
+        wire = take_over(request, self.wires)
+        wire.serve(self.handler(wire))
+        self.wire.set_result(wire)
+        return UPGRADED
+
+    async def raw(self, *, receive_bytes: int = 0) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """After the handshake; reads little ahead. `receive_bytes`: of the kernel's buffer; 0: as it likes."""
+        sock = socket.socket()
+        if receive_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=1_000)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        return reader, writer
+
+
+async def ignore(wire: Wire) -> None:
+    while await wire.receive() is not None:
+        pass
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    opened, sock = Place(), loopback_socket()
+    async with serving(sock, [web.get("/", opened.upgrade)]):
+        opened.port = sock.getsockname()[1]
+        yield opened
+        async with asyncio.timeout(5):
+            await opened.wires.closed()
+
+
+async def test_pings_of_a_peer_that_reads_nothing_are_answered_as_far_as_its_buffer_goes(place):
+    _, writer = await place.raw(receive_bytes=4_096)
+    wire = await place.wire
+    unsent: list[int] = []
+    pings = client_frame(9, b"x" * 125) * 1_000
+    while len(unsent) < 300 and (len(unsent) < 20 or unsent[-20] < 20_000):  # until well after the kernel is full
+        writer.write(pings)
+        await writer.drain()
+        await asyncio.sleep(0)
+        unsent.append(wire.unsent_bytes())
+    writer.transport.abort()
+    assert 20_000 <= unsent[-1] == max(unsent) <= 20_000 + 127
+
+
+async def test_messages_that_nobody_takes_stop_the_reading_and_all_come_in_order(place):
+    taken: list[str] = []
+    go_on = asyncio.Event()
+
+    async def slow(wire: Wire) -> None:
+        await go_on.wait()
+        while (message := await wire.receive()) is not None:
+            taken.append(message[:6])
+
+    place.handler = slow
+    reader, writer = await place.raw()
+    count = 600
+    for n in range(count):
+        writer.write(client_frame(TEXT, b"%06d" % n + b"x" * 50_000))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(writer.drain(), 0.3)  # 30 MB do not fit into what lies between
+    go_on.set()
+    writer.write(client_frame(CLOSE, b"\x03\xe8"))
+    async with asyncio.timeout(10):
+        assert await reader.read() == b"\x88\x02\x03\xe8"
+    assert taken == [f"{n:06d}" for n in range(count)]
+    writer.close()
+
+
+async def test_a_peer_that_never_answers_a_close_is_hung_up_on(place):
+    reader, writer = await place.raw()
+    (await place.wire).close(Close(1001, "draining", retry_ms=5), "c1")
+    async with asyncio.timeout(5):
+        assert (await reader.read()).endswith(b'{"code":"draining","retry_ms":5,"after":"c1"}')
+        await place.wires.closed()
+    writer.close()
+
+
+async def test_a_peer_that_reads_nothing_gets_twice_the_time_and_is_then_cut_off(place):
+    reader, writer = await place.raw()
+    wire = await place.wire
+    wire.write(b"\x81\x7e\xff\xff" + b"x" * 65_535)
+    for _ in range(200):
+        wire.write(b"\x81\x7e\xff\xff" + b"x" * 65_535)
+    wire.close(Close(4409, "slow", retry_ms=0), None)
+    async with asyncio.timeout(5):
+        await place.wires.closed()
+    writer.close()
+    assert reader.at_eof() is False
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(PenstockError("log_unavailable", "away"), "log_unavailable"), (ValueError("x"), "internal")]
+)
+async def test_a_handler_that_fails_closes_its_wire_with_4503(place, error, code):
+    async def failing(wire: Wire) -> None:
+        await wire.receive()
+        raise error
+
+    place.handler = failing
+    async with connect(f"ws://127.0.0.1:{place.port}/") as ws:
+        await ws.send("go")
+        with pytest.raises(ConnectionClosed) as closed:
+            await ws.recv()
+    assert closed.value.rcvd.code == 4503
+    assert f'"code":"{code}"' in closed.value.rcvd.reason
