@@ -119,3 +119,12 @@ def test_the_settings_in_the_documentation_are_taken(repository: Path, tmp_path:
         [opened] = external_issuers(load_settings(config, {}), clock=CLOCK)
         assert opened.trusted.issuer.startswith("https://")
     assert len(blocks) == 5
+
+
+@pytest.mark.parametrize("changes", [{"use": "enc"}, {"key_ops": ["encrypt"]}, {"alg": "ES512"}])
+def test_a_key_in_a_file_that_is_for_something_else_is_not_taken(tmp_path: Path, changes: dict[str, object]):
+    key = ECKey.generate_key("P-256", private=True).as_dict(private=False)
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [{**key, **changes}]}))
+    settings = made(issuer="https://id.example", jwks_file=tmp_path / "keys.json")
+    with pytest.raises(PenstockError, match="no key for ES256"):
+        remote_access(settings, None, public_url="http://x", clock=CLOCK)

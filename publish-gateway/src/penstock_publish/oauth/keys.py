@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from joserfc.jwk import ECKey, KeySet
 
 from penstock.errors import PenstockError
+from penstock.http.followed_issuer import FollowSettings
+from penstock.http.signatures import VerifyingKey, verifying_keys
 from penstock_publish.oauth.key_schedule import SigningKey
 
 __all__ = ["KEYS_FILE", "FileKeys", "KeyStore", "key_record", "make_key", "read_public_keys", "signing_key_of",
@@ -103,9 +105,12 @@ def signing_keys_in(data_dir: Path) -> list[SigningKey]:
     ]
 
 
-def read_public_keys(path: Path) -> dict[str, ECKey]:
-    """The keys of an external issuer by `kid`. Blocking."""
-    return {_kid(key): key for key in _read_key_set(_loaded(path), str(path))}
+def read_public_keys(path: Path) -> dict[str, VerifyingKey]:
+    """The keys of an external issuer by `kid`: those that may verify ES256 and nothing else. Blocking."""
+    try:
+        return verifying_keys(_loaded(path), algorithms=("ES256",), keys_max=FollowSettings().keys_max)
+    except ValueError as error:
+        raise PenstockError("internal", f"{path}: {error}; put the issuer's key set there") from None
 
 
 def write_private(path: Path, text: str) -> None:
