@@ -4,7 +4,8 @@ import { call, get } from "./api.js";
 const RETRY_MIN_MS = 500, RETRY_MAX_MS = 8000;
 const FINAL_CODES = [4400, 4403, 4404];
 
-// `on`: state(name), event(event), opened({ seconds } | null), gap(notice), deprecated(notice), refused(text).
+// `on`: state(name), event(event), opened({ seconds } | null), gap(notice), deprecated(notice), quota(notice),
+// refused(text).
 // States: connecting, live, waiting (for the next try), paused, closed.
 export function liveTopic(topic, { after, filter, format }, on) {
   const path = `/v1/topics/${encodeURIComponent(topic)}`;
@@ -60,6 +61,7 @@ export function liveTopic(topic, { after, filter, format }, on) {
     }
     if (line.sys === "gap") on.gap(line);
     if (line.sys === "deprecated") on.deprecated(line);
+    if (line.sys === "quota") on.quota(line);
     cursor = line.c || line.to || cursor;
   }
 

@@ -45,6 +45,9 @@ export function startTryIt() {
     deprecated({ sunset, successor }) {
       say(`This topic is deprecated${sunset ? `; it ends on ${sunset.slice(0, 10)}` : ""}${successor ? `. Use ${successor}` : ""}.`, "warn");
     },
+    quota({ wait_ms, limit }) {
+      say(`The plan lets nothing through for ${(wait_ms / 1000).toFixed(1)} s (${limit}); then it goes on without loss.`, "warn");
+    },
     refused(text) {
       $("try-problem").textContent = text;
       $("try-problem").hidden = false;
