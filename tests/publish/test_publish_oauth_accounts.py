@@ -9,14 +9,17 @@ from urllib.parse import quote
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from publish.conftest import loopback_socket, serving, url_of
 from publish.oauth_rig import PORTAL, Browser, browsing
 from yarl import URL
 
 from penstock.errors import PenstockError
 from penstock.http.credentials import SESSION_COOKIE
+from penstock_publish.authority import open_authority
 from penstock_publish.oauth.accounts import Account, AccountStore, account_name, open_accounts
 from penstock_publish.oauth.passwords import hash_password, is_password, needs_renewal
 from penstock_publish.oauth.settings import LoginSettings
+from penstock_publish.settings import AuthSettings
 
 PASSWORD = "correct horse battery staple"
 CHEAP = {"scrypt_log2_n": 14, "scrypt_p": 1}
@@ -241,3 +244,12 @@ async def test_a_portal_without_scopes_of_the_person_is_told_so(alone):
     await alone.log_in("ann@example.org", PASSWORD)
     reply = await alone.ask(PORTAL, scope="data:read")
     assert (reply.status, reply.back["error"]) == (303, "access_denied")
+
+
+async def test_over_https_the_cookies_are_for_https_alone(tmp_path, clock, http):
+    settings = AuthSettings.model_validate({"page_open": "never", "login": CHEAP})
+    authority = await open_authority(tmp_path, settings, clock=clock, public_url="https://events.example")
+    sock = loopback_socket()
+    async with serving(sock, authority.routes()), http.get(f"{url_of(sock)}/oauth/login") as page:
+        assert "Secure" in page.headers["Set-Cookie"] and "SameSite=Strict" in page.headers["Set-Cookie"]
+    await authority.close()
