@@ -264,7 +264,7 @@ async def test_every_client_may_do_what_its_token_says_and_nothing_else(tmp_path
         assert count == (len(issue) * len(CLIENTS) + len(DETAILED)) * (16 + len(OTHERS)) > 1_400
 
 
-async def test_a_token_that_is_wrong_in_one_way_opens_no_cell(tmp_path):
+async def test_a_token_that_is_wrong_in_one_way_opens_no_cell_and_is_not_logged(tmp_path, capfd):
     async with everything(tmp_path) as (url, http, _, maker):
         stranger, confused = (TokenMaker(maker.issuer, maker.clock, algorithm=name) for name in ("RS256", "ES256"))
         wrong = {
@@ -273,7 +273,10 @@ async def test_a_token_that_is_wrong_in_one_way_opens_no_cell(tmp_path):
             "audience": maker.token(scope="*:read", aud="billing"),
             "expired": maker.token(scope="*:read", exp=maker.clock.now_ms() // 1000 - 60),
             "algorithm": confused.token(scope="*:read"),
-            "unknown to who is asked": "opaque",
+            "unknown to who is asked": "opaque-canary-5f3a",
         }
         for name, token in wrong.items():
             assert set((await cells(http, url, token)).values()) == {401}, name
+    logged = "".join(capfd.readouterr())
+    assert "roles_opened" in logged
+    assert not [name for name, token in wrong.items() if token.rpartition(".")[2] in logged]
