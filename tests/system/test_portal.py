@@ -221,6 +221,24 @@ def test_a_gap_is_said_where_events_are_no_longer_kept(visit, penstock, sender):
     expect(page.locator("#try-state-text")).to_have_text("live")
 
 
+def test_a_plan_that_is_used_up_for_a_second_is_said_and_nothing_is_lost(visit, penstock, sender):
+    asked = b'{"name":"Small","plan":"bronze","scope":"warm:read"}'
+    made = penstock.call("POST", "/v1/applications", asked, headers={"Content-Type": "application/json"}).json()
+    credentials = {name: made[name] for name in ("client_id", "client_secret")}
+    page = visit.page
+    assert page.context.request.post(penstock.url + "/session", data=credentials).status == 200
+    page.goto(penstock.url + "/docs/topics/warm")
+    expect(page.locator(".who")).to_contain_text(made["client_id"])
+    connect(page)
+    expect(page.locator("#try-state-text")).to_have_text("live")
+    for _ in range(8):
+        last = sender.send(10)  # 50 at once are within the burst of 5 s
+    expect(page.locator("#try-notice")).to_have_text(re.compile(r"^The plan lets nothing through .* without loss\.$"))
+    expect(page.locator("#try-count")).to_have_text("80")
+    assert shown(page) == list(range(last - 49, last + 1)), "the list holds 50"
+    assert penstock.call("DELETE", f"/v1/applications/{made['client_id']}").status == 204
+
+
 def commands_of(penstock: PenstockProcess, path: str) -> dict[str, str]:
     """The commands of a page, as whoever copies them gets them."""
     text = penstock.call("GET", path).body.decode()
