@@ -14,7 +14,7 @@ from processor.window_rig import LAG, PARTITIONS, SECOND, Restarting, blocks_of
 from penstock_processor.compile.build import build_engine
 from penstock_processor.logical.explain import explain_text
 from penstock_processor.logical.plan import AppPlan
-from penstock_processor.logical.plan_app import plan_app
+from penstock_processor.logical.plan_app import check_app, plan_app
 from penstock_processor.operators.interface import Engine
 
 APP = """SET 'parallelism.default' = '{tasks}';
@@ -41,6 +41,8 @@ Values = tuple[object, ...]
 def _plan(frame: str, *, keyed: bool = True, tasks: int = 1) -> AppPlan:
     key = "PARTITION BY device " if keyed else ""
     more = "" if frame else ", LAG(n, 2) OVER w AS back"
+    if FRAMES[frame][1] is None:
+        more += ", COUNT(DISTINCT n) OVER w AS several, SUM(DISTINCT n) OVER w AS once"
     return plan_app("app", APP.format(frame=frame, key=key, more=more, tasks=tasks))
 
 
@@ -64,7 +66,8 @@ def _expected(frame: str, steps: Sequence[Sequence[Row]], *, keyed: bool) -> tup
         numbers = [number for _, number, _ in frame_rows if number is not None]
         ends = (min(numbers), max(numbers), numbers[0], numbers[-1]) if numbers else (None,) * 4
         lagged = () if frame else (frame_rows[-3][1] if len(frame_rows) > 2 else None,)
-        found.append((key, n, at, len(frame_rows), sum(numbers) if numbers else None, *ends, *lagged))
+        once = (len(set(numbers)), sum(set(numbers)) if numbers else None) if back is None else ()
+        found.append((key, n, at, len(frame_rows), sum(numbers) if numbers else None, *ends, *lagged, *once))
     return found, late
 
 
@@ -89,6 +92,13 @@ def test_each_row_has_the_values_of_its_frame_in_order_wherever_the_engine_resta
         expected = _expected(frame, steps, keyed=keyed)
         assert _found(plan, build_engine(plan), steps) == expected
         assert _found(plan, Restarting(plan, chance), steps) == expected
+
+
+def test_distinct_goes_over_all_rows_before_alone() -> None:
+    sql = APP.format(frame="ROWS BETWEEN 3 PRECEDING AND CURRENT ROW", key="", tasks=1,
+                     more=", COUNT(DISTINCT n) OVER w AS several")  # fmt: skip
+    assert [(error.code, error.remedy.split(",")[0]) for error in check_app("app", sql)] == [
+        ("unsupported", "Write RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW")]  # fmt: skip
 
 
 @pytest.mark.parametrize("frame", list(FRAMES)[::3])

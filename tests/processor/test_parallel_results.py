@@ -116,6 +116,8 @@ FROM trades
 WINDOW w AS (PARTITION BY symbol ORDER BY ts RANGE BETWEEN INTERVAL '20' SECOND PRECEDING AND CURRENT ROW);
 CREATE TABLE until_then WITH ('connector' = 'penstock')
 AS SELECT id, SUM(n) OVER (ORDER BY ts) AS n FROM trades;
+CREATE TABLE by_then WITH ('connector' = 'penstock')
+AS SELECT id, COUNT(DISTINCT region) OVER (PARTITION BY symbol ORDER BY ts) AS n FROM trades;
 CREATE TABLE best_trades WITH ('connector' = 'penstock') AS SELECT id, window_start, place FROM (
   SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, region ORDER BY price DESC, id) AS place
   FROM TABLE(TUMBLE(TABLE trades, DESCRIPTOR(ts), INTERVAL '1' MINUTE))) WHERE place <= 2;

@@ -66,8 +66,6 @@ def test_every_reserved_word_is_refused_as_a_column_and_taken_in_backticks() -> 
         assert check_app("app", statement.replace("{}", f"`{word.lower()}`")) == [], word
 
 
-@pytest.mark.parametrize(
-    "word", ["status", "type", "key", "name", "data", "source", "window_start", "ts"]
-)
+@pytest.mark.parametrize("word", ["status", "type", "key", "name", "data", "source", "window_start", "ts"])
 def test_words_that_flink_does_not_reserve_are_names(word: str) -> None:
     assert check_app("app", f"CREATE TABLE t ({word} TIMESTAMP(3), WATERMARK FOR {word} AS {word}) {WITH};") == []

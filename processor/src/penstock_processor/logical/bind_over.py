@@ -21,12 +21,14 @@ from penstock.model.types import BIGINT, STRING, DataType, Kind
 from penstock_processor.logical.aggregate_calls import matters, options_of, result_type
 from penstock_processor.logical.changes import refuse_updating
 from penstock_processor.logical.expressions import bind_constant, bind_value, rows_only
-from penstock_processor.logical.plan import AggregateCall, Field, Named, Node, Project
+from penstock_processor.logical.over_distinct import counted_once
+from penstock_processor.logical.plan import AggregateCall, Field, Node
 from penstock_processor.logical.plan_keyed import Ranked
 from penstock_processor.logical.plan_over import LAG, OverAggregate
 from penstock_processor.logical.plan_proctime import Pace, with_processing_time
 from penstock_processor.logical.rewrite import inputs_of, with_inputs
 from penstock_processor.logical.scope import RowScope
+from penstock_processor.logical.select_list import with_columns
 from penstock_processor.sql.findings import closest, refusal
 from penstock_processor.sql.limits import SqlLimits
 from penstock_processor.sql.parse import only
@@ -121,7 +123,7 @@ class OverCalls:
                 at, "Windows of OVER in one SELECT differ, which Flink does not take.", "Use one, or nest queries."
             )
         self._window, self._at = window, at
-        return self._lag(call, at) if lagging else self._call(call, at)
+        return self._lag(call, at) if lagging else self._call(call, at, bounded=window.preceding is not None)
 
     def over(self, node: Node) -> Node:
         """The rows that the list is computed on: `node`, with the values of the calls beside them."""
@@ -131,9 +133,10 @@ class OverCalls:
         refuse_updating(node, at=self._at, reader="OVER")
         if window.clocked:
             node = with_processing_time(node, window.time, pace=Pace.ROWS) or node
-        below, partition = _with_columns(node, window.partition)
-        fields = (*below.fields, *(Field(call.name, call.type) for call in self._calls))
-        return OverAggregate(fields, below, partition, window.time, window.rows, window.preceding, tuple(self._calls))
+        below, partition = with_columns(node, window.partition)
+        below, calls = counted_once(below, tuple(self._calls), partition=partition, time=window.time)
+        fields = (*below.fields, *(Field(call.name, call.type) for call in calls))
+        return OverAggregate(fields, below, partition, window.time, window.rows, window.preceding, calls)
 
     def _bound(self, node: exp.Window, at: Span, *, lagging: bool) -> _Window:
         only(node, ("this", "partition_by", "order", "spec", "over"), where="OVER (...)")
@@ -198,22 +201,27 @@ class OverCalls:
             )
         return rows, value
 
-    def _call(self, call: exp.Anonymous, at: Span) -> Expr:
+    def _call(self, call: exp.Anonymous, at: Span, *, bounded: bool) -> Expr:
         function, arguments, distinct = call.name.upper(), list(call.expressions), False
         if len(arguments) == 1 and isinstance(arguments[0], exp.Distinct):
             arguments, distinct = arguments[0].expressions, True
         options_of(function, arguments, at=at)
-        if distinct and matters(function, at=at):
-            raise _unsupported(at, f"{function}(DISTINCT x) OVER is not in this version.", "Remove DISTINCT.")
+        distinct = distinct and matters(function, at=at)
+        if distinct and bounded:
+            raise _unsupported(
+                at,
+                f"{function}(DISTINCT x) OVER a frame that begins later than the first row is not in this version.",
+                "Write RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW, or remove DISTINCT.",
+            )
         star = isinstance(arguments[0], exp.Star)
         if star and function != "COUNT":
             raise refusal(at, "syntax", message=f"{function}(*) does not exist.", remedy=f"Write {function}(x).")
         arg = None if star else bind_value(arguments[0], self._scope, hook=rows_only("an aggregate function"))
-        if isinstance(arg, Literal) and arg.value is not None and function == "COUNT":
+        if isinstance(arg, Literal) and arg.value is not None and function == "COUNT" and not distinct:
             arg = None  # COUNT(1)
         elif arg is not None and arg.type.kind is Kind.NULL and function == "COUNT":
             arg = coerced(arg, STRING)
-        return self._registered(function, arg, result_type(function, arg, at=at), (), at)
+        return self._registered(function, arg, result_type(function, arg, at=at), (), at, distinct=distinct)
 
     def _lag(self, call: exp.Anonymous, at: Span) -> Expr:
         """LAG(x [, offset [, default]])."""
@@ -256,13 +264,20 @@ class OverCalls:
         )
 
     def _registered(
-        self, function: str, arg: Expr | None, type_: DataType, options: tuple[int, ...], at: Span
+        self,
+        function: str,
+        arg: Expr | None,
+        type_: DataType,
+        options: tuple[int, ...],
+        at: Span,
+        *,
+        distinct: bool = False,
     ) -> Expr:
         for call in self._calls:
-            if (call.function, call.arg, call.options) == (function, arg, options):
+            if (call.function, call.arg, call.options, call.distinct) == (function, arg, options, distinct):
                 return ColumnRef(call.type, name=call.name, span=at)
         name = f"{function.lower()}$over{len(self._calls)}"
-        self._calls.append(AggregateCall(name, function, arg, type_, options=options))
+        self._calls.append(AggregateCall(name, function, arg, type_, distinct, options=options))
         return ColumnRef(type_, name=name, span=at)
 
 
@@ -275,18 +290,3 @@ def _unsupported(at: Span, message: str, remedy: str) -> SqlErrors:
 
 def _is_time(node: Node, column: str) -> bool:
     return any(field.name == column and field.rowtime for field in node.fields)
-
-
-def _with_columns(node: Node, exprs: tuple[Expr, ...]) -> tuple[Node, tuple[str, ...]]:
-    """The node with columns for these expressions, and their names."""
-    names: list[str] = []
-    made: list[Named] = []
-    for expr in exprs:
-        if not isinstance(expr, ColumnRef):
-            made.append(Named(f"$over{len(made)}", expr))
-        names.append(expr.name if isinstance(expr, ColumnRef) else made[-1].name)
-    if not made:
-        return node, tuple(names)
-    shown = [Named(field.name, ColumnRef(field.type, name=field.name)) for field in node.fields]
-    fields = (*node.fields, *(Field(each.name, each.expr.type) for each in made))
-    return Project(fields, node, (*shown, *made)), tuple(names)

@@ -16,7 +16,7 @@ from penstock_processor.sql.findings import refusal
 from penstock_processor.sql.parse import only
 from penstock_processor.sql.statements import Word
 
-__all__ = ["Output", "Values", "outputs_of", "project", "renamed"]
+__all__ = ["Output", "Values", "outputs_of", "project", "renamed", "with_columns"]
 
 
 class Values(Protocol):
@@ -106,3 +106,18 @@ def _distinct(name: str, taken: set[str]) -> str:
     while free in taken:
         free, number = f"{name}{number}", number + 1
     return free
+
+
+def with_columns(node: Node, exprs: tuple[Expr, ...], *, prefix: str = "$over") -> tuple[Node, tuple[str, ...]]:
+    """The node with columns for these expressions, and their names; `prefix` begins those that are made."""
+    names: list[str] = []
+    made: list[Named] = []
+    for expr in exprs:
+        if not isinstance(expr, ColumnRef):
+            made.append(Named(f"{prefix}{len(made)}", expr))
+        names.append(expr.name if isinstance(expr, ColumnRef) else made[-1].name)
+    if not made:
+        return node, tuple(names)
+    shown = [Named(field.name, ColumnRef(field.type, name=field.name)) for field in node.fields]
+    fields = (*node.fields, *(Field(each.name, each.expr.type) for each in made))
+    return Project(fields, node, (*shown, *made)), tuple(names)

@@ -85,6 +85,8 @@ QUERY_FORMS: tuple[QueryForm, ...] = (
               "PRECEDING AND CURRENT ROW) AS last10 FROM orders"),
     QueryForm("OVER, frames of time", "SELECT id, SUM(amount) OVER (PARTITION BY customer ORDER BY ts RANGE BETWEEN "
               "INTERVAL '1' HOUR PRECEDING AND CURRENT ROW) AS spent FROM orders"),
+    QueryForm("OVER, distinct values", "SELECT id, COUNT(DISTINCT amount) OVER (PARTITION BY customer "
+              "ORDER BY ts) AS amounts FROM orders"),
     QueryForm("OVER by processing time", "SELECT id, SUM(amount) OVER (PARTITION BY customer ORDER BY p) AS so_far "
               "FROM orders"),
     QueryForm("interval join", "SELECT o.id, p.paid FROM orders AS o JOIN payments AS p ON o.id = p.order_id AND "
