@@ -27,6 +27,9 @@ __all__ = [
     "REVOKED_TOKENS",
     "RING_BYTES",
     "TOKENS_ISSUED",
+    "WEBHOOKS_ACTIVE",
+    "WEBHOOK_EVENTS",
+    "WEBHOOK_REQUESTS",
 ]
 
 TOKENS_ISSUED = Counter("penstock_oauth_tokens_total", "Replies of the token endpoint.", ["status"])
@@ -62,3 +65,6 @@ QUOTA_CLOSED = Counter(
 QUOTA_CONNECTIONS = Gauge("penstock_quota_connections", "Open connections of metered applications.", ["plan"])
 DURABLE_ACKS = Counter("penstock_durable_acks_total", "Acknowledgements of durable subscriptions.")
 DURABLE_HELD = Gauge("penstock_durable_held", "Durable subscriptions that a connection of this process has.")
+WEBHOOKS_ACTIVE = Gauge("penstock_webhooks_active", "Webhooks that this process works at.")
+WEBHOOK_EVENTS = Counter("penstock_webhook_events_total", "Events that receivers of webhooks took.")
+WEBHOOK_REQUESTS = Counter("penstock_webhook_requests_total", "Requests to receivers of webhooks.", ["outcome"])

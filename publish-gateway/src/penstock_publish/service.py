@@ -28,6 +28,8 @@ from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.retiring import follow_lifecycle
 from penstock_publish.topics.routes import TopicRoutes
 from penstock_publish.topics.subscribe import Subscriber
+from penstock_publish.webhooks.routes import WebhookRoutes
+from penstock_publish.webhooks.service import Webhooks
 
 __all__ = ["PublishRole", "build"]
 
@@ -89,6 +91,18 @@ class PublishRole:
             intake=intake or self._door.intake(),
         )
         self._durable_routes = DurableRoutes(authority.access, self._durable)
+        embedded = authority.embedded
+        self._webhooks = Webhooks(
+            ports.log,
+            subscriber,
+            authority.database,
+            granted=None if embedded is None else embedded.granted,
+            clock=ports.clock,
+            settings=settings.webhooks,
+        )
+        self._webhook_routes = WebhookRoutes(
+            self._webhooks, authority.access, ports.log, subscriber, clock=ports.clock
+        )
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
         self._authority = authority
         self._log = ports.log
@@ -99,7 +113,7 @@ class PublishRole:
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
         topics = [*self._topics.routes(), *self._lifecycle_routes.routes(), *self._applications.routes()]
-        topics += self._durable_routes.routes()
+        topics += [*self._durable_routes.routes(), *self._webhook_routes.routes()]
         offers = Offers(self._authority, self._log, self._lifecycles)
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
@@ -115,15 +129,18 @@ class PublishRole:
         self._running = True
         door = asyncio.create_task(self._door.run(stop))
         lifecycles = asyncio.create_task(self._lifecycles.run(stop))
+        webhooks = asyncio.create_task(self._webhooks.run(stop))
         self._applications.start()
         self._durable.start()
         _log.info("publish_started", public_url=self._authority.public_url)
         try:
             await self._hub.run(stop)
+            await webhooks
             await door
         finally:
             door.cancel()
             lifecycles.cancel()
+            webhooks.cancel()
             await self._applications.close()
             await self._durable.close()
             self._running = False

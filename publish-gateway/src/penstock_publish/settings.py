@@ -11,6 +11,7 @@ from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.settings import LoginSettings
 from penstock_publish.plans.settings import PlanSettings
+from penstock_publish.webhooks.settings import WebhookSettings
 
 __all__ = [
     "AuthSettings",
@@ -260,6 +261,7 @@ class PublishSettings(BaseModel, frozen=True):
     applications: ApplicationSettings = Field(
         default_factory=ApplicationSettings, description="The registry of applications."
     )
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings, description="Webhooks of clients.")
     door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")
     lifecycle: LifecycleSettings = Field(
         default_factory=LifecycleSettings, description="States and versions of topics."

@@ -83,6 +83,11 @@ class EmbeddedServer:
         client = await self._in_worker(partial(self._clients.find, client_id))
         return client if client is not None and client.has_secret(secret) else None
 
+    async def granted(self, client_id: str) -> frozenset[str] | None:
+        """The scopes that a client has now; None: there is no such client."""
+        client = await self._in_worker(partial(self._clients.find, client_id))
+        return None if client is None else frozenset(client.scope.split())
+
     async def put_client(self, client: Client) -> None:
         """Register or change a client."""
         await self._in_worker(partial(self._clients.put, client))

@@ -1,0 +1,1 @@
+"""Webhooks: events of topics to HTTP addresses of others, signed, retried, with what failed kept."""

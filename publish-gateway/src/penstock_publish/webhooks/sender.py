@@ -1,0 +1,53 @@
+"""One request of a webhook over HTTP: signed, without redirects, to an address that was judged."""
+
+from __future__ import annotations
+
+import aiohttp
+from yarl import URL
+
+from penstock.ports.clock import Clock
+from penstock_publish.webhooks.addresses import JudgingResolver
+from penstock_publish.webhooks.outcome import Outcome, Verdict, verdict_of
+from penstock_publish.webhooks.settings import WebhookSettings
+from penstock_publish.webhooks.signing import headers_of
+
+__all__ = ["Sender"]
+
+
+class Sender:
+    """Sends for all webhooks of a process."""
+
+    def __init__(self, *, clock: Clock, settings: WebhookSettings) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, url: str, secret: str, message: str, body: bytes) -> Verdict:
+        """What became of it; never raises for what the other side does."""
+        headers = headers_of(secret, message, body, now_s=self._clock.now_ms() // 1000)
+        headers |= {"Content-Type": "application/json", "User-Agent": "Penstock-Webhook/1"}
+        try:
+            async with self._open().post(
+                URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
+            ) as reply:  # what it says beside the status is not read
+                return verdict_of(reply.status, reply.headers.get("Retry-After"))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return Verdict(Outcome.LATER, f"no answer: {str(error) or type(error).__name__}"[:300])
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            resolver = JudgingResolver(self._settings.networks_allowed)
+            # No cache of names: an address is looked up and judged for every connection.
+            connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=self._settings.request_timeout_s),
+            )
+        return self._session

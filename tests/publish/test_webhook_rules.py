@@ -1,0 +1,86 @@
+"""What webhooks decide without a server: where they may go, what a reply means, how long to wait."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+
+import pytest
+
+from penstock.errors import PenstockError
+from penstock_publish.webhooks.addresses import JudgingResolver, allowed, check_url
+from penstock_publish.webhooks.outcome import Outcome, pause_s, verdict_of
+from penstock_publish.webhooks.settings import WebhookSettings
+
+
+@pytest.mark.parametrize(
+    ("address", "may"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_only_addresses_of_the_internet_are_gone_to(address: str, may: bool):
+    assert allowed(ipaddress.ip_address(address), ()) is may
+
+
+def test_networks_can_be_allowed_by_name():
+    networks = (ipaddress.ip_network("10.1.0.0/16"),)
+    assert allowed(ipaddress.ip_address("10.1.2.3"), networks)
+    assert allowed(ipaddress.ip_address("::ffff:10.1.2.3"), networks)
+    assert not allowed(ipaddress.ip_address("10.2.2.3"), networks)
+
+
+async def test_a_name_that_leads_to_a_private_address_is_not_connected_to():
+    with pytest.raises(OSError, match=r"localhost is .*must not go"):
+        await JudgingResolver(()).resolve("localhost", 80)
+    near = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+    [found, *_] = await JudgingResolver(near).resolve("localhost", 80)
+    assert found["host"] in ("127.0.0.1", "::1")
+
+
+@pytest.mark.parametrize("url", ["https://example.org/hook?a=b", "https://93.184.215.14:8443/"])
+def test_addresses_of_the_internet_over_tls_will_do(url: str):
+    check_url(url, WebhookSettings())
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.org/", "https://127.0.0.1/", "https://[::1]/", "https:///x", "https://u@example.org/",
+     "https://example.org/#x", "https://example.org:0/", "https://example.org/\n", "https://exa mple.org/",
+     "https://example.org/" + "x" * 3000],
+)  # fmt: skip
+def test_other_addresses_are_refused(url: str):
+    with pytest.raises(PenstockError, match="bad_request"):
+        check_url(url, WebhookSettings())
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(200, "delivered"), (204, "delivered"), (301, "refused"), (400, "refused"), (401, "refused"), (404, "later"),
+     (408, "later"), (410, "gone"), (429, "later"), (500, "later"), (503, "later")],
+)  # fmt: skip
+def test_a_status_says_what_to_do(status: int, outcome: str):
+    assert verdict_of(status, None).outcome is Outcome(outcome)
+
+
+def test_pauses_double_to_their_limit_and_a_receiver_can_ask_for_more():
+    settings = WebhookSettings(backoff_first_s=2, backoff_max_s=60)
+    chance = random.Random(3)
+    for failures, bound_s in ((1, 2), (2, 4), (3, 8), (10, 60), (1000, 60)):
+        waits = [pause_s(failures, None, settings=settings, chance=chance) for _ in range(50)]
+        assert bound_s / 2 <= min(waits) <= max(waits) <= bound_s
+    assert pause_s(1, 30.0, settings=settings, chance=chance) == 30.0
+    assert pause_s(1, 9_999.0, settings=settings, chance=chance) == 60
