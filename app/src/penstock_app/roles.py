@@ -132,7 +132,7 @@ async def open_roles(
     if named & WRITING_ROLES:
         wiring.made.append(Trimming(log, store, clock=clock, interval_s=settings.log.trim_interval_s))
     _say_what_was_found(settings, named, log, followed)
-    routes = authority.routes() if authority else ()
+    routes = wiring.publish.guard(authority.routes()) if authority and wiring.publish else ()
     return OpenedRoles(wiring.made, wiring.processor, access, routes, log.failure, wiring.publish)
 
 

@@ -23,6 +23,7 @@ from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
 from penstock_publish.portal.routes import portal_routes
+from penstock_publish.rest.edge import RestEdge
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.retiring import follow_lifecycle
@@ -104,6 +105,7 @@ class PublishRole:
             self._webhooks, authority.access, ports.log, subscriber, clock=ports.clock
         )
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
+        self._edge = RestEdge(settings.rest, origins=settings.cors_origins)
         self._authority = authority
         self._log = ports.log
         self._clock = ports.clock
@@ -121,8 +123,10 @@ class PublishRole:
         return self.guard([*own, *self._door.routes()])
 
     def guard(self, routes: Sequence[web.AbstractRouteDef]) -> Sequence[web.AbstractRouteDef]:
-        """Routes of other roles of this process, held against applications' plans as those behind the door are."""
-        return self._applications.guard(routes)
+        """Routes of other roles of this process: held against applications' plans, open to pages of other origins and
+        compressed, as those behind the door are.
+        """
+        return self._edge.guard(self._applications.guard(routes))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after subscribers until `stop`, then send them away with a hint when to come back."""

@@ -11,6 +11,7 @@ from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.settings import LoginSettings
 from penstock_publish.plans.settings import PlanSettings
+from penstock_publish.rest.settings import Origin, RestSettings
 from penstock_publish.webhooks.settings import WebhookSettings
 
 __all__ = [
@@ -253,6 +254,13 @@ class PublishSettings(BaseModel, frozen=True):
     body_bytes_max: int = Field(default=16_384, description="Largest body of a ticket request.", ge=256)
     ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
     tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
+    cors_origins: tuple[Origin, ...] = Field(
+        default=(),
+        max_length=1_000,
+        description="Origins of other pages whose scripts may use topics, data, summaries and streams with a token "
+        "of their own, as browsers write them (`https://shop.example`); no `*`. A JSON list.",
+    )
+    rest: RestSettings = Field(default_factory=RestSettings, description="Replies over plain HTTP.")
     plans: PlanSettings = Field(default_factory=PlanSettings, description="Plans of applications.")
     socket: SocketSettings = Field(
         default_factory=SocketSettings, description="What a subscriber may say on a WebSocket."

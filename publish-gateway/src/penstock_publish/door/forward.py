@@ -19,6 +19,7 @@ from penstock_publish.door.headers import headers_back, headers_on
 from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.service_link import ServiceLink
 from penstock_publish.plans.passage import PASSAGE, Passage
+from penstock_publish.rest.outgoing import begin
 from penstock_publish.settings import DoorSettings
 
 __all__ = ["forward", "target_of"]
@@ -150,13 +151,15 @@ async def _pass_back(request: web.Request, reply: aiohttp.ClientResponse, begun:
     passage = request.get(PASSAGE) or Passage({})
     response.headers.update(passage.fields)
     passage.size_bytes = len(begun)
+    pieces = begin(request, response)
     await response.prepare(request)
     try:
         if begun:
-            await response.write(begun)
+            await pieces.write(response, begun)
         async for chunk in reply.content.iter_any():
             passage.size_bytes += len(chunk)
-            await response.write(chunk)  # waits while the caller does not read
+            await pieces.write(response, chunk)  # waits while the caller does not read
+        await pieces.end(response)
     except (aiohttp.ClientError, TimeoutError, ConnectionResetError):
         if request.transport is not None:
             request.transport.abort()

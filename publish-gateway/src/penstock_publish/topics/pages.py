@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -58,18 +59,40 @@ async def serve_page(
             break
         tick = await log.wait((name,), tick, left_s)
     PAGES.inc()
+    reply = _reply(page, _next_url(request, page.next), transport)
+    if wanted.wait_s:
+        reply.headers["Preference-Applied"] = f"wait={int(wanted.wait_s)}"
+    if _is_known(request, reply.headers["ETag"]):
+        reply.headers.popall("Content-Type")
+        return web.Response(status=304, headers=reply.headers)
     if (passage := request.get(PASSAGE)) is not None:
         passage.events = len(page.lines)
-    headers = {"Cache-Control": "no-store", "Link": f'<{_next_url(request, page.next)}>; rel="next"'}
-    if wanted.wait_s:
-        headers["Preference-Applied"] = f"wait={int(wanted.wait_s)}"
+    return reply
+
+
+def _reply(page: _Page, next_url: str, transport: Transport) -> web.Response:
+    """The page with its tag: a strong one, made of the very bytes. It saves their way, not the search for them."""
     if transport is Transport.NDJSON:
+        media = "application/x-ndjson"
         lines = [msgspec.json.encode(gap) for gap in page.gaps] + page.lines
         body = b"".join(line + b"\n" for line in lines)
-        return web.Response(body=body, content_type="application/x-ndjson", headers=headers)
-    gap = b"" if not page.gaps else b',"gap":' + msgspec.json.encode(page.gaps[0])
-    body = b'{"events":[%b],"next":%b%b}' % (b",".join(page.lines), msgspec.json.encode(page.next), gap)
-    return web.Response(body=body, content_type="application/json", headers=headers)
+    else:
+        media = "application/json"
+        gap = b"" if not page.gaps else b',"gap":' + msgspec.json.encode(page.gaps[0])
+        body = b'{"events":[%b],"next":%b%b}' % (b",".join(page.lines), msgspec.json.encode(page.next), gap)
+    headers = {
+        "Cache-Control": "private, no-cache",
+        "ETag": f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"',
+        "Link": f'<{next_url}>; rel="next"',
+        "Vary": "Accept, Authorization",
+    }
+    return web.Response(body=body, content_type=media, headers=headers)
+
+
+def _is_known(request: web.Request, tag: str) -> bool:
+    """Whether the caller has it already (RFC 9110, 13.1.2: weak comparison)."""
+    known = {part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")}
+    return "*" in known or tag in known
 
 
 async def _fill(page: _Page, prepared: Prepared, start: Start, *, scan_bytes_max: int) -> Start:

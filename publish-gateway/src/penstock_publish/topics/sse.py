@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from penstock_publish.metrics import CLOSED_CONNECTIONS
+from penstock_publish.rest.outgoing import begin
 from penstock_publish.topics.framing import Encoding
 from penstock_publish.topics.session import Close
 from penstock_publish.topics.subscribe import Prepared, Subscriber
@@ -28,6 +29,7 @@ async def serve_sse(
     if cors_origin is not None:
         response.headers["Access-Control-Allow-Origin"] = cors_origin
         response.headers["Vary"] = "Origin"
+    begin(request, response)
     response.force_close()
     await response.prepare(request)
     transport = request.transport
