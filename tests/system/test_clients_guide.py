@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 
 import pytest
-from penstock_process import PROGRAM, ROOT, PenstockProcess
+from penstock_process import PROGRAM, ROOT, PenstockProcess, eventually
+from playwright.sync_api import sync_playwright
 
 EXAMPLES = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "docs/clients.md").read_text(), re.S)
 
@@ -53,3 +59,47 @@ def test_the_node_example_publishes_and_follows(shop: PenstockProcess, need):
     said = run(["node", "example.mjs"], folder)
     assert "accepted: 1" in said
     assert "customer:" in said
+
+
+def test_the_page_example_follows_with_a_ticket_of_its_own_server(shop: PenstockProcess, need):
+    program = shutil.which("chromium")
+    need("chromium", program is not None, "install chromium")
+    [page_text] = [text.replace("http://127.0.0.1:8080", shop.url) for text in examples("html")]
+
+    class Own(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = self.ticket() if self.path.startswith("/ticket") else page_text
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def ticket(self) -> str:
+            body = json.dumps({"topic": "large_orders", "origin": f"http://{self.headers['Host']}"}).encode()
+            reply = shop.call("POST", "/v1/tickets", body, headers={"Content-Type": "application/json"})
+            return str(reply.json()["ticket"])
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    said: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server, sync_playwright() as playwright:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
+        page = browser.new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}")
+        numbers = count()
+
+        def seen() -> bool:  # the page begins with what comes once it is there
+            now = datetime.now(UTC).isoformat()
+            order = {"id": f"page-{next(numbers)}", "customer": "zoe", "amount": 500, "ts": now}
+            assert shop.post_events("orders", [order]).status == 200
+            page.wait_for_timeout(200)
+            return any("zoe" in line for line in said)
+
+        eventually(seen)
+        browser.close()
+        server.shutdown()
+        serving.join()
