@@ -168,9 +168,9 @@ def quotient(a: pl.Expr, b: pl.Expr) -> pl.Expr:
     """a / b of floating numbers, correctly rounded.
 
     Polars divides a column by a single value by multiplying with its reciprocal, which is one bit off for a third of
-    all quotients; the divisor therefore becomes a column of the same length. (0 + -0.0 is 0, -0.0 + b is b.)
+    all quotients; the divisor therefore becomes a column of the same length. (Adding 0 would lose the sign of -0.)
     """
-    return a / (a.is_null().cast(pl.Float32) * -0.0 + b)
+    return a / (b * (a.is_null().cast(pl.Float32) * 0.0 + 1.0))
 
 
 def truncated(a: pl.Expr, b: pl.Expr) -> pl.Expr:
