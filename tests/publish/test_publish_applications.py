@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,15 @@ from websockets.exceptions import InvalidStatus
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock_publish.applications.application import Application, check_application, refuse_wider_scope
+from penstock_publish.applications.rows import (
+    TABLES,
+    find_application,
+    insert_application,
+    replace_application,
+)
 from penstock_publish.applications.settings import ApplicationSettings
-from penstock_publish.oauth.client_rows import find_client
+from penstock_publish.gateway_database import open_gateway_database
+from penstock_publish.oauth.client_rows import CLIENTS, DETAILS, find_client
 from penstock_publish.plans.settings import BUILT_IN
 
 MINE = "applications:write *:read data:read"
@@ -256,6 +264,35 @@ async def test_a_larger_plan_counts_at_once_for_what_is_open(gateway, http, ada)
         assert (await ada.call("PUT", f"/v1/applications/{added['client_id']}", {"plan": "gold"}))[0] == 200
         await gateway.pass_time(0.5)  # the debt is paid at the new rate
         assert [event["d"]["n"] for event in await events(ws, 28)] == list(range(2, 30))
+
+
+async def test_a_body_that_takes_its_time_brings_nothing_back_that_was_taken_away_meanwhile(gateway, http, ada):
+    path = f"/v1/applications/{(await ada.add(plan='gold', scope='orders:read data:read'))['client_id']}"
+    admin = Caller(gateway, http, "root", "apps:admin *:read data:read")
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"name":'
+        assert (await admin.call("PUT", path, {"plan": "bronze", "scope": "data:read"}))[0] == 200
+        yield b'"renamed"}'
+
+    headers = ada.headers | {"Content-Type": "application/json"}
+    async with http.put(f"{gateway.url}{path}", data=body(), headers=headers) as reply:
+        assert reply.status == 200
+    _, kept = await ada.call("GET", path)
+    assert (kept["name"], kept["plan"], kept["scope"]) == ("renamed", "bronze", "data:read")
+
+
+async def test_a_change_of_what_somebody_else_has_just_changed_is_a_conflict(tmp_path):
+    database = open_gateway_database(tmp_path)
+    database.create(CLIENTS, DETAILS, *TABLES)
+    first = Application("app-1", "a", "", "bronze", "orders:read", (), "ada", 0)
+    with database.transaction("testing") as connection:
+        insert_application(connection, first, "hash", ApplicationSettings())
+        replace_application(connection, replace(first, plan="silver"), before=first)
+        with pytest.raises(PenstockError, match="changed by somebody else"):
+            replace_application(connection, replace(first, name="b"), before=first)
+        assert find_application(connection, "app-1") == replace(first, plan="silver")
+    database.close()
 
 
 async def test_usage_is_counted_by_day_and_shown_to_the_owner(gateway, http, ada):

@@ -128,11 +128,15 @@ class Applications:
         await self.load()
         return await self._database.run("reading applications", partial(list_applications, owner=owner))
 
-    async def replace(self, application: Application) -> None:
-        """Change it; what is open has the new plan at once, tokens keep their scope until they expire."""
+    async def replace(self, application: Application, *, before: Application) -> None:
+        """Change it from what it was; what is open has the new plan at once, tokens keep their scope until they
+        expire.
+
+        `bad_request`, `not_found`, `name_taken`, and `conflict` where somebody else has changed it since `before`.
+        """
         self._refuse_without_server()
         check_application(application, self._metering.plans, self._settings)
-        replace = partial(replace_application, application=application)
+        replace = partial(replace_application, application=application, before=before)
         await self._database.run("changing an application", replace)
         self._metering.assign(application.client_id, application.plan)
 

@@ -130,8 +130,9 @@ class ApplicationRoutes:
         return _json(_shown(application))
 
     async def _put(self, request: web.Request) -> web.Response:
-        before, principal = await self._named(request)
+        await self._caller(request)
         asked = await read_json(request, self._settings.body_bytes_max, shape=_Change)
+        before, principal = await self._named(request)  # now: a body may take its time
         changed = {name: value for name, value in msgspec.structs.asdict(asked).items() if value is not UNSET}
         if "redirect_uris" in changed:
             changed["redirect_uris"] = tuple(changed["redirect_uris"])
@@ -139,7 +140,7 @@ class ApplicationRoutes:
         refuse_wider_scope(application.scope, principal, before=before.scope)
         if application.plan != before.plan:
             self._refuse_plan(application.plan, principal)
-        await self._applications.replace(application)
+        await self._applications.replace(application, before=before)
         return _json(_shown(application))
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -64,14 +64,16 @@ def insert_application(
     _changed(connection)
 
 
-def replace_application(connection: sa.Connection, application: Application) -> None:
-    """`not_found`, `name_taken`; the secret stays."""
+def replace_application(connection: sa.Connection, application: Application, before: Application) -> None:
+    """`not_found`, `name_taken`, and `conflict` where it is no longer as `before`; the secret stays."""
     _lock(connection)
     _refuse_second_name(connection, application)
-    update = sa.update(_rows).where(_rows.c.client_id == application.client_id).values(**_values(application))
-    client = find_client(connection, application.client_id)
-    if connection.execute(update).rowcount == 0 or client is None:
+    kept, client = find_application(connection, before.client_id), find_client(connection, before.client_id)
+    if kept is None or client is None:
         raise PenstockError("not_found", "the application has just been deleted")
+    if kept != before:  # what was allowed to `before` may be more than what it has by now
+        raise PenstockError("conflict", "the application has just been changed by somebody else; try again")
+    connection.execute(sa.update(_rows).where(_rows.c.client_id == before.client_id).values(**_values(application)))
     put_client(connection, _client(application, client.secret_sha256))
     _changed(connection)
 

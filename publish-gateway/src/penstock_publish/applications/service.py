@@ -35,7 +35,8 @@ class ApplicationService:
             settings=settings.applications,
             plans=settings.plans,
         )
-        self.guard = Gate(authority, self.metering).guard
+        sockets = [upstream.name for upstream in settings.upstreams if upstream.kind == "websocket"]
+        self.guard = Gate(authority, self.metering, sockets).guard
         self._running: list[asyncio.Task[None]] = []
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
