@@ -24,6 +24,8 @@ from penstock_publish.settings import LifecycleSettings
 __all__ = ["LifecycleChange", "LifecycleRoutes", "changed"]
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # no line breaks and tabs; PostgreSQL keeps no zero
+_SUNSETS_S = range(253_370_764_800)  # 1970 to 9998: what dates can say in UTC, whatever the zone they came with
 
 
 class LifecycleChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -91,6 +93,8 @@ def changed(
         raise PenstockError(
             "bad_request", f"the description is longer than {settings.description_chars_max} characters"
         )
+    if _UNSEEN.search(wanted.description):
+        raise PenstockError("bad_request", "the description has characters that cannot be seen")
     ending = wanted.state in (State.DEPRECATED, State.RETIRED)
     if not ending and (wanted.successor is not None or wanted.sunset is not None):
         raise PenstockError("bad_request", "only a deprecated or retired topic has a successor or a sunset")
@@ -99,6 +103,8 @@ def changed(
     if wanted.sunset is not None and wanted.sunset.tzinfo is None:
         raise PenstockError("bad_request", "sunset needs a zone, such as 2027-01-31T00:00:00Z")
     sunset_at_s = None if wanted.sunset is None else int(wanted.sunset.timestamp())
+    if sunset_at_s is not None and sunset_at_s not in _SUNSETS_S:
+        raise PenstockError("bad_request", "sunset is between 1970 and 9998, in UTC")
     since_s = before.deprecated_at_s if before.deprecated_at_s is not None else now_s
     after = Lifecycle(wanted.state, wanted.version, wanted.description, wanted.successor, sunset_at_s)
     return replace(after, deprecated_at_s=since_s) if ending else after
