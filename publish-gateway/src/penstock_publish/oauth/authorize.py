@@ -8,6 +8,7 @@ counts only with the secret of its own cookie and from a page of this server, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -57,15 +58,7 @@ class _Authorize:
         granted = granted_scope(asked.scope, person.scopes)
         if not granted:
             return self._refused(await self._denied(query, asked))
-        shown = {
-            "query": request.rel_url.raw_query_string,
-            "application": asked.client.name or asked.client.client_id,
-            "client_id": asked.client.client_id,
-            "person": "this machine" if person.subject == PAGE_CLIENT else name_of(person.subject),
-            "scopes": [(scope, meaning_of(scope)) for scope in granted.split()],
-            "target": form_target(asked.redirect_uri),
-        }
-        return self._pages.show(request, "consent.html", shown, form_action=form_target(asked.redirect_uri))
+        return self._consent(request, request.rel_url.raw_query_string, asked, person, granted)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The person's answer: back to the application, with a code or with `access_denied`."""
@@ -81,9 +74,28 @@ class _Authorize:
             return self._refused(asked)
         if form.get("decision") != "allow":
             return self._go(await self._embedded.answer(query, None))
-        if not granted_scope(asked.scope, person.scopes):
+        granted = granted_scope(asked.scope, person.scopes)
+        if not granted:
             return self._refused(await self._denied(query, asked))
-        return self._go(await self._embedded.answer(query, person))
+        if (form.get("granted"), form.get("subject")) != (granted, person.subject):
+            # The application got more scopes since the page was shown, or somebody else is signed in.
+            return self._consent(request, form.get("query", ""), asked, person, granted)
+        return self._go(await self._embedded.answer(query, replace(person, scopes=frozenset(granted.split()))))
+
+    def _consent(
+        self, request: web.Request, query: str, asked: AskedFor, person: Person, granted: str
+    ) -> web.StreamResponse:
+        shown = {
+            "query": query,
+            "application": asked.client.name or asked.client.client_id,
+            "client_id": asked.client.client_id,
+            "person": "this machine" if person.subject == PAGE_CLIENT else name_of(person.subject),
+            "subject": person.subject,
+            "granted": granted,
+            "scopes": [(scope, meaning_of(scope)) for scope in granted.split()],
+            "target": form_target(asked.redirect_uri),
+        }
+        return self._pages.show(request, "consent.html", shown, form_action=form_target(asked.redirect_uri))
 
     async def _denied(self, query: dict[str, str], asked: AskedFor) -> Refusal:
         answer = await self._embedded.answer(query, None)
@@ -97,7 +109,10 @@ class _Authorize:
             except PenstockError:
                 pass  # no longer valid, or sent by another site
             else:
-                return Person(principal.subject, principal.scopes)
+                # A token that an application got for a person is no session: with it the application could answer
+                # in the person's place, and so be granted what outlives the token.
+                if principal.client_id in (PAGE_CLIENT, principal.subject):
+                    return Person(principal.subject, principal.scopes)
         if is_open_to(self._authority, request):
             return Person(PAGE_CLIENT, frozenset(self._authority.settings.page_scope.split()))
         return None
