@@ -27,6 +27,9 @@ __all__ = [
     "REVOKED_TOKENS",
     "RING_BYTES",
     "TOKENS_ISSUED",
+    "UPSTREAM_REQUESTS",
+    "UPSTREAM_SECONDS",
+    "UPSTREAM_SOCKETS",
     "WEBHOOKS_ACTIVE",
     "WEBHOOK_EVENTS",
     "WEBHOOK_REQUESTS",
@@ -52,6 +55,14 @@ DOOR_SECONDS = Histogram(
 )
 DOOR_TUNNELS = Gauge("penstock_door_tunnels", "WebSockets open through the door.", ["service"])
 DOOR_SERVICE_UP = Gauge("penstock_door_service_up", "1 while the service answers the door.", ["service"])
+UPSTREAM_REQUESTS = Counter("penstock_upstream_requests_total", "Requests to upstreams.", ["upstream", "status"])
+UPSTREAM_SECONDS = Histogram(
+    "penstock_upstream_seconds",
+    "Time from a request for an upstream to the end of its reply; of WebSockets, to their end.",
+    ["upstream"],
+    buckets=(0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+UPSTREAM_SOCKETS = Gauge("penstock_upstream_sockets", "WebSockets open to upstreams.", ["upstream"])
 QUOTA_MESSAGES = Counter("penstock_quota_messages_total", "Events sent to metered applications.", ["plan"])
 QUOTA_BYTES = Counter("penstock_quota_bytes_total", "Bytes sent to metered applications.", ["plan"])
 QUOTA_QUERIES = Counter(

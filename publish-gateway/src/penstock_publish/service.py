@@ -29,6 +29,7 @@ from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.retiring import follow_lifecycle
 from penstock_publish.topics.routes import TopicRoutes
 from penstock_publish.topics.subscribe import Subscriber
+from penstock_publish.upstreams.routes import UpstreamRoutes
 from penstock_publish.webhooks.routes import WebhookRoutes
 from penstock_publish.webhooks.service import Webhooks
 
@@ -105,6 +106,13 @@ class PublishRole:
             self._webhooks, authority.access, ports.log, subscriber, clock=ports.clock
         )
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
+        self._upstreams = UpstreamRoutes(
+            settings.upstreams,
+            authority,
+            self._topics.entrance,
+            self._applications.metering,
+            clock=ports.clock,
+        )
         self._edge = RestEdge(settings.rest, origins=settings.cors_origins)
         self._authority = authority
         self._log = ports.log
@@ -120,7 +128,7 @@ class PublishRole:
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
         own = [*topics, *documents, *portal, *page_routes(self._authority), *client_module_routes()]
-        return self.guard([*own, *self._door.routes()])
+        return self.guard([*own, *self._door.routes(), *self._upstreams.routes()])
 
     def guard(self, routes: Sequence[web.AbstractRouteDef]) -> Sequence[web.AbstractRouteDef]:
         """Routes of other roles of this process: held against applications' plans, open to pages of other origins and
@@ -134,17 +142,20 @@ class PublishRole:
         door = asyncio.create_task(self._door.run(stop))
         lifecycles = asyncio.create_task(self._lifecycles.run(stop))
         webhooks = asyncio.create_task(self._webhooks.run(stop))
+        upstreams = asyncio.create_task(self._upstreams.run(stop))
         self._applications.start()
         self._durable.start()
         _log.info("publish_started", public_url=self._authority.public_url)
         try:
             await self._hub.run(stop)
             await webhooks
+            await upstreams
             await door
         finally:
             door.cancel()
             lifecycles.cancel()
             webhooks.cancel()
+            upstreams.cancel()
             await self._applications.close()
             await self._durable.close()
             self._running = False

@@ -12,6 +12,7 @@ from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.settings import LoginSettings
 from penstock_publish.plans.settings import PlanSettings
 from penstock_publish.rest.settings import Origin, RestSettings
+from penstock_publish.upstreams.settings import Upstreams
 from penstock_publish.webhooks.settings import WebhookSettings
 
 __all__ = [
@@ -259,6 +260,11 @@ class PublishSettings(BaseModel, frozen=True):
         max_length=1_000,
         description="Origins of other pages whose scripts may use topics, data, summaries and streams with a token "
         "of their own, as browsers write them (`https://shop.example`); no `*`. A JSON list.",
+    )
+    upstreams: Upstreams = Field(
+        default=(),
+        max_length=256,
+        description="Endpoints of others behind the gateway (docs/rest.md). A JSON list, or `[[publish.upstreams]]`.",
     )
     rest: RestSettings = Field(default_factory=RestSettings, description="Replies over plain HTTP.")
     plans: PlanSettings = Field(default_factory=PlanSettings, description="Plans of applications.")

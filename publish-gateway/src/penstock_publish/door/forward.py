@@ -6,7 +6,7 @@ its method changes nothing, or the replica said itself that it did not begin.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import msgspec
@@ -22,7 +22,7 @@ from penstock_publish.plans.passage import PASSAGE, Passage
 from penstock_publish.rest.outgoing import begin
 from penstock_publish.settings import DoorSettings
 
-__all__ = ["forward", "target_of"]
+__all__ = ["CallerBody", "forward", "pass_back", "target_of"]
 
 #: Headers that aiohttp would add by itself; the caller's own count.
 _AUTOMATIC = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -40,7 +40,7 @@ async def forward(
 
     A reply that breaks off breaks off for the caller, too: it is never made to look whole.
     """
-    body = _Body(request, settings.body_max_bytes)
+    body = CallerBody(request, settings.body_max_bytes)
     repeatable = request.method in _IDEMPOTENT or (request.method == "POST" and request.path == _REPLAY_PATH)
     if replicas.several and repeatable:
         await body.keep(settings.body_kept_max_bytes)
@@ -57,7 +57,7 @@ async def forward(
             if _code(refusal) in _NOT_BEGUN:
                 continue
             replicas.answered(link)
-            return await _pass_back(request, reply, refusal)
+            return await pass_back(request, reply, refusal)
     try:
         reply = await _send(request, last, body, bearer=bearer)
     except _NoReplyError as error:
@@ -65,7 +65,7 @@ async def forward(
     async with reply:
         if reply.status != 503:
             replicas.answered(last)
-        return await _pass_back(request, reply)
+        return await pass_back(request, reply)
 
 
 def target_of(link: ServiceLink, request: web.Request) -> URL:
@@ -76,18 +76,45 @@ def target_of(link: ServiceLink, request: web.Request) -> URL:
     return URL(link.url + request.raw_path, encoded=True)
 
 
-class _NoReplyError(Exception):
-    """No reply came; `unsent`: the request never left, since there was no connection."""
+async def pass_back(
+    request: web.Request,
+    reply: aiohttp.ClientResponse,
+    begun: bytes = b"",
+    *,
+    headers: Mapping[str, str] | None = None,
+    size_max_bytes: int | None = None,
+) -> web.StreamResponse:
+    """The reply as it comes; `begun`: what has been read of it. `headers`: those of the reply to pass, if not all.
 
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error) or type(error).__name__)
-        self.unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+    One that breaks off, or gets longer than `size_max_bytes`, breaks off for the caller.
+    """
+    passing = headers_back(reply.headers) if headers is None else headers
+    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=passing)
+    passage = request.get(PASSAGE) or Passage({})
+    response.headers.update(passage.fields)
+    passage.size_bytes = len(begun)
+    pieces = begin(request, response)
+    await response.prepare(request)
+    try:
+        if begun:
+            await pieces.write(response, begun)
+        async for chunk in reply.content.iter_any():
+            passage.size_bytes += len(chunk)
+            if size_max_bytes is not None and passage.size_bytes > size_max_bytes:
+                raise ConnectionResetError("the reply is too long")
+            await pieces.write(response, chunk)  # waits while the caller does not read
+        await pieces.end(response)
+    except (aiohttp.ClientError, TimeoutError, ConnectionResetError):
+        if request.transport is not None:
+            request.transport.abort()
+    return response
 
 
-class _Body:
+class CallerBody:
     """The caller's body, counted while it passes, or kept so that it can pass again."""
 
     def __init__(self, request: web.Request, limit_bytes: int) -> None:
+        """`too_large` for one that says it is."""
         self._request, self._limit_bytes = request, limit_bytes
         self._kept: bytes | None = None
         self._begun = False
@@ -127,8 +154,16 @@ class _Body:
         return PenstockError("too_large", f"the body is longer than {self._limit_bytes} bytes; send it in parts")
 
 
+class _NoReplyError(Exception):
+    """No reply came; `unsent`: the request never left, since there was no connection."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error) or type(error).__name__)
+        self.unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+
+
 async def _send(
-    request: web.Request, link: ServiceLink, body: _Body, *, bearer: str | None
+    request: web.Request, link: ServiceLink, body: CallerBody, *, bearer: str | None
 ) -> aiohttp.ClientResponse:
     try:
         return await link.session.request(
@@ -143,27 +178,6 @@ async def _send(
         if body.too_large is not None:
             raise body.too_large from None
         raise _NoReplyError(error) from error
-
-
-async def _pass_back(request: web.Request, reply: aiohttp.ClientResponse, begun: bytes = b"") -> web.StreamResponse:
-    """The reply as it comes; `begun`: what has been read of it."""
-    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=headers_back(reply.headers))
-    passage = request.get(PASSAGE) or Passage({})
-    response.headers.update(passage.fields)
-    passage.size_bytes = len(begun)
-    pieces = begin(request, response)
-    await response.prepare(request)
-    try:
-        if begun:
-            await pieces.write(response, begun)
-        async for chunk in reply.content.iter_any():
-            passage.size_bytes += len(chunk)
-            await pieces.write(response, chunk)  # waits while the caller does not read
-        await pieces.end(response)
-    except (aiohttp.ClientError, TimeoutError, ConnectionResetError):
-        if request.transport is not None:
-            request.transport.abort()
-    return response
 
 
 def _code(problem: bytes) -> str:

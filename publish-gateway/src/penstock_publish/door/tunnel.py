@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 from aiohttp import WSMsgType, web
@@ -15,7 +16,10 @@ from penstock_publish.door.service_link import ServiceLink
 from penstock_publish.settings import DoorSettings
 from penstock_publish.topics.framing import close_reason
 
-__all__ = ["Tunnel", "open_tunnel"]
+__all__ = ["Delivered", "Tunnel", "open_tunnel"]
+
+#: Called with the data of a message.
+Delivered = Callable[[str | bytes], Awaitable[None]]
 
 _CODES = {400: "bad_request", 401: "invalid_token", 403: "insufficient_scope", 404: "not_found"}
 #: Close codes that say what became of a connection and may not be sent (RFC 6455, 7.4.1).
@@ -66,22 +70,28 @@ async def _open(request: web.Request, link: ServiceLink, *, bearer: str | None, 
     except BaseException:
         await inner.close()
         raise
-    return Tunnel(outer, inner, settings)
+    return Tunnel(outer, inner, retry_after_s=settings.retry_after_s)
 
 
 class Tunnel:
     """Two sockets joined; `outer` is the caller's."""
 
     def __init__(
-        self, outer: web.WebSocketResponse, inner: aiohttp.ClientWebSocketResponse, settings: DoorSettings
+        self,
+        outer: web.WebSocketResponse,
+        inner: aiohttp.ClientWebSocketResponse,
+        *,
+        retry_after_s: float,
+        delivered: Delivered | None = None,
     ) -> None:
-        self.outer, self._inner, self._settings = outer, inner, settings
+        """`delivered`: told of each message that the caller got; the next one waits until it is done."""
+        self.outer, self._inner, self._retry_after_s, self._delivered = outer, inner, retry_after_s, delivered
 
     async def run(self) -> None:
         """Until one side closes; the other is closed with the same code, or 4503 where the service went away."""
         on, back = (
             asyncio.create_task(_pump(self.outer, self._inner)),
-            asyncio.create_task(_pump(self._inner, self.outer)),
+            asyncio.create_task(_pump(self._inner, self.outer, self._delivered)),
         )
         try:
             await asyncio.wait({on, back}, return_when=asyncio.FIRST_COMPLETED)
@@ -98,7 +108,7 @@ class Tunnel:
     async def _close_both(self) -> None:
         outer_code, inner_code = self.outer.close_code, self._inner.close_code
         if outer_code is None and inner_code in (None, *_NOT_SENT):
-            hint_ms = round(self._settings.retry_after_s * 1000)
+            hint_ms = round(self._retry_after_s * 1000)
             await self.outer.close(code=4503, message=close_reason("service_unavailable", retry_ms=hint_ms, after=""))
         elif outer_code is None and inner_code is not None:
             await self.outer.close(code=inner_code)
@@ -108,6 +118,7 @@ class Tunnel:
 async def _pump(
     source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
     sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
+    delivered: Delivered | None = None,
 ) -> None:
     async for message in source:
         if message.type is WSMsgType.TEXT:
@@ -116,6 +127,8 @@ async def _pump(
             await sink.send_bytes(message.data)
         else:
             return
+        if delivered is not None:
+            await delivered(message.data)
 
 
 def _refusal(link: ServiceLink, error: aiohttp.WSServerHandshakeError) -> PenstockError:

@@ -5,7 +5,7 @@ A wrapper around handlers. Live connections pass it: they are counted where they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from aiohttp import web
 
@@ -27,17 +27,21 @@ _METERED: dict[str, tuple[str, ...]] = {
     "/v1/data": ("bytes",),
     "/v1/summaries": ("bytes",),
     "/v1/query": ("bytes",),
+    "/v1/upstreams": ("bytes",),
 }
 _PAGES = "/v1/topics/{topic}"
 #: Where a request may open a live connection.
 _LIVE = frozenset({_PAGES, "/v1/topics"})
+_UPSTREAMS = "/v1/upstreams/"
 _TOO_MANY = 429
 
 
 class Gate:
     """Wraps the handlers of metered paths."""
 
-    def __init__(self, authority: Authority, metering: Metering) -> None:
+    def __init__(self, authority: Authority, metering: Metering, sockets: Collection[str] = ()) -> None:
+        """`sockets`: names of the upstreams that are WebSockets."""
+        self._sockets = frozenset(sockets)
         self._authority = authority
         self._metering = metering
 
@@ -59,7 +63,7 @@ class Gate:
             meter = await self._meter_of(request)
             if meter is None:
                 return await handler(request)
-            if route.path in _LIVE and _is_live(request, route.path):
+            if self._opens(request, route.path):
                 return await self._passed(request, meter, handler)
             return await self._metered(request, meter, handler, delivers)
 
@@ -72,6 +76,13 @@ class Gate:
         except PenstockError:
             return None
         return self._metering.of(principal)
+
+    def _opens(self, request: web.Request, path: str) -> bool:
+        """Whether the request opens a live connection, which is counted as one."""
+        if path.startswith(_UPSTREAMS):
+            upgrades = request.headers.get("Upgrade", "").lower() == "websocket"
+            return upgrades and request.match_info["upstream"] in self._sockets
+        return path in _LIVE and _is_live(request, path)
 
     async def _passed(self, request: web.Request, meter: Meter, handler: Handler) -> web.StreamResponse:
         response = await handler(request)

@@ -65,7 +65,7 @@ class TopicRoutes:
         self._subscriber = subscriber
         self._settings = settings
         self._tickets = TicketOffice(authority.database, clock=clock, settings=settings)
-        self._entrance = Entrance(authority, log, self._tickets)
+        self.entrance = self._entrance = Entrance(authority, log, self._tickets)
         self._sockets = WebSockets(Means(subscriber, self._entrance, clock, settings, intake))
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
