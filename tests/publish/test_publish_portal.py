@@ -19,6 +19,7 @@ from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema
 from penstock_publish.documents.socket_lines import CLIENT_LINES, CLOSE_CODES, NOTICES, REPLY
 from penstock_publish.lifecycle.states import Lifecycle, State, deprecated_notice
+from penstock_publish.portal.commands import topic_commands
 from penstock_publish.topics import framing
 from penstock_publish.topics.lines import read_line, refusal, reply
 
@@ -126,6 +127,24 @@ async def test_whose_token_demands_a_filter_is_shown_no_row_of_others(gateway, h
     token = maker.token(scope="", authorization_details=[grant])
     status, text = await text_of(gateway, http, "/docs/topics/orders", {"Authorization": f"Bearer {token}"})
     assert (status, "77" in text, "Made from the columns." in text) == (200, False, True)
+    assert 'id="tryit"' in text  # a live socket shows what the filter lets through
+
+
+async def test_a_secret_is_never_part_of_an_address_even_where_no_script_runs(gateway, http):
+    _, text = await text_of(gateway, http, "/docs", FOREIGN)
+    [form] = re.findall(r'<form id="signin"[^>]*>', text)
+    assert 'method="post"' in form
+    async with http.post(f"{gateway.url}/session", data={"client_id": "a", "client_secret": "b"}) as reply:
+        assert reply.status == 415
+
+
+def test_a_command_holds_nothing_of_a_scope_that_a_shell_would_run():
+    spec = replace(ORDERS, scope="o:read&x=$(reboot);`reboot`")
+    for command in topic_commands("https://events.example", OfferedTopic(spec, Lifecycle())):
+        assert "$(reboot)" not in command.text
+        assert "`reboot`" not in command.text
+    plain = topic_commands("https://events.example", OfferedTopic(ORDERS, Lifecycle()))[0]
+    assert "-d scope=orders:read https://" in plain.text
 
 
 async def test_a_made_event_has_what_its_schema_requires():

@@ -37,10 +37,6 @@ class Visitor:
         """True if its token has the scope."""
         return self.principal is not None and self.principal.allows(scope)
 
-    def sees_all_rows(self, scope: str) -> bool:
-        """True if its token has the scope and demands no filter (`Principal.row_filters`)."""
-        return self.principal is not None and self.principal.allows(scope) and not self.principal.row_filters(scope)
-
     def sees_all(self, scope: str) -> bool:
         """True if it may read every row of what has the scope: its token demands no filter."""
         return self.principal is not None and self.may(scope) and not self.principal.row_filters(scope)

@@ -76,8 +76,9 @@ def _token(url: str, scope: str, issuer: str | None) -> Command:
     return Command(
         "token",
         "Token",
-        "With CLIENT_ID and CLIENT_SECRET of your application in the environment. Good for an hour.",
-        _TOKEN.format(url=url, scope=scope),
+        "With CLIENT_ID and CLIENT_SECRET of your application in the environment; it needs the scope "
+        f"{scope}. Good for an hour.",
+        _TOKEN.format(url=url, scope=quote(scope, safe=":")),  # a scope may hold what a shell would run
     )
 
 

@@ -64,8 +64,8 @@ class _Pages:
         """One topic: what it is, how to read it, a try."""
         response, signed_in, offer = await self._visit(request)
         topic = offer.topic(request.match_info["topic"])
-        may_read = offer.visitor.sees_all(topic.scope) and topic.lifecycle.state is not State.RETIRED
-        shows_rows = may_read and offer.visitor.sees_all_rows(topic.scope)
+        may_read = offer.visitor.may(topic.scope) and topic.lifecycle.state is not State.RETIRED
+        shows_rows = may_read and offer.visitor.sees_all(topic.scope)
         sample = await sample_of(self._log, topic.spec, may_read=shows_rows)
         return self._render(
             response,
