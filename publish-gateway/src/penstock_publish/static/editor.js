@@ -3,12 +3,14 @@ import { call, get } from "./api.js";
 import { $, element } from "./view.js";
 
 const CHECK_AFTER_MS = 400;
+const EXAMPLE = "produce-markets", HINTED = "modal_price < 500"; // what the page's hint is about
 
 export async function startEditor() {
   const area = $("app-sql"), deploy = $("app-deploy"), select = $("app-name");
   let loaded = "", etag = null, timer = 0, turn = 0;
   const { apps } = await get("/v1/apps");
   select.replaceChildren(...apps.map((app) => element("option", { text: app.name, value: app.name })));
+  if (apps.some((app) => app.name === EXAMPLE)) select.value = EXAMPLE;
   if (!apps.length) { $("app-status").textContent = "No app is deployed. PUT /v1/apps/{name} deploys one."; return; }
 
   async function load() {
@@ -17,6 +19,7 @@ export async function startEditor() {
     if (mine !== turn) return;
     loaded = answer.sql; etag = version; area.value = loaded;
     $("app-version").textContent = `version ${answer.version}`;
+    $("app-hint").hidden = !loaded.includes(HINTED);
     show([], "As it runs.");
     deploy.disabled = true;
   }
