@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -87,6 +88,26 @@ def test_a_topic_of_others_is_served_with_cursors_and_read_by_an_app(services: P
     shop.send(50)
     eventually(lambda: len(services.rows("large_orders")) == ORDERS, timeout_s=30)
     assert sorted(row["id"] for row in services.rows("large_orders")) == list(range(100, ORDERS + 100))
+    _serve_a_table_that_no_statement_reads(services, Shop(shop.broker))
+
+
+def _serve_a_table_that_no_statement_reads(services: PenstockServices, shop: Shop) -> None:
+    """In an app of its own, with nothing but the table."""
+    table, _, _ = APP.format(topic=shop.topic, servers=shop.broker.bootstrap).partition("CREATE TABLE large_orders")
+    text = table.replace("TABLE orders", "TABLE parcels")
+    reply = services.call("PUT", "/v1/apps/bare", text.encode(), headers={"Content-Type": "application/sql"})
+    assert reply.status == 201, reply.body
+    shop.send(20)
+    events, cursor = eventually(lambda: _whole(services.history("parcels"), 20), timeout_s=30)
+    assert sorted(event["d"]["id"] for event in events) == list(range(20))
+    shop.send(5)
+    events, _ = eventually(lambda: _whole(services.history("parcels", cursor), 5), timeout_s=30)
+    assert sorted(event["d"]["id"] for event in events) == list(range(20, 25))
+
+
+def _whole(page: tuple[list[Any], str], count: int) -> tuple[list[Any], str] | None:
+    """The page, once it has so many events."""
+    return page if len(page[0]) >= count else None
 
 
 def _streamed(services: PenstockServices, cursor: str, count: int) -> list[int]:
