@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from publish.oauth_rig import PORTAL, Browser, browsing
 
+from penstock.errors import PenstockError
 from penstock.http.credentials import SESSION_COOKIE
 from penstock_publish.oauth.clients import PAGE_CLIENT
 from penstock_publish.oauth.people import ACCOUNT_PREFIX
@@ -58,3 +59,35 @@ async def test_the_answer_to_a_page_that_somebody_else_was_shown_is_asked_for_ag
     fields = {**page.hidden, "decision": "allow", "subject": f"{ACCOUNT_PREFIX}bob"}
     again = await browser.submit("/oauth/authorize", fields)
     assert again.status == 200 and "<b>ann</b>" in again.text
+
+
+async def test_a_session_that_was_ended_elsewhere_begins_no_grant_before_this_process_has_heard_of_it(browser):
+    assert (await browser.log_in("ann", PASSWORD)).status == 303
+    page = await browser.ask()
+    accounts = browser.authority.embedded.logins._accounts
+    await asyncio.to_thread(accounts.set_password, "ann", PASSWORD + "!")
+    refused = await browser.submit("/oauth/authorize", {**page.hidden, "decision": "allow"})
+    assert refused.status == 401 and "this session has ended" in refused.text
+
+
+async def test_a_login_under_way_while_the_password_is_changed_opens_no_session(browser):
+    embedded = browser.authority.embedded
+    entered = await embedded.logins.enter("ann", PASSWORD, "192.0.2.7")
+    assert entered is not None and "scrypt" not in repr(entered)
+    await asyncio.to_thread(embedded.logins._accounts.set_password, "ann", PASSWORD + "!")
+    with pytest.raises(PenstockError, match="has just been changed"):
+        await embedded.begin_session(entered)
+    assert len(embedded._clients.revoked(0.0)) == 1
+
+
+async def test_an_address_that_must_wait_keeps_no_account_from_logging_in(tmp_path, clock):
+    limits = {**CHEAP, "failures_address_max": 2, "failures_account_max": 3}
+    async with browsing(tmp_path, clock, page_open="never", login=limits) as guessed:
+        accounts, now_s = guessed.authority.embedded.logins._accounts, clock.now_ms() / 1000
+        await asyncio.to_thread(accounts.add, "ann", PASSWORD, "orders:read", now_s=now_s)
+        for _ in range(2):
+            assert await asyncio.to_thread(accounts.enter, "ann", "x" * 12, "192.0.2.7", now_s=now_s) is None
+        for _ in range(5):
+            with pytest.raises(PenstockError, match="too many"):
+                await asyncio.to_thread(accounts.enter, "ann", "x" * 12, "192.0.2.7", now_s=now_s)
+        assert await asyncio.to_thread(accounts.enter, "ann", PASSWORD, "192.0.2.8", now_s=now_s) is not None

@@ -91,3 +91,19 @@ def test_a_person_who_goes_takes_grants_and_sessions_along(databases):
     first.begin_session(ASKED, token("session"), now_s=1.0)
     assert {one.token_id for one in second.revoke_all("account:ann")} == {"granted", "session"}
     assert second.revoke_all("account:ann") == []
+
+
+async def test_a_grant_that_is_begun_while_its_session_ends_ends_with_it(databases):
+    stores = [GrantStore(database) for database in databases]
+    for turn in range(8):
+        stores[0].begin_session(ASKED, token(f"session-{turn}"), now_s=0.0)
+        begin = partial(
+            stores[1].begin, f"code-{turn}", ASKED, now_s=0.0, code_lifetime_s=60.0, lifetime_s=1e6,
+            session=f"session-{turn}",
+        )  # fmt: skip
+        works = [begin, partial(stores[2].revoke_all, ASKED.subject)]
+        await race(works if turn % 2 else works[::-1])
+        found = stores[0].by_code(f"code-{turn}")
+        assert found is None or found.revoked
+    with pytest.raises(Reused):
+        stores[0].begin("late", ASKED, now_s=0.0, code_lifetime_s=60.0, lifetime_s=1e6, session="session-0")

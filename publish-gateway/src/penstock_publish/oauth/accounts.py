@@ -6,7 +6,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -51,11 +51,12 @@ _failures = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person's account; `scope` is all that the person may do, separated by spaces."""
+    """A person's account; `scope` is all that the person may do, separated by spaces. `password` is its hash."""
 
     name: str
     scope: str
     made_at_s: float
+    password: str = field(repr=False)
 
     @property
     def subject(self) -> str:
@@ -83,20 +84,24 @@ class AccountStore:
                     "name_taken", f"there is an account '{name}'; `penstock accounts password {name}` changes it"
                 )
             connection.execute(sa.insert(_accounts).values(row))
-        return Account(name, scope, now_s)
+        return Account(name, scope, now_s, row["password"])
 
     def all(self) -> list[Account]:
         """Every account by name."""
         with self._transaction("listing accounts") as connection:
             rows = connection.execute(sa.select(_accounts).order_by(_accounts.c.name)).all()
-        return [Account(row.name, row.scope, row.made_at_s) for row in rows]
+        return [_account(row) for row in rows]
 
     def find(self, subject: str) -> Account | None:
         """The account behind `sub` of a token."""
         name = subject.removeprefix(ACCOUNT_PREFIX)
         with self._transaction("looking up an account") as connection:
             row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name)).first()
-        return None if row is None else Account(row.name, row.scope, row.made_at_s)
+        return None if row is None else _account(row)
+
+    def is_current(self, account: Account) -> bool:
+        """False if its password or scope has been changed since, or it was removed."""
+        return self.find(account.subject) == account
 
     def remove(self, name: str) -> None:
         """Forget an account; what it has granted and its sessions end. `not_found`."""
@@ -140,34 +145,40 @@ class AccountStore:
         kept = row.password if row is not None else self._hash_of_nobody()
         if not is_password(looked_at, kept) or row is None:
             return None
+        password_now = row.password
+        if needs_renewal(password_now, self._settings):
+            password_now = hash_password(looked_at, self._settings, salt=secrets.token_bytes(SALT_BYTES))
         with self._transaction("noting a login") as connection:
-            connection.execute(sa.delete(_failures).where(_failures.c.key == own))
+            # The address first, as in counting: in another order two logins could wait for each other.
             connection.execute(
                 sa.update(_failures)
                 .where(_failures.c.key == place, _failures.c.failures > 0)
                 .values(failures=_failures.c.failures - 1)
             )
-            if needs_renewal(row.password, self._settings):
-                renewed = hash_password(looked_at, self._settings, salt=secrets.token_bytes(SALT_BYTES))
-                connection.execute(sa.update(_accounts).where(_accounts.c.name == name).values(password=renewed))
-        return Account(row.name, row.scope, row.made_at_s)
+            connection.execute(sa.delete(_failures).where(_failures.c.key == own))
+            if password_now != row.password:
+                # Over the hash that was looked at only: not over a password that was changed meanwhile.
+                unchanged = sa.and_(_accounts.c.name == name, _accounts.c.password == row.password)
+                connection.execute(sa.update(_accounts).where(unchanged).values(password=password_now))
+        return Account(row.name, row.scope, row.made_at_s, password_now)
 
     def _count(self, own: str, place: str, now_s: float) -> None:
         settings = self._settings
-        limits = {own: settings.failures_account_max, place: settings.failures_address_max}
+        # The address first: one that must wait counts against no account, or it could go on locking them all.
+        limits = {place: settings.failures_address_max, own: settings.failures_account_max}
+        wait_s: float | None = None
         with self._transaction("counting logins") as connection:
             _forget_failures(connection, now_s, settings)
-            waits_s = [
-                since_s + settings.failures_window_s - now_s
-                for key, limit in limits.items()
-                for failures, since_s in [_add_failure(connection, key, now_s)]
-                if failures > limit
-            ]
-        if waits_s:
+            for key, limit in limits.items():
+                failures, since_s = _add_failure(connection, key, now_s)
+                if failures > limit:
+                    wait_s = since_s + settings.failures_window_s - now_s
+                    break
+        if wait_s is not None:
             raise PenstockError(
                 "too_many_requests",
                 "too many failed logins; wait, or have the password set anew with `penstock accounts password`",
-                retry_after_s=max(waits_s),
+                retry_after_s=wait_s,
             )
 
     def _hashed(self, password: str) -> str:
@@ -203,6 +214,10 @@ def open_accounts(
     except BaseException:
         database.close()
         raise
+
+
+def _account(row: sa.Row[tuple[object, ...]]) -> Account:
+    return Account(row.name, row.scope, row.made_at_s, row.password)
 
 
 def _same_case(name: str) -> str:

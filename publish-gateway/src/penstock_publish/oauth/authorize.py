@@ -112,7 +112,7 @@ class _Authorize:
                 # A token that an application got for a person is no session: with it the application could answer
                 # in the person's place, and so be granted what outlives the token.
                 if principal.client_id in (PAGE_CLIENT, principal.subject):
-                    return Person(principal.subject, principal.scopes)
+                    return Person(principal.subject, principal.scopes, principal.token_id)
         if is_open_to(self._authority, request):
             return Person(PAGE_CLIENT, frozenset(self._authority.settings.page_scope.split()))
         return None

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.accounts import Account
@@ -71,11 +72,19 @@ class EmbeddedServer:
         return await self._in_worker(partial(self._server.answer, query, person))
 
     async def begin_session(self, account: Account) -> str:
-        """An access token for the session of a person with an account; it ends with the account."""
+        """An access token for the session of a person with an account; it ends with the account.
+
+        `unauthorized` if the account has been changed since the password was looked at.
+        """
         issued = self.issuer.sign(PAGE_CLIENT, account.scope, subject=account.subject)
         of_page = CodeRequest(PAGE_CLIENT, account.subject, account.scope, redirect_uri="", code_challenge="")
         access = AccessToken(issued.token_id, issued.expires_at_s)
-        await self._in_worker(partial(self.context.store.begin_session, of_page, access, now_s=self.context.now_s()))
+        store = self.context.store
+        grant_id = await self._in_worker(partial(store.begin_session, of_page, access, now_s=self.context.now_s()))
+        # Asked for after the session is there: a change of before is seen here, a later one ends the session.
+        if not await self._in_worker(partial(self.logins.is_current, account)):
+            await self._in_worker(partial(store.revoke, grant_id))
+            raise PenstockError("unauthorized", "the account has just been changed; log in again")
         return issued.text
 
     async def client(self, client_id: str, secret: str) -> Client | None:

@@ -107,9 +107,19 @@ class GrantStore:
         database.create(REVOKED, *_metadata.sorted_tables)
 
     def begin(
-        self, code: str, request: CodeRequest, *, now_s: float, code_lifetime_s: float, lifetime_s: float
+        self,
+        code: str,
+        request: CodeRequest,
+        *,
+        now_s: float,
+        code_lifetime_s: float,
+        lifetime_s: float,
+        session: str = "",
     ) -> None:
-        """Begin a grant that ends after `lifetime_s`, with its code. Grants that have ended are forgotten."""
+        """Begin a grant that ends after `lifetime_s`, with its code. Grants that have ended are forgotten.
+
+        `session`: id of the token by which the person consents; `Reused` if that has been revoked, here or elsewhere.
+        """
         row = {
             "grant_id": new_secret(),
             **asdict(request),
@@ -121,10 +131,11 @@ class GrantStore:
         }
         with self._transaction("making an authorization code") as connection:
             _forget_ended(connection, now_s - _OUTLIVES_S)
+            _refuse_revoked(connection, session)
             connection.execute(sa.insert(_grants).values(row))
 
-    def begin_session(self, request: CodeRequest, access: AccessToken, *, now_s: float) -> None:
-        """Keep the token of a person's session of the page as a grant, so that it ends with the others."""
+    def begin_session(self, request: CodeRequest, access: AccessToken, *, now_s: float) -> str:
+        """Keep the token of a person's session of the page as a grant, so that it ends with the others; the grant."""
         row = {
             "grant_id": new_secret(),
             **asdict(request),
@@ -138,6 +149,7 @@ class GrantStore:
             _forget_ended(connection, now_s - _OUTLIVES_S)
             connection.execute(sa.insert(_grants).values(row))
             _add_tokens(connection, row["grant_id"], access, None, (0.0, 0.0))
+        return row["grant_id"]
 
     def by_code(self, code: str) -> Grant | None:
         """The grant of a code, used or not."""
@@ -207,6 +219,12 @@ class GrantStore:
     def revoke_all(self, subject: str) -> list[AccessToken]:
         """Revoke whatever a person has granted, as `revoke` does."""
         with self._transaction("revoking the grants of a person") as connection:
+            # The rows of sessions are locked before the look: what is begun from one is seen, or is refused.
+            connection.execute(
+                sa.update(_grants)
+                .where(_grants.c.subject == subject, _grants.c.revoked.is_(False))
+                .values(revoked=False)
+            )
             found = sa.select(_grants.c.grant_id).where(_grants.c.subject == subject, _grants.c.revoked.is_(False))
             return _revoke(connection, list(connection.execute(found).scalars()))
 
@@ -216,6 +234,15 @@ def _forget_ended(connection: sa.Connection, before_s: float) -> None:
     for table in (_refresh_tokens, _access_tokens):
         connection.execute(sa.delete(table).where(table.c.grant_id.in_(ended)))
     connection.execute(sa.delete(_grants).where(_grants.c.ends_at_s < before_s))
+
+
+def _refuse_revoked(connection: sa.Connection, session: str) -> None:
+    """Lock the row of the session's grant, if it has one, so that this serialises with a revocation; then look."""
+    own = sa.select(_access_tokens.c.grant_id).where(_access_tokens.c.token_id == session)
+    valid = sa.and_(_grants.c.grant_id.in_(own), _grants.c.revoked.is_(False))
+    connection.execute(sa.update(_grants).where(valid).values(revoked=False))
+    if connection.execute(sa.select(REVOKED.c.token_id).where(REVOKED.c.token_id == session)).first() is not None:
+        raise Reused
 
 
 def _add_tokens(

@@ -34,6 +34,10 @@ class Logins:
         finally:
             self._waiting -= 1
 
+    def is_current(self, account: Account) -> bool:
+        """See `AccountStore.is_current`. Blocking."""
+        return self._accounts.is_current(account)
+
     async def close(self) -> None:
         """Finish what is under way."""
         await asyncio.to_thread(self._thread.shutdown)

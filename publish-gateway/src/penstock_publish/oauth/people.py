@@ -25,10 +25,14 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person who is logged in: `sub` of the tokens, and all that this person may do."""
+    """A person who is logged in: `sub` of the tokens, and all that this person may do.
+
+    `session`: id of the token by which the person is known; empty where there is none.
+    """
 
     subject: str
     scopes: frozenset[str]
+    session: str = ""
 
 
 def granted_scope(asked: str, scopes: frozenset[str]) -> str:

@@ -20,6 +20,7 @@ from authlib.oauth2.rfc6749 import (  # type: ignore[import-untyped]
 )
 from authlib.oauth2.rfc7636 import CodeChallenge  # type: ignore[import-untyped]
 
+from penstock.errors import PenstockError
 from penstock.ports.clock import Clock
 from penstock_publish.oauth.clients import new_secret
 from penstock_publish.oauth.grant_store import AccessToken, CodeRequest, Grant, GrantStore, Reused
@@ -163,20 +164,25 @@ class CodeGrant(_OfPerson, AuthorizationCodeGrant):  # type: ignore[misc]  # Aut
         context: GrantContext = self.server.context
         data = self.request.payload.data
         person: Person = self.request.user
-        context.store.begin(
-            code,
-            CodeRequest(
-                client_id=self.request.client.get_client_id(),
-                subject=person.subject,
-                scope=granted_scope(self.request.scope, person.scopes),
-                redirect_uri=data["redirect_uri"],
-                code_challenge=data["code_challenge"],
-                resource=(data.get("resource") or "").rstrip("/"),
-            ),
-            now_s=context.now_s(),
-            code_lifetime_s=context.settings.code_lifetime_s,
-            lifetime_s=context.settings.refresh_lifetime_s,
+        asked = CodeRequest(
+            client_id=self.request.client.get_client_id(),
+            subject=person.subject,
+            scope=granted_scope(self.request.scope, person.scopes),
+            redirect_uri=data["redirect_uri"],
+            code_challenge=data["code_challenge"],
+            resource=(data.get("resource") or "").rstrip("/"),
         )
+        try:
+            context.store.begin(
+                code,
+                asked,
+                now_s=context.now_s(),
+                code_lifetime_s=context.settings.code_lifetime_s,
+                lifetime_s=context.settings.refresh_lifetime_s,
+                session=person.session,
+            )
+        except Reused:
+            raise PenstockError("invalid_token", "this session has ended; log in again") from None
 
     def query_authorization_code(self, code: str, client: Any) -> _Credential | None:
         """None for a code that is unknown, somebody else's, expired or used."""
