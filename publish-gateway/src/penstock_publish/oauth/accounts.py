@@ -6,7 +6,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 
@@ -77,14 +77,14 @@ class AccountStore:
     def add(self, name: str, password: str, scope: str, *, now_s: float) -> Account:
         """A new account; `name_taken`, or `bad_request` for a name or password that cannot be."""
         name, scope = account_name(name), _checked_scope(scope)
-        row = {"name": name, "password": self._hashed(password), "scope": scope, "made_at_s": now_s}
+        added = Account(name, scope, now_s, self._hashed(password))
         with self._transaction("adding an account") as connection:
             if connection.execute(sa.select(_accounts.c.name).where(_accounts.c.name == name)).first():
                 raise PenstockError(
                     "name_taken", f"there is an account '{name}'; `penstock accounts password {name}` changes it"
                 )
-            connection.execute(sa.insert(_accounts).values(row))
-        return Account(name, scope, now_s, row["password"])
+            connection.execute(sa.insert(_accounts).values(asdict(added)))
+        return added
 
     def all(self) -> list[Account]:
         """Every account by name."""

@@ -136,8 +136,9 @@ class GrantStore:
 
     def begin_session(self, request: CodeRequest, access: AccessToken, *, now_s: float) -> str:
         """Keep the token of a person's session of the page as a grant, so that it ends with the others; the grant."""
+        grant_id = new_secret()
         row = {
-            "grant_id": new_secret(),
+            "grant_id": grant_id,
             **asdict(request),
             "code_sha256": hashed_secret(new_secret()),  # nobody has this code
             "code_expires_at_s": 0.0,
@@ -148,8 +149,8 @@ class GrantStore:
         with self._transaction("beginning a session") as connection:
             _forget_ended(connection, now_s - _OUTLIVES_S)
             connection.execute(sa.insert(_grants).values(row))
-            _add_tokens(connection, row["grant_id"], access, None, (0.0, 0.0))
-        return row["grant_id"]
+            _add_tokens(connection, grant_id, access, None, (0.0, 0.0))
+        return grant_id
 
     def by_code(self, code: str) -> Grant | None:
         """The grant of a code, used or not."""
