@@ -128,3 +128,17 @@ def test_a_key_in_a_file_that_is_for_something_else_is_not_taken(tmp_path: Path,
     settings = made(issuer="https://id.example", jwks_file=tmp_path / "keys.json")
     with pytest.raises(PenstockError, match="no key for ES256"):
         remote_access(settings, None, public_url="http://x", clock=CLOCK)
+
+
+@pytest.mark.parametrize(
+    "issuers",
+    [
+        [{"issuer": "https://id.example/realms/a"}, {"issuer": "https://id.example/realms/b"}],
+        [{"issuer": "https://a.example", "name": "x"}, {"issuer": "https://b.example", "name": "x"}],
+        [{"issuer": "https://a.example", "name": "account"}],
+    ],
+)
+def test_two_issuers_of_one_name_are_refused_since_their_subjects_would_be_the_same(issuers: list[dict[str, str]]):
+    with pytest.raises(PenstockError, match=r"auth\.issuers: the name") as refused:
+        external_issuers(made(issuers=issuers), clock=CLOCK)
+    assert refused.value.code == "bad_request"

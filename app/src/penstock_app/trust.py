@@ -8,13 +8,16 @@ from penstock.errors import PenstockError
 from penstock.http.credentials import JwtAccess
 from penstock.http.discovery import check_address
 from penstock.http.followed_issuer import FollowedIssuer
-from penstock.http.open_issuer import OpenedIssuer, ResourceRules, open_issuer
+from penstock.http.open_issuer import OpenedIssuer, ResourceRules, name_of_issuer, open_issuer
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
 from penstock_app.settings import PenstockSettings
 
 __all__ = ["external_issuers", "followed_issuer", "remote_access"]
+
+#: What stands before subjects and marks of the embedded issuer.
+_OWN_NAMES = frozenset({"account", "client"})
 
 
 def followed_issuer(settings: PenstockSettings, names: Collection[str], *, clock: Clock) -> FollowedIssuer | None:
@@ -42,8 +45,16 @@ def followed_issuer(settings: PenstockSettings, names: Collection[str], *, clock
 
 
 def external_issuers(settings: PenstockSettings, *, clock: Clock) -> Sequence[OpenedIssuer]:
-    """Those of `auth.issuers`, beside the first one; their roles must run. Blocking: files are read."""
+    """Those of `auth.issuers`, beside the first one; their roles must run. Blocking: files are read.
+
+    `bad_request` for two of the same name, whose subjects could not be told apart, and for a name of ours.
+    """
     auth = settings.auth
+    names = list({one.issuer: name_of_issuer(one) for one in auth.issuers}.values())
+    for name in names:
+        if names.count(name) > 1 or name in _OWN_NAMES:
+            why = "another issuer has it" if names.count(name) > 1 else "subjects of this Penstock begin so"
+            raise PenstockError("bad_request", f"auth.issuers: the name '{name}' cannot be taken: {why}; set `name`")
     rules = ResourceRules(
         audience=auth.audience,
         leeway_s=auth.leeway_s,

@@ -21,7 +21,7 @@ from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
 from penstock.role import Role
 
-__all__ = ["OpenedIssuer", "ResourceRules", "open_issuer"]
+__all__ = ["OpenedIssuer", "ResourceRules", "name_of_issuer", "open_issuer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def open_issuer(
         scope_claim=settings.scope_claim,
         scope_prefix=settings.scope_prefix,
         scope_map=settings.scope_map,
-        name=settings.name or urlsplit(settings.issuer).netloc,
+        name=name_of_issuer(settings),
         limits=rules.limits,
     )
     audience = settings.audience or rules.audience
@@ -96,6 +96,11 @@ def open_issuer(
         profile=profile,
     )
     return OpenedIssuer(TrustedIssuer(settings.issuer, verifier, followed, introspector), tuple(roles))
+
+
+def name_of_issuer(settings: IssuerSettings) -> str:
+    """What stands before its subjects and clients."""
+    return settings.name or urlsplit(settings.issuer).netloc
 
 
 def _followed(settings: IssuerSettings, follow: FollowSettings, clock: Clock) -> FollowedIssuer:
