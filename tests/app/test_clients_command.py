@@ -63,3 +63,8 @@ def test_https_loopback_and_schemes_of_ones_own_are_registered():
         "com.example.app:/back",
     )
     assert public_client("Terminal", scope="orders:read", redirect_uris=uris).redirect_uris == uris
+
+
+def test_the_name_of_a_client_is_shown_as_it_is(tmp_path):
+    clients(tmp_path, "add", "[/b] [red]A", "--redirect-uri", "http://127.0.0.1/back")
+    assert "[/b] [red]A" in " ".join(clients(tmp_path, "list").split())

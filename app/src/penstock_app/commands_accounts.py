@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from penstock_publish.oauth.accounts import AccountStore
@@ -67,7 +68,7 @@ def list_accounts(*, data: Data = None, store: Store = None, config: Config = No
         return
     table = Table("name", "scope", "made", box=None)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
 
 

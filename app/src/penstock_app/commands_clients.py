@@ -11,6 +11,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from penstock_publish.oauth.clients import Client, Clients
@@ -66,7 +67,8 @@ def list_clients(*, data: Data = None, store: Store = None, config: Config = Non
     table = Table("client_id", "name", "secret", "grants", "scope", box=None)
     for client in found:
         grants = " ".join(sorted(client.grants))
-        table.add_row(client.client_id, client.name, "no" if client.public else "yes", grants, client.scope)
+        shown = (client.client_id, client.name, "no" if client.public else "yes", grants, client.scope)
+        table.add_row(*map(Text, shown))  # not as markup: whoever registers an application chooses its name
     Console(highlight=False).print(table)
 
 
