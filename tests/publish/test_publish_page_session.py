@@ -128,3 +128,9 @@ async def test_a_bearer_token_needs_no_origin(http, page):
     headers = {"Authorization": f"Bearer {a_token(page, 'data:read')}", "Origin": "https://elsewhere.example"}
     async with http.post(f"{page.public_url}/check", headers=headers) as reply:
         assert reply.status == 200
+
+
+async def test_who_comes_through_a_proxy_on_this_machine_gets_no_session_unasked(http, page):
+    for name in ("Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"):
+        async with http.get(page.public_url, headers={name: "203.0.113.9"}) as reply:
+            assert "Set-Cookie" not in reply.headers and reply.headers["X-Open"] == "False"

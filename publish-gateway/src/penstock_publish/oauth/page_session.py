@@ -21,6 +21,9 @@ from penstock_publish.oauth.clients import PAGE_CLIENT
 
 __all__ = ["is_loopback_request", "is_open_to", "open_session", "page_session_routes", "set_session_cookie"]
 
+#: Headers of proxies: behind one on the same machine everybody comes from loopback, and Host may be the proxy's own.
+_OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+
 
 class _Credentials(msgspec.Struct):
     client_id: str
@@ -57,7 +60,9 @@ def is_open_to(authority: Authority, request: web.Request) -> bool:
 
 
 def is_loopback_request(request: web.Request) -> bool:
-    """True if both the peer and the Host header are loopback."""
+    """True if both the peer and the Host header are loopback, and no proxy says that it speaks for somebody else."""
+    if any(name in request.headers for name in _OF_PROXIES):
+        return False
     host = request.host.rsplit(":", 1)[0].strip("[]") if not request.host.endswith("]") else request.host.strip("[]")
     return _is_loopback(request.remote or "") and (host == "localhost" or _is_loopback(host))
 
