@@ -21,6 +21,7 @@ from penstock.http.tokens import TokenVerifier
 from penstock_publish.authority import Authority, open_authority
 from penstock_publish.oauth.key_keeper import KeyKeeper, open_key_keeper
 from penstock_publish.oauth.key_schedule import KeyRules, SigningKey, keys_after, signing_at
+from penstock_publish.oauth.keys import KEYS_FILE
 from penstock_publish.settings import AuthSettings
 
 DAY_S = 86_400
@@ -215,3 +216,33 @@ def test_whenever_keys_change_no_token_loses_its_key_and_no_key_signs_unseen(ste
         tokens = [(kid, exp) for kid, exp in tokens if exp > now_s]
         assert {kid for kid, _ in tokens} <= {key.kid for key in keys}
         tokens.append((signing.kid, now_s + rules.lifetime_s))
+
+
+async def test_revocations_are_followed_on_while_the_key_file_cannot_be_written_or_read(tmp_path, clock):
+    authority = await opened(tmp_path, clock, None)
+    file = tmp_path / KEYS_FILE
+    kept = file.read_text()
+    for broken in ('{"keys": [7]}', json.dumps({"keys": [{**json.loads(kept)["keys"][0], "signs_from_s": "x"}]})):
+        file.write_text(broken)
+        with pytest.raises(PenstockError):
+            await authority.embedded.follow_keys()
+    file.write_text(kept)
+    (tmp_path / f"{KEYS_FILE}.new").mkdir()  # what is written is put there first
+    clock.jump(100 * DAY_S)
+    with pytest.raises(PenstockError) as failed:
+        await authority.embedded.follow_keys()
+    assert failed.value.code == "store_unavailable"
+    await authority.close()
+
+
+async def test_a_revoked_token_stays_so_over_a_restart_as_long_as_clocks_may_differ(tmp_path, clock, url):
+    lenient = AuthSettings(leeway_s=60, token_lifetime_s=100)
+    authority = await opened(tmp_path, clock, url, lenient)
+    token = a_token(authority, "orders:read")
+    principal = await authority.access.verified(token)
+    await authority.embedded.remember_revoked(principal)
+    await authority.close()
+    clock.jump(130)  # it has expired, and is taken for 30 s more
+    again = await opened(tmp_path, clock, url, lenient)
+    assert not await accepts(again, token)
+    await again.close()

@@ -243,7 +243,8 @@ def _open_embedded(
     )
     if settings.development_client:
         clients.ensure_development_client(f"{public_url}/oauth/token")
-    revoked.update(clients.revoked(clock.now_ms() / 1000))
+    # Not only those that are valid now: within `auth.leeway_s` a token is taken after its expiry, too.
+    revoked.update(clients.revoked(clock.now_ms() / 1000 - _FORGET_S))
     # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
     workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     grants = GrantStore(database)

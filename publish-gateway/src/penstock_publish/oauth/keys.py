@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ Change = Callable[[list[SigningKey]], Sequence[SigningKey]]
 
 
 class KeyStore(Protocol):
-    """Where signing keys are kept. Blocking. Errors: `internal` for a damaged file, `store_unavailable`."""
+    """Where signing keys are kept. Blocking. Errors: `internal` for damaged keys, `store_unavailable`."""
 
     def load(self, now_s: float) -> list[SigningKey]:
         """The keys; the first one is made, or taken from the data folder, where there is none."""
@@ -51,17 +52,18 @@ class FileKeys:
 
     def load(self, now_s: float) -> list[SigningKey]:
         """Read the file if it has changed. A file that was deleted counts at the next start."""
-        try:
-            status = self._path.stat()
-        except FileNotFoundError:
-            return self._read[1] if self._read is not None else self.change(now_s, lambda keys: keys)
-        if self._read is None or self._read[0] != _version(status):
-            self._read = (_version(status), signing_keys_in(self._data_dir))
-        return self._read[1]
+        with _reached(self._path):
+            try:
+                status = self._path.stat()
+            except FileNotFoundError:
+                return self._read[1] if self._read is not None else self.change(now_s, lambda keys: keys)
+            if self._read is None or self._read[0] != _version(status):
+                self._read = (_version(status), signing_keys_in(self._data_dir))
+            return self._read[1]
 
     def change(self, now_s: float, change: Change) -> list[SigningKey]:
         """As `KeyStore.change`; the file is written whole or not at all."""
-        with _held(self._data_dir):
+        with _reached(self._path), _held(self._data_dir):
             before = signing_keys_in(self._data_dir)
             after = list(change(before or [make_key(now_s)]))
             if [key.kid for key in after] != [key.kid for key in before]:
@@ -85,7 +87,10 @@ def signing_key_of(record: Mapping[str, Any], place: str, *, signs_from_s: float
     """The key of a record. `signs_from_s` counts where it does not say; `place` is named in the error."""
     jwk = {name: value for name, value in record.items() if name != _FROM}
     [key] = _read_key_set({"keys": [jwk]}, place)
-    return SigningKey(_kid(key), key, float(record.get(_FROM, signs_from_s)))
+    begins_s = record.get(_FROM, signs_from_s)
+    if not isinstance(begins_s, int | float) or not math.isfinite(begins_s):
+        raise PenstockError("internal", f"{place}: {_FROM} of a key is no number of seconds")
+    return SigningKey(_kid(key), key, float(begins_s))
 
 
 def signing_keys_in(data_dir: Path) -> list[SigningKey]:
@@ -98,7 +103,7 @@ def signing_keys_in(data_dir: Path) -> list[SigningKey]:
         return []
     written_at_s = path.stat().st_mtime
     records = _loaded(path).get("keys", [])
-    if not isinstance(records, list) or not records:
+    if not isinstance(records, list) or not records or not all(isinstance(one, dict) for one in records):
         raise PenstockError("internal", f"{path} has no P-256 key (ES256); put one in")
     return [
         signing_key_of(record, str(path), signs_from_s=written_at_s - place) for place, record in enumerate(records)
@@ -126,6 +131,16 @@ def write_private(path: Path, text: str) -> None:
 
 def _version(status: os.stat_result) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_ino
+
+
+@contextmanager
+def _reached(path: Path) -> Iterator[None]:
+    """Errors of the file system as `store_unavailable`: whoever follows keys goes on and tries again."""
+    try:
+        yield
+    except OSError as error:
+        detail = f"{path}: {error.strerror}; is there room on the disk, and may we read and write there?"
+        raise PenstockError("store_unavailable", detail) from error
 
 
 @contextmanager
