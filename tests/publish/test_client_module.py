@@ -180,6 +180,71 @@ log(await penstock.publish("s", [{ id: "own", n: 1 }, { n: 2 }]));
     assert ingest.tokens == 2
 
 
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+async def test_what_a_callback_throws_is_uncaught_and_costs_no_event(
+    gateway, http, node, tmp_path, monkeypatch, transport
+):
+    monkeypatch.setenv("NODE_OPTIONS", "--experimental-websocket")
+    events = [json.dumps({"t": "s", "c": f"c{n}", "d": {"n": n}}) for n in range(5)]
+
+    async def topic(request: web.Request) -> web.StreamResponse:
+        if transport == "websocket":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str("\n".join(events))
+            await socket.receive()
+            return socket
+        return web.Response(text="".join(f"data: {event}\n\n" for event in events), content_type="text/event-stream")
+
+    script = """
+const thrown = [], seen = [];
+process.on("uncaughtException", (error) => thrown.push(error.message));
+const client = connect(penstock.url, { ticket: async () => "t", transport: "TRANSPORT", limits: quick });
+const subscription = client.subscribe("s", { onEvent: (event) => {
+  seen.push(event.data.n);
+  if (event.data.n === 4) subscription.close();
+  if (event.data.n === 1) throw new Error("mine");
+} });
+await subscription.closed;
+log([thrown, seen]);
+""".replace("TRANSPORT", transport)
+    async with serving(
+        loopback_socket(), [*await client_routes(gateway, http), web.get("/v1/topics/s", topic)]
+    ) as url:
+        assert await run(node, tmp_path, http, url, script, {}) == [[["mine"], [0, 1, 2, 3, 4]]]
+
+
+async def test_a_close_with_words_of_a_proxy_is_a_break_like_any_other(gateway, http, node, tmp_path, monkeypatch):
+    monkeypatch.setenv("NODE_OPTIONS", "--experimental-websocket")
+    asked: list[str | None] = []
+
+    async def topic(request: web.Request) -> web.WebSocketResponse:
+        asked.append(request.query.get("after"))
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(json.dumps({"t": "s", "c": f"c{len(asked)}", "d": {}}))
+        await socket.close(code=1001, message=b"{gone")
+        return socket
+
+    script = """
+const client = connect(penstock.url, { ticket: async () => "t", limits: quick });
+let seen = 0;
+for await (const event of client.subscribe("s", { after: "earliest" })) if (++seen === 2) break;
+log(seen);
+"""
+    async with serving(
+        loopback_socket(), [*await client_routes(gateway, http), web.get("/v1/topics/s", topic)]
+    ) as url:
+        assert await run(node, tmp_path, http, url, script, {}) == [2]
+    assert asked == ["earliest", "c1"]
+
+
+async def client_routes(gateway, http) -> list[web.RouteDef]:
+    """The gateway's module, at a server that is the test's own."""
+    async with http.get(f"{gateway.url}/client.js") as reply:
+        return Ingest().routes(await reply.read())
+
+
 async def test_a_token_that_is_about_to_end_is_renewed_in_node(gateway, http, node, tmp_path):
     """The gateway's clock is the test's; the module's waits are cut short."""
     old = gateway.token()

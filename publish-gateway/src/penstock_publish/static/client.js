@@ -215,7 +215,7 @@ class Subscription {
         this.#settle(error);
         throw error;
       }
-      asked.onNotice?.({ sys: ended.opened ? "closed" : "unreachable", code: ended.code, detail: ended.error?.detail });
+      this.#tell(asked.onNotice, { sys: ended.opened ? "closed" : "unreachable", code: ended.code, detail: ended.error?.detail });
       if (this.#full) await this.#emptied();
       else if (!ended.renewed) await options.sleep(client.pauseMs(failures, ended.retryMs), this.#stop.signal);
     }
@@ -236,7 +236,8 @@ class Subscription {
         for (const line of data.split("\n")) if (line) this.#take(JSON.parse(line), token, ended, socket);
       };
       socket.onclose = ({ code, reason }) => {
-        const said = reason.startsWith("{") ? JSON.parse(reason) : {};
+        let said = {};
+        try { said = JSON.parse(reason) || {}; } catch { /* none, or a proxy's words */ }
         done(Object.assign(ended, { code, name: said.code, retryMs: said.retry_ms }));
       };
     });
@@ -270,17 +271,22 @@ class Subscription {
     const { onEvent, onGap, onNotice } = this.asked;
     if (line.sys === "gap") {
       this.after = line.to;
-      (onGap || ((gap) => this.#give(gap)))(gapOf(line));
+      this.#tell(onGap || ((gap) => this.#give(gap)), gapOf(line));
     } else if (line.sys) {
       this.after = line.c || this.after;
       if (line.sys === "expiring" && token) this.#renew(line.in * 500, token, ended, socket);
-      onNotice?.(line);
+      this.#tell(onNotice, line);
     } else if (line.ok) {
       ended.answered = true;
     } else if (line.t) {
       this.after = line.c;
-      (onEvent || ((event) => this.#give(event)))(eventOf(line));
+      this.#tell(onEvent || ((event) => this.#give(event)), eventOf(line));
     }
+  }
+
+  // What a callback throws is the page's to see, as with event listeners; the lines behind come nevertheless.
+  #tell(told, what) {
+    try { told?.(what); } catch (error) { queueMicrotask(() => { throw error; }); }
   }
 
   // A new token over the open socket; where nobody answers, over a new connection.
