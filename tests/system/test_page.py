@@ -120,7 +120,8 @@ def test_an_assignment_comes_back_as_a_pickup(page: Page, penstock: PenstockProc
 
 def test_an_edit_is_checked_and_deployed(page: Page, penstock: PenstockProcess, screenshots: Path):
     area = page.locator("#app-sql")
-    page.locator("#app-name").select_option("produce-markets")
+    expect(page.locator("#app-name")).to_have_value("produce-markets")
+    expect(page.locator("#app-hint")).to_be_visible()
     expect(area).to_have_value(re.compile("modal_price < 500"))
     sql = area.input_value()
     area.fill(sql.replace("modal_price < 500", "modal_prize < 800"))
