@@ -8,8 +8,9 @@ import random
 import pytest
 
 from penstock.errors import PenstockError
+from penstock_publish.outbound.backoff import pause_s
 from penstock_publish.webhooks.addresses import JudgingResolver, allowed, check_url
-from penstock_publish.webhooks.outcome import Outcome, pause_s, verdict_of
+from penstock_publish.webhooks.outcome import Outcome, verdict_of
 from penstock_publish.webhooks.settings import WebhookSettings
 
 

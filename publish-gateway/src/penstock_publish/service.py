@@ -102,9 +102,7 @@ class PublishRole:
             clock=ports.clock,
             settings=settings.webhooks,
         )
-        self._webhook_routes = WebhookRoutes(
-            self._webhooks, authority.access, ports.log, subscriber, clock=ports.clock
-        )
+        self._webhook_routes = WebhookRoutes(self._webhooks, authority.access, clock=ports.clock)
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
         self._upstreams = UpstreamRoutes(
             settings.upstreams,

@@ -1,14 +1,11 @@
-"""What a reply means for a webhook, and how long to wait before the next try. Pure."""
+"""What a reply means for a webhook. Pure."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from penstock_publish.webhooks.settings import WebhookSettings
-
-__all__ = ["Outcome", "Verdict", "pause_s", "verdict_of"]
+__all__ = ["Outcome", "Verdict", "verdict_of"]
 
 _GONE = 410
 #: Nobody there yet, too slow, or told to come later: the same request may do in a while.
@@ -44,10 +41,3 @@ def verdict_of(status: int, retry_after: str | None) -> Verdict:
         asked = retry_after or ""
         return Verdict(Outcome.LATER, detail, float(asked) if asked.isascii() and asked.isdigit() else None)
     return Verdict(Outcome.REFUSED, detail)
-
-
-def pause_s(failures: int, asked_s: float | None, *, settings: WebhookSettings, chance: random.Random) -> float:
-    """Seconds before the next try after so many failures: doubled, half of it random; at least what was asked for."""
-    doubled = min(settings.backoff_max_s, settings.backoff_first_s * 2.0 ** min(failures - 1, 30))
-    own_s = doubled / 2 + chance.random() * doubled / 2
-    return min(settings.backoff_max_s, max(own_s, asked_s or 0.0))

@@ -13,13 +13,7 @@ from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.problem import guarded
 from penstock.ports.clock import Clock
-from penstock.ports.log import Log
 from penstock_publish.bodies import read_json
-from penstock_publish.topics.framing import Form
-from penstock_publish.topics.history import parse_after
-from penstock_publish.topics.request import TopicRequest
-from penstock_publish.topics.session import Slow
-from penstock_publish.topics.subscribe import Subscriber
 from penstock_publish.webhooks.addresses import check_url
 from penstock_publish.webhooks.model import Webhook
 from penstock_publish.webhooks.service import Webhooks
@@ -40,13 +34,10 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
 class WebhookRoutes:
     """Handlers of a client's own webhooks; each needs a token of the client, making one the topic's scope, too."""
 
-    def __init__(
-        self, webhooks: Webhooks, access: JwtAccess, log: Log, subscriber: Subscriber, *, clock: Clock
-    ) -> None:
+    def __init__(self, webhooks: Webhooks, access: JwtAccess, *, clock: Clock) -> None:
         self._webhooks = webhooks
+        self._registry = webhooks.registry
         self._access = access
-        self._log = log
-        self._subscriber = subscriber
         self._clock = clock
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
@@ -65,48 +56,42 @@ class WebhookRoutes:
         settings = self._webhooks.settings
         asked = await read_json(request, settings.body_bytes_max, shape=_Asked)
         check_url(asked.url, settings)
-        spec = (await self._log.catalog()).streams.get(asked.topic)
-        if spec is None or not spec.publish:
-            raise PenstockError(
-                "unknown_topic", f"there is no topic '{asked.topic[:100]}'; GET /v1/topics lists them"
-            )
-        if not principal.allows(spec.read_scope):
-            raise self._access.scope_error(spec.read_scope)
-        if principal.confined(spec.read_scope):
-            raise PenstockError("insufficient_scope", f"a webhook of {spec.name} needs the scope {spec.read_scope}")
-        if not await self._webhooks.may_have(principal.client_id):
-            raise PenstockError("bad_request", "make a webhook with the token of an application")
-        after = parse_after(spec, asked.after)
-        wanted = TopicRequest(after, asked.filter.strip(), Form.ENVELOPE, Slow.GAP, 1, 0.0)
-        found = await self._subscriber.look_up(spec, wanted, principal)
+        beginning = await self._webhooks.reader.begin(
+            principal,
+            self._access,
+            topic=asked.topic,
+            filter_text=asked.filter,
+            after=asked.after,
+            kind="a webhook",
+        )
         webhook = Webhook(
             id=f"wh_{secrets.token_hex(8)}",
             client_id=principal.client_id,
             subject=principal.subject,
             scope=" ".join(sorted(principal.scopes)),
-            topic=spec.name,
+            topic=beginning.spec.name,
             url=asked.url,
-            filter=wanted.filter_text,
+            filter=beginning.filter,
             secret=new_secret(),
-            cursor=found.start.resume,
+            cursor=beginning.cursor,
             created_at_ms=self._clock.now_ms(),
         )
-        await self._webhooks.add(webhook)
+        await self._registry.add(webhook)
         return _json({**webhook.as_json(), "secret": webhook.secret}, status=201)  # shown this once
 
     async def _list(self, request: web.Request) -> web.Response:
         principal = await self._access.authenticated(request)
-        return _json({"webhooks": [one.as_json() for one in await self._webhooks.of_client(principal.client_id)]})
+        return _json({"webhooks": [one.as_json() for one in await self._registry.of_client(principal.client_id)]})
 
     async def _show(self, request: web.Request) -> web.Response:
         return _json((await self._own(request)).as_json())
 
     async def _delete(self, request: web.Request) -> web.Response:
-        await self._webhooks.remove(await self._own(request))
+        await self._registry.remove(await self._own(request))
         return web.Response(status=204)
 
     async def _failed(self, request: web.Request) -> web.Response:
-        found = await self._webhooks.failed_of(await self._own(request))
+        found = await self._registry.failed_of(await self._own(request))
         return _json({"failed": [one.as_json() for one in found]})
 
     async def _redeliver(self, request: web.Request) -> web.Response:
@@ -115,7 +100,7 @@ class WebhookRoutes:
 
     async def _own(self, request: web.Request) -> Webhook:
         principal: Principal = await self._access.authenticated(request)
-        found = await self._webhooks.find(request.match_info["webhook"])
+        found = await self._registry.find(request.match_info["webhook"])
         if found is None or found.client_id != principal.client_id:
             raise PenstockError("not_found", "this client has no such webhook; GET /v1/webhooks lists them")
         return found
