@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -13,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from penstock.errors import PenstockError
 from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.frame_reader import FrameReader, Message
 from penstock_publish.topics.life import Close
 from penstock_publish.topics.wire import UPGRADED, Wire, Wires, take_over
 
@@ -31,9 +34,13 @@ class Place:
         self.wire: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
         self.handler: Callable[[Wire], object] = ignore
         self.port = 0
+        self.handshake = HANDSHAKE
+        self.meanwhile = b""  # comes in right after the take-over
 
     async def upgrade(self, request: web.Request) -> web.StreamResponse:
         wire = take_over(request, self.wires)
+        if self.meanwhile:
+            wire.data_received(self.meanwhile)
         wire.serve(self.handler(wire))
         self.wire.set_result(wire)
         return UPGRADED
@@ -46,7 +53,7 @@ class Place:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
         reader, writer = await asyncio.open_connection(sock=sock, limit=1_000)
-        writer.write(HANDSHAKE)
+        writer.write(self.handshake)
         await reader.readuntil(b"\r\n\r\n")
         return reader, writer
 
@@ -141,3 +148,69 @@ async def test_a_handler_that_fails_closes_its_wire_with_4503(place, error, code
             await ws.recv()
     assert closed.value.rcvd.code == 4503
     assert f'"code":"{code}"' in closed.value.rcvd.reason
+
+
+async def test_many_small_compressed_messages_in_one_segment_are_inflated_as_they_are_taken(place):
+    sizes: list[int] = []
+    go_on = asyncio.Event()
+
+    async def slow(wire: Wire) -> None:
+        await go_on.wait()
+        while (message := await wire.receive()) is not None:
+            sizes.append(len(message))
+
+    place.handler = slow
+    place.handshake = HANDSHAKE.replace(
+        b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover\r\n\r\n"
+    )
+    reader, writer = await place.raw()
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    small = (deflater.compress(b"x" * 60_000) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    tracemalloc.start()
+    try:
+        writer.write(client_frame(TEXT, small, rsv=4) * 500)
+        writer.write(client_frame(CLOSE, b"\x03\xe8"))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 2_000_000  # not 500 * 60,000
+    go_on.set()
+    async with asyncio.timeout(10):
+        assert await reader.read() == b"\x88\x02\x03\xe8"
+    assert sizes == [60_000] * 500
+    writer.close()
+
+
+def test_empty_frames_of_a_message_without_end_are_not_kept():
+    reader = FrameReader(limit_bytes=1_000)
+    assert list(reader.feed(client_frame(TEXT, b"a", fin=False))) == []
+    empty = client_frame(0, b"", fin=False) * 1_000
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            assert list(reader.feed(empty)) == []
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 50_000
+    assert list(reader.feed(client_frame(0, b"b"))) == [Message("ab")]
+
+
+async def test_what_came_with_the_handshake_is_heard_before_what_comes_after_it(place):
+    heard: list[str] = []
+
+    async def keep(wire: Wire) -> None:
+        while (message := await wire.receive()) is not None:
+            heard.append(message)
+
+    place.handler, place.meanwhile = keep, client_frame(TEXT, b"second")
+    sock_reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(HANDSHAKE + client_frame(TEXT, b"first"))
+    await sock_reader.readuntil(b"\r\n\r\n")
+    writer.write(client_frame(CLOSE, b"\x03\xe8"))
+    async with asyncio.timeout(5):
+        await sock_reader.read()
+    assert heard == ["first", "second"]
+    writer.close()

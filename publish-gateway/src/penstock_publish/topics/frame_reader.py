@@ -18,7 +18,7 @@ try:
 except ImportError:  # a platform without its compiled part
     from websockets.utils import apply_mask
 
-__all__ = ["CloseFrame", "FrameReader", "Message", "Ping", "Pong", "Refusal"]
+__all__ = ["CloseFrame", "FrameReader", "Inbound", "Message", "Ping", "Pong", "Refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Refusal(Exception):
         self.code = code
 
 
+#: What comes in.
 Inbound = Message | Ping | Pong | CloseFrame
 
 
@@ -188,7 +189,9 @@ class FrameReader:
         whole = self._final and not self._left_bytes
         if self._parts is None:
             self._parts = []
-        self._parts.append(self._decoded(piece, whole=whole))  # type: ignore[arg-type]  # all str or all bytes
+        decoded = self._decoded(piece, whole=whole)
+        if decoded:  # a message may have any number of empty frames: they are not kept
+            self._parts.append(decoded)  # type: ignore[arg-type]  # all str or all bytes
         return at + size_bytes
 
     def _decoded(self, piece: bytes, *, whole: bool) -> str | bytes:

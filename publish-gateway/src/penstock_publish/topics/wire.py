@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -18,7 +19,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock_publish.metrics import CLOSED_CONNECTIONS
 from penstock_publish.settings import PublishSettings
-from penstock_publish.topics.frame_reader import CloseFrame, FrameReader, Message, Ping, Refusal
+from penstock_publish.topics.frame_reader import CloseFrame, FrameReader, Inbound, Message, Ping, Refusal
 from penstock_publish.topics.framing import PING_FRAME, Encoding, close_frame, close_reason, pong_frame
 from penstock_publish.topics.session import Close
 from penstock_publish.topics.upgrade import shake_hands
@@ -67,8 +68,8 @@ class Wires:
 class Wire(asyncio.Protocol):
     """Implements `Outlet`. `receive` gives what comes in; the end comes after everything before it was taken."""
 
-    __slots__ = ("_closing", "_ends", "_inbox", "_patience", "_reader", "_task", "_transport", "_waiter", "_wires",
-                 "encoding", "heard", "resume", "unsent_bytes")  # fmt: skip
+    __slots__ = ("_closing", "_ends", "_inbox", "_patience", "_reader", "_task", "_transport", "_unread", "_waiter",
+                 "_wires", "encoding", "heard", "resume", "unsent_bytes")  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, wires: Wires, *, deflate: bool) -> None:
         settings = wires.settings
@@ -82,6 +83,7 @@ class Wire(asyncio.Protocol):
         self._wires = wires
         self._reader: FrameReader | None = FrameReader(limit_bytes=settings.inbound_bytes_max, inflates=deflate)
         self._inbox: deque[str | bytes] | None = None  # made with the first message: most subscribers send none
+        self._unread: Iterator[Inbound] | None = None  # what has come and has yet to be looked at
         self._ends: CloseFrame | Refusal | None = None  # what comes after the inbox
         self._waiter: asyncio.Future[None] | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -94,19 +96,9 @@ class Wire(asyncio.Protocol):
         """See `asyncio.Protocol`."""
         if self._reader is None:
             return  # after a close frame nothing counts
-        try:
-            for found in self._reader.feed(data):
-                if self.heard is not None:
-                    self.heard()
-                if isinstance(found, Message):
-                    self._put(found.data)
-                elif isinstance(found, Ping):
-                    self._pong(found.payload)
-                elif isinstance(found, CloseFrame):
-                    self._end(found)
-                    return
-        except Refusal as refusal:
-            self._end(refusal)
+        found = self._reader.feed(data)
+        self._unread = found if self._unread is None else chain(self._unread, found)
+        self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -135,8 +127,10 @@ class Wire(asyncio.Protocol):
             finally:
                 self._waiter = None
         message = self._inbox.popleft()
-        if len(self._inbox) == self._wires.settings.inbound_messages_max - 1 and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if len(self._inbox) == self._wires.settings.inbound_messages_max - 1:
+            self._read_on()
+            if self._unread is None and not self._transport.is_closing():
+                self._transport.resume_reading()
         return message
 
     def write(self, data: bytes) -> None:
@@ -169,7 +163,29 @@ class Wire(asyncio.Protocol):
         else:
             self._close(1000, b"")
 
+    def _read_on(self) -> None:
+        """Look at what has come, as far as the inbox has room: a few bytes can be many messages, or long ones."""
+        limit = self._wires.settings.inbound_messages_max
+        try:
+            while self._unread is not None and (self._closing or len(self._inbox or ()) < limit):
+                found = next(self._unread, None)
+                if found is None:
+                    self._unread = None
+                    return
+                if self.heard is not None:
+                    self.heard()
+                if isinstance(found, Message):
+                    self._put(found.data)
+                elif isinstance(found, Ping):
+                    self._pong(found.payload)
+                elif isinstance(found, CloseFrame):
+                    self._end(found)
+        except Refusal as refusal:
+            self._end(refusal)
+
     def _put(self, message: str | bytes) -> None:
+        if self._closing:
+            return  # nobody will do what it says
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(message)
@@ -178,7 +194,7 @@ class Wire(asyncio.Protocol):
         self._wake()
 
     def _end(self, end: CloseFrame | Refusal) -> None:
-        self._reader = None
+        self._reader = self._unread = None
         if self._closing:
             self._hang_up(end)
             return
@@ -283,5 +299,5 @@ def take_over(request: web.Request, wires: Wires, *, subprotocol: str | None = N
     wires.add(wire)
     transport.write(shaken.reply)
     if leftover.data:
-        asyncio.get_running_loop().call_soon(wire.data_received, leftover.data)
+        wire.data_received(leftover.data)  # now: more may have come that the loop is about to hand over
     return wire
