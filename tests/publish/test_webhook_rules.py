@@ -31,6 +31,13 @@ from penstock_publish.webhooks.settings import WebhookSettings
         ("fd00::1", False),
         ("::ffff:127.0.0.1", False),
         ("2002:7f00:1::", False),
+        ("64:ff9b::10.0.0.1", False),
+        ("64:ff9b::93.184.216.34", True),
+        ("64:ff9b:1::1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("::169.254.169.254", False),
+        ("::", False),
+        ("fec0::1", False),
     ],
 )
 def test_only_addresses_of_the_internet_are_gone_to(address: str, may: bool):

@@ -22,6 +22,12 @@ __all__ = ["JudgingResolver", "allowed", "check_url"]
 
 _Networks = Sequence[IPv4Network | IPv6Network]
 
+#: IPv6 networks whose addresses end in an IPv4 address to which a translator may pass on (RFC 6052, 2.1; RFC 7915;
+#: RFC 4291, 2.5.5.1).
+_TRANSLATED = tuple(map(IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
+#: IPv6 networks of a site that `ipaddress` counts as global: translation by local rules (RFC 8215), and RFC 3879.
+_LOCAL = tuple(map(IPv6Network, ("64:ff9b:1::/48", "fec0::/10")))
+
 
 def check_url(url: str, settings: WebhookSettings) -> None:
     """`bad_request` says what is wrong with an address, as far as its text tells."""
@@ -47,9 +53,11 @@ def check_url(url: str, settings: WebhookSettings) -> None:
 def allowed(address: IPv4Address | IPv6Address, networks: _Networks) -> bool:
     """True for addresses of the internet, and those of `networks`; an IPv4 address within IPv6 counts as itself."""
     if isinstance(address, IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
+        address = _embedded(address) or address
     if any(address.version == network.version and address in network for network in networks):
         return True
+    if isinstance(address, IPv6Address) and any(address in network for network in _LOCAL):
+        return False
     return address.is_global and not address.is_multicast
 
 
@@ -83,6 +91,13 @@ class JudgingResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is kept."""
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that is reached by way of this one, if any."""
+    if any(address in network for network in _TRANSLATED) and not (address.is_loopback or address.is_unspecified):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def _forbidden(host: str, address: str) -> PenstockError:
