@@ -238,3 +238,31 @@ async def test_a_ticket_for_no_topic_opens_a_socket_that_has_none(gateway, http)
     async with open_socket(gateway, f"topics?ticket={found}") as ws:
         await say(ws, id=1, sub="alerts")
         assert await receive(ws, 1) == [{"id": 1, "ok": True}]
+
+
+@pytest.mark.parametrize("transport", ["header", "message", "sse"])
+async def test_a_token_that_is_revoked_while_its_socket_opens_ends_it(gateway, http, transport):
+    token = gateway.token()
+    principal = await gateway.authority.access.verified(token)
+    catalog = gateway.log.catalog
+
+    async def revoked_meanwhile():
+        gateway.log.catalog = catalog
+        gateway.authority.revoked_now(principal)
+        return await catalog()
+
+    headers = {"Authorization": f"Bearer {token}"}
+    if transport == "sse":
+        gateway.log.catalog = revoked_meanwhile
+        headers["Accept"] = "text/event-stream"
+        async with http.get(f"{gateway.url}/v1/topics/orders", headers=headers) as reply:
+            await asyncio.wait_for(reply.read(), 10)
+        return
+    query = "?auth=message" if transport == "message" else ""
+    if not query:
+        gateway.log.catalog = revoked_meanwhile
+    async with open_socket(gateway, f"topics/orders{query}", headers={} if query else headers) as ws:
+        if query:
+            gateway.log.catalog = revoked_meanwhile
+            await say(ws, auth=token)
+        assert (await asyncio.wait_for(close_of(ws), 10))[0] == 4401

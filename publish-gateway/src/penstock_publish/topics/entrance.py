@@ -21,6 +21,8 @@ from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
 from penstock_publish.ticket_office import TicketOffice
+from penstock_publish.topics.caller import Caller
+from penstock_publish.topics.life import Close
 
 __all__ = ["ANY_TOPIC", "SUBPROTOCOL", "Entrance", "Entry", "confined", "may_read", "scope_of"]
 
@@ -88,6 +90,13 @@ class Entrance:
         principal = await self._authority.access.verified(token)
         self._authority.check_current(principal)
         return principal
+
+    def admitted(self, caller: Caller) -> None:
+        """Close a transport whose token was revoked after its check, before the hub looked after it."""
+        try:
+            self._authority.check_current(caller.principal)
+        except PenstockError as error:
+            caller.close(Close.of(error))
 
     async def topic(self, principal: Principal, name: str) -> StreamSpec:
         """The topic, if the caller may read it; `unknown_topic`, `insufficient_scope`."""

@@ -115,7 +115,7 @@ class TopicRoutes:
         self._subscriber.check_open(principal)
         prepared = await self._subscriber.prepare(spec, wanted, principal)
         origin = origin_of(request) if ticket is not None else None
-        return await serve_sse(request, prepared, self._subscriber, cors_origin=origin)
+        return await serve_sse(request, prepared, self._subscriber, self._entrance, cors_origin=origin)
 
     async def _socket(self, request: web.Request, topic: str | None) -> web.StreamResponse:
         """A WebSocket, with a first topic or without."""

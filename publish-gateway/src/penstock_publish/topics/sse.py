@@ -8,6 +8,7 @@ from aiohttp import web
 
 from penstock_publish.metrics import CLOSED_CONNECTIONS
 from penstock_publish.rest.outgoing import begin
+from penstock_publish.topics.entrance import Entrance
 from penstock_publish.topics.framing import Encoding
 from penstock_publish.topics.session import Close
 from penstock_publish.topics.subscribe import Prepared, Subscriber
@@ -22,7 +23,12 @@ _HEADERS = {
 
 
 async def serve_sse(
-    request: web.Request, prepared: Prepared, subscriber: Subscriber, *, cors_origin: str | None
+    request: web.Request,
+    prepared: Prepared,
+    subscriber: Subscriber,
+    entrance: Entrance,
+    *,
+    cors_origin: str | None,
 ) -> web.StreamResponse:
     """Stream until one side closes. `cors_origin`: the page of another origin that a ticket was bound to."""
     response = web.StreamResponse(headers=_HEADERS)
@@ -38,6 +44,7 @@ async def serve_sse(
     outlet = _SseOutlet(transport, chunked=request.version >= (1, 1))
     caller = subscriber.enter(outlet, prepared.principal)
     try:
+        entrance.admitted(caller)
         await subscriber.subscribe(caller, prepared)
         await outlet.ended.wait()
     finally:

@@ -63,6 +63,7 @@ class WebSockets:
         conversation: Conversation | None = None
         wire.heard, wire.resume = caller.life.heard, caller.resume_text
         try:
+            self._means.entrance.admitted(caller)
             if token is not None:
                 conversation = Conversation(caller, self._means, bearer)
                 conversation.said_token(token.id, subscriber.left_s(caller))
