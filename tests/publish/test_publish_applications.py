@@ -215,6 +215,15 @@ async def test_a_new_secret_ends_the_old_one(gateway, http, ada):
     assert (await token_of(gateway, http, added["client_id"], renewed["client_secret"]))[0] == 200
 
 
+async def test_who_has_less_than_an_application_does_not_get_its_secret(gateway, http, ada):
+    added = await ada.add(scope="orders:read data:read")
+    path = f"/v1/applications/{added['client_id']}/secret"
+    status, problem = await Caller(gateway, http, "ada", "applications:write orders:read").call("POST", path)
+    assert (status, problem["scope"]) == (403, "data:read")
+    assert (await token_of(gateway, http, added["client_id"], added["client_secret"]))[0] == 200
+    assert (await Caller(gateway, http, "root", "apps:admin").call("POST", path))[0] == 200
+
+
 async def test_a_deleted_application_loses_its_tokens_and_its_sockets_at_once(gateway, http, ada):
     added = await ada.add()
     headers = await bearer(gateway, http, added)

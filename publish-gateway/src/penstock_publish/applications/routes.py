@@ -149,7 +149,9 @@ class ApplicationRoutes:
         return web.Response(status=204)
 
     async def _secret(self, request: web.Request) -> web.Response:
-        application, _ = await self._named(request)
+        application, principal = await self._named(request)
+        if not principal.allows(_ADMIN):  # who gets the secret gets these scopes
+            refuse_wider_scope(application.scope, principal)
         secret = await self._applications.new_secret(application)
         return _json({"client_id": application.client_id, "client_secret": secret})
 
