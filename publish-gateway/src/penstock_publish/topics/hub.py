@@ -136,6 +136,8 @@ class Hub:
         lifetime_s = self._settings.connection_lifetime_s
         end_s = now_s + lifetime_s * self._spread() if lifetime_s else inf
         heapq.heappush(self._due, (now_s, next(self._order), caller, end_s))
+        if self.draining:  # it was let in before, and looked for its place in the log meanwhile
+            self._send_away(caller, "draining")
 
     def leave(self, caller: Caller) -> None:
         """Forget a transport."""

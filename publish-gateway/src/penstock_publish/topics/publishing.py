@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import structlog
+
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.ports.intake import Intake
 from penstock_publish.topics.lines import Pub, refusal, reply
 
 __all__ = ["Publisher"]
+
+_log = structlog.get_logger(__name__)
 
 _Waiting = tuple[Pub, bytes, Principal, str | None]
 
@@ -48,6 +52,10 @@ class Publisher:
                 found = await self._intake.submit(line.pub, body, principal=principal, bearer=bearer)
             except PenstockError as error:
                 self._say(refusal(error, line.id))
+            except Exception:  # outermost loop of the sending: the lines behind this one wait for it
+                _log.exception("publishing_failed", stream=line.pub)
+                detail = "the event was not answered for; it is not known whether it was taken"
+                self._say(refusal(PenstockError("internal", detail), line.id))
             else:
                 if line.id is not None:
                     self._say(reply(line.id, **found))

@@ -76,6 +76,9 @@ class Replay:
         except PenstockError as error:
             _log.warning("replay_failed", topic=live.spec.name, code=error.code, detail=error.detail)
             connection.close(Close(4503, error.code, retry_ms=1_000))
+        except Exception:  # outermost loop of a replay: its subscriber would wait for ever for what does not come
+            _log.exception("replay_broken", topic=live.spec.name)
+            connection.close(Close(4503, "internal", retry_ms=1_000))
 
     async def _send_current_rows(self, prepared: Prepared, connection: Connection) -> Cursor:
         start = prepared.start

@@ -1,0 +1,87 @@
+"""What goes wrong inside ends in an answer or a close, never in silence."""
+
+import asyncio
+import json
+
+import aiohttp
+from aiohttp import web
+from publish.conftest import close_of, loopback_socket, serving
+
+from penstock.http.access import Principal
+from penstock.logs.memory import MemoryLog
+from penstock.model.batch import Encoding, NewBatch
+from penstock.ports.clock import SystemClock
+from penstock_publish.settings import PublishSettings
+from penstock_publish.topics.caller import Caller
+from penstock_publish.topics.hub import Hub
+from penstock_publish.topics.life import Life, Pace
+from penstock_publish.topics.lines import Pub
+from penstock_publish.topics.publishing import Publisher
+from penstock_publish.topics.wire import UPGRADED, Wire, take_over
+
+PRINCIPAL = Principal("tester", "tester", frozenset({"*:read"}), float("inf"), "jti")
+
+
+async def test_a_log_that_cannot_be_decoded_closes_who_reads_it_from_the_start(gateway):
+    await gateway.commit(NewBatch("orders", 0, Encoding.ARROW, b"no frame", 1))
+    async with gateway.subscribe("orders", after="earliest") as ws:
+        code, reason = await close_of(ws)
+    assert (code, reason["code"], reason["retry_ms"]) == (4503, "internal", 1_000)
+
+
+class FailsOnce:
+    """An intake with a defect."""
+
+    needs_bearer = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def submit(self, stream, body, *, principal, bearer):
+        self.asked += 1
+        if self.asked == 1:
+            raise ValueError("a defect")
+        return {"accepted": 1}
+
+
+async def test_an_intake_that_fails_as_nobody_foresaw_answers_and_the_next_line_is_sent():
+    said: list[dict[str, object]] = []
+    publisher = Publisher(FailsOnce(), said.append, waiting_max=1)
+    async with asyncio.timeout(5):
+        for number in range(4):
+            await publisher.put(Pub("orders", b"{}", number), b"{}", PRINCIPAL, None)
+        await publisher.close(2)
+    assert [(line["id"], line.get("err")) for line in said] == [(0, "internal"), (1, None), (2, None), (3, None)]
+
+
+async def test_a_socket_whose_upgrade_ends_during_a_stop_is_closed_and_the_stop_ends():
+    clock, settings = SystemClock(), PublishSettings(close_wait_s=0.2)
+    hub = Hub(MemoryLog(clock=clock), clock, settings)
+    stopping = asyncio.Event()
+
+    async def serve(wire: Wire) -> None:
+        life = Life(clock.monotonic_s() + 60, Pace(60, 60, None), clock.monotonic_s())
+        caller = Caller(wire, PRINCIPAL, life, send_buffer_bytes=1_000)
+        hub.enter(caller)
+        while await wire.receive() is not None:
+            pass
+        hub.leave(caller)
+
+    async def upgrade(request: web.Request) -> web.StreamResponse:
+        await stopping.wait()  # looks for its place in the log, and was let in before
+        wire = take_over(request, hub.wires)
+        wire.serve(serve(wire))
+        return UPGRADED
+
+    sock = loopback_socket()
+    async with serving(sock, [web.get("/", upgrade)]) as url, aiohttp.ClientSession() as http:
+        connecting = asyncio.create_task(http.ws_connect(url))
+        await asyncio.sleep(0.1)
+        await hub.drain()
+        stopping.set()
+        async with asyncio.timeout(5):
+            ws = await connecting
+            message = await ws.receive()
+            await hub.wires.closed()
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    assert (message.data, json.loads(message.extra)["code"]) == (1001, "draining")
