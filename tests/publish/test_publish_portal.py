@@ -15,6 +15,7 @@ from penstock.errors import STATUS, PenstockError
 from penstock.model.position import Cursor
 from penstock_publish.documents.asyncapi import asyncapi
 from penstock_publish.documents.offer import OfferedTopic
+from penstock_publish.documents.openapi import openapi
 from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema
 from penstock_publish.documents.socket_lines import CLIENT_LINES, CLOSE_CODES, NOTICES, REPLY
@@ -122,11 +123,11 @@ async def test_the_sample_is_the_newest_event_for_who_may_read_it_else_made(gate
 async def test_whose_token_demands_a_filter_is_shown_no_row_of_others(gateway, http, clock):
     maker = TokenMaker("https://id.example", clock)
     gateway.authority.access.trust([maker.trusted()])
-    await gateway.commit(orders_batch([("a", 1, "north"), ("b", 77, "south")]))
+    await gateway.commit(orders_batch([("a", 1, "north"), ("b", 7_070_707, "south")]))
     grant = {"type": "penstock", "actions": ["read"], "topics": ["orders"], "filter": "region = 'north'"}
     token = maker.token(scope="", authorization_details=[grant])
     status, text = await text_of(gateway, http, "/docs/topics/orders", {"Authorization": f"Bearer {token}"})
-    assert (status, "77" in text, "Made from the columns." in text) == (200, False, True)
+    assert (status, "7070707" in text, "Made from the columns." in text) == (200, False, True)
     assert 'id="tryit"' in text  # a live socket shows what the filter lets through
 
 
@@ -250,3 +251,29 @@ def test_the_lines_of_the_documents_are_those_of_the_code():
         assert set(line.properties) == set(read.__struct_fields__)
     refused = refusal(PenstockError("draining", "stops", retry_after_s=1), 1)
     assert {*refused, *reply(1)} <= set(REPLY.properties)
+
+
+async def test_documents_ask_for_a_token_where_the_gateway_does(gateway, http):
+    async with http.get(f"{gateway.url}/openapi.json") as reply:
+        document = await reply.json()
+    served = {(route.method, route.path) for route in gateway.routes if "/oauth/" not in route.path}
+    asked = 0
+    for path, operations_of in document["paths"].items():
+        for method, operation in operations_of.items():
+            if (method.upper(), path) not in served:
+                continue  # of other roles
+            url = f"{gateway.url}{re.sub('{[^}]+}', 'orders', path)}"
+            async with http.request(method, url) as reply:
+                assert (reply.status == 401) == ("security" in operation or (method, path) == ("delete", "/session"))
+                asked += 1
+    assert asked > 20
+
+
+def test_documents_lead_to_the_issuer_where_tokens_come_from_it():
+    topics = [OfferedTopic(ORDERS, Lifecycle())]
+    there = asyncapi("https://e.example", topics, issuer="https://id.example")
+    for document in (there, openapi("https://e.example", topics, issuer="https://id.example/")):
+        scheme = document["components"]["securitySchemes"]["oauth2"]
+        assert scheme["openIdConnectUrl"] == "https://id.example/.well-known/openid-configuration"
+        assert "e.example/oauth" not in json.dumps(document)
+        assert '"/oauth/token"' not in json.dumps(document)
