@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 
 import pytest
@@ -285,3 +286,12 @@ async def test_a_page_of_another_origin_can_be_a_client(alone):
         assert "Access-Control-Allow-Credentials" not in reply.headers
     asked = await alone.ask(TERMINAL)  # what a session opens is not for other origins
     assert "Access-Control-Allow-Origin" not in asked.headers
+
+
+@pytest.mark.parametrize("credentials", [b"portal:\xff", b"\xff\xfe", b"\xff:\x00"])
+@pytest.mark.parametrize("path", ["token", "revoke", "introspect"])
+async def test_credentials_that_are_no_text_are_no_credentials(alone, path, credentials):
+    headers = {"Authorization": "Basic " + base64.b64encode(credentials).decode()}
+    form = {"grant_type": "client_credentials", "token": "x"}
+    async with alone.http.post(f"{alone.url}/oauth/{path}", data=form, headers=headers) as reply:
+        assert (reply.status, (await reply.json())["error"]) == (401, "invalid_client")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
@@ -128,8 +129,17 @@ class _Endpoints:
 
 
 def _client_headers(request: web.Request) -> dict[str, str]:
+    """`Authorization`, unless it is no text (RFC 7617): then there are no credentials, and the reply says so."""
     authorization = request.headers.get("Authorization")
-    return {} if authorization is None else {"Authorization": authorization}
+    if authorization is None:
+        return {}
+    scheme, _, credentials = authorization.partition(" ")
+    try:
+        if scheme.lower() == "basic":
+            base64.b64decode(credentials).decode()
+    except ValueError:
+        return {}
+    return {"Authorization": authorization}
 
 
 def _bad_form(description: str) -> web.Response:
