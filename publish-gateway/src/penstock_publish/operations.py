@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["OPERATIONS", "Operation"]
+__all__ = ["ANY_TOKEN", "OPERATIONS", "Operation", "operations"]
+
+#: Scope of what every token may do.
+ANY_TOKEN = ""
+_OF_EMBEDDED = ("/oauth/", "/session", "/.well-known/oauth-authorization-server")
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`scope` None: no token needed. `query`: parameter → what it means. `body`: media types that are accepted."""
+    """`scope` None: no token needed; ANY_TOKEN: whatever its scopes. `query`: parameter → what it means.
+
+    `body`: media types that are accepted.
+    """
 
     method: str
     path: str
@@ -44,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/v1/streams/{stream}", "ingest", "The stream's schema.", "ingest:write", "Columns."),
     Operation("post", "/v1/streams/{stream}/watermark", "ingest", "Say that a source is complete up to a time.",
               "ingest:write", "The watermark.", body=_JSON),
-    Operation("get", "/v1/topics", "publish", "The topics that the token may read.", None,
+    Operation("get", "/v1/topics", "publish", "The topics that the token may read.", ANY_TOKEN,
               "Topics with columns, key and scope."),
     Operation("get", "/v1/topics/{topic}", "publish",
               "Events: live over a WebSocket or text/event-stream, a page of history as JSON or NDJSON.",
@@ -54,9 +61,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("put", "/v1/topics/{topic}/lifecycle", "publish",
               "Make a topic a draft, published, deprecated (with successor and sunset) or retired.", "apps:admin",
               "The lifecycle.", body=_JSON),
-    Operation("get", "/v1/subscriptions", "publish", "The client's durable subscriptions.", None, "Their cursors."),
+    Operation("get", "/v1/subscriptions", "publish", "The client's durable subscriptions.", ANY_TOKEN,
+              "Their cursors."),
     Operation("delete", "/v1/subscriptions/{name}", "publish", "Forget a durable subscription; who has it is closed.",
-              None, "Done.", status=204, query={"topic": "Of this topic only; else of all."}),
+              ANY_TOKEN, "Done.", status=204, query={"topic": "Of this topic only; else of all."}),
     Operation("post", "/v1/tickets", "publish", "A one-time ticket for a browser's WebSocket or EventSource.",
               "<topic>:read", "The ticket and its life in seconds.", body=_JSON),
     Operation("post", "/oauth/token", "publish",
@@ -85,7 +93,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("post", "/session", "publish", "Open the page's session with a client's secret.", None,
               "A cookie that scripts cannot read.", body=_JSON),
     Operation("delete", "/session", "publish", "End the page's session.", None, "Done.", status=204),
-    Operation("get", "/v1/plans", "publish", "The plans that applications can have.", None,
+    Operation("get", "/v1/plans", "publish", "The plans that applications can have.", ANY_TOKEN,
               "Limits; null: none. `self_service`: owners can choose it."),
     Operation("get", "/v1/applications", "publish", "Your applications; with apps:admin all.", "applications:write",
               "Applications."),
@@ -141,16 +149,32 @@ OPERATIONS: tuple[Operation, ...] = (
               "What became of each.", body=_JSON),
     Operation("post", "/v1/webhooks", "publish", "Have events of a topic sent to an address, signed.",
               "<topic>:read", "The webhook with its secret, which is shown this once.", status=201, body=_JSON),
-    Operation("get", "/v1/webhooks", "publish", "One's own webhooks.", None, "Webhooks."),
-    Operation("get", "/v1/webhooks/{webhook}", "publish", "A webhook.", None, "The webhook, and why it is paused."),
-    Operation("delete", "/v1/webhooks/{webhook}", "publish", "End a webhook.", None, "Done.", status=204),
-    Operation("get", "/v1/webhooks/{webhook}/failed", "publish", "Requests that its receiver did not take.", None,
-              "Failed requests, oldest first."),
+    Operation("get", "/v1/webhooks", "publish", "One's own webhooks.", ANY_TOKEN, "Webhooks."),
+    Operation("get", "/v1/webhooks/{webhook}", "publish", "A webhook.", ANY_TOKEN,
+              "The webhook, and why it is paused."),
+    Operation("delete", "/v1/webhooks/{webhook}", "publish", "End a webhook.", ANY_TOKEN, "Done.", status=204),
+    Operation("get", "/v1/webhooks/{webhook}/failed", "publish", "Requests that its receiver did not take.",
+              ANY_TOKEN, "Failed requests, oldest first."),
     Operation("post", "/v1/webhooks/{webhook}/redeliver", "publish", "Send what failed again; a paused one goes on.",
-              None, "How many were delivered and are left."),
+              ANY_TOKEN, "How many were delivered and are left."),
+    Operation("post", "/v1/emails", "publish", "Have events of a topic sent by e-mail.", "<topic>:read",
+              "The subscription.", status=201, body=_JSON),
+    Operation("get", "/v1/emails", "publish", "One's own e-mail subscriptions.", None, "Subscriptions."),
+    Operation("get", "/v1/emails/{email}", "publish", "An e-mail subscription.", None,
+              "The subscription, and why it is paused."),
+    Operation("delete", "/v1/emails/{email}", "publish", "End an e-mail subscription.", None, "Done.", status=204),
+    Operation("get", "/v1/emails/{email}/failed", "publish", "Mails that the server did not take.", None,
+              "Failed mails, oldest first."),
+    Operation("post", "/v1/emails/{email}/redeliver", "publish", "Send failed mails again; a paused one goes on.",
+              None, "How many were sent and are left."),
     Operation("get", "/client.js", "publish", "The JavaScript client, an ES module for browsers and Node.", None,
               "The module; ETag."),
     Operation("get", "/livez", "all", "Does the process live?", None, "Yes."),
     Operation("get", "/readyz", "all", "Can it be used?", None, "Its parts; 503 if one is not ready."),
     Operation("get", "/metrics", "all", "Metrics for Prometheus.", None, "Text."),
 )  # fmt: skip
+
+
+def operations(*, embedded: bool) -> Sequence[Operation]:
+    """Those that are there; `embedded`: the authorization server is part of this one."""
+    return [one for one in OPERATIONS if embedded or not one.path.startswith(_OF_EMBEDDED)]

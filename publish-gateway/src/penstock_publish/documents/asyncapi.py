@@ -10,7 +10,7 @@ from importlib.metadata import version
 from urllib.parse import quote
 
 from penstock_publish.documents.offer import OfferedTopic
-from penstock_publish.documents.openapi import scopes
+from penstock_publish.documents.openapi import scopes, security_scheme
 from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema
 from penstock_publish.documents.socket_lines import CLIENT_LINES, NOTICES, REPLY, Line
@@ -20,8 +20,8 @@ __all__ = ["asyncapi"]
 _Json = dict[str, object]
 
 
-def asyncapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
-    """The document of these topics."""
+def asyncapi(url: str, topics: Iterable[OfferedTopic], *, issuer: str | None = None) -> _Json:
+    """The document of these topics. `issuer`: who gives tokens where it is not this server."""
     topics = list(topics)
     secure, _, host = url.partition("://")
     alone = topics[0] if len(topics) == 1 else None
@@ -30,15 +30,6 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
         info = {"title": f"{alone.name} at Penstock", "version": alone.lifecycle.version}
         if alone.lifecycle.description:
             info["description"] = alone.lifecycle.description
-    token = {"tokenUrl": f"{url}/oauth/token", "availableScopes": scopes(topics)}
-    flows = {
-        "clientCredentials": token,
-        "authorizationCode": {
-            **token,
-            "authorizationUrl": f"{url}/oauth/authorize",
-            "refreshUrl": f"{url}/oauth/token",
-        },
-    }
     operations: _Json = {}
     for topic in topics:
         operations |= _operations(topic)
@@ -57,7 +48,7 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
         "operations": operations,
         "components": {
             "messages": {line.name: _message(line) for line in (*NOTICES, *CLIENT_LINES, REPLY)},
-            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": flows}},
+            "securitySchemes": {"oauth2": security_scheme(url, issuer, {"availableScopes": scopes(topics)})},
         },
     }
 

@@ -132,6 +132,11 @@ class Offers:
         self._log = log
         self._lifecycles = lifecycles
 
+    @property
+    def issuer(self) -> str | None:
+        """Who gives tokens where it is not this server."""
+        return None if self._authority.embedded is not None else self._authority.settings.issuer
+
     async def of(self, request: web.Request, *, principal: Principal | None = None) -> Offer:
         """All of it for callers from loopback (drafts need a token even there), else what the token allows.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from penstock.errors import STATUS
@@ -10,9 +11,9 @@ from penstock_publish.documents.offer import OfferedRelation, OfferedTopic
 from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema, row_schema
 from penstock_publish.lifecycle.states import State
-from penstock_publish.operations import OPERATIONS, Operation
+from penstock_publish.operations import OPERATIONS, Operation, operations
 
-__all__ = ["openapi", "relation_openapi", "scopes", "topic_openapi"]
+__all__ = ["openapi", "relation_openapi", "scopes", "security_scheme", "topic_openapi"]
 
 _Json = dict[str, object]
 _ENDING = (State.DEPRECATED, State.RETIRED)
@@ -20,14 +21,18 @@ _TOPIC, _TICKETS, _TOKEN = "/v1/topics/{topic}", "/v1/tickets", "/oauth/token"
 _DATA, _SUMMARIES = "/v1/data/{relation}", "/v1/summaries/{relation}"
 
 
-def openapi(url: str, topics: Iterable[OfferedTopic]) -> _Json:
-    """The whole interface at `url`, with a schema for each topic's envelope."""
+def openapi(url: str, topics: Iterable[OfferedTopic], *, issuer: str | None = None) -> _Json:
+    """The whole interface at `url`, with a schema for each topic's envelope.
+
+    `issuer`, here and below: who gives tokens where it is not this server.
+    """
     topics = list(topics)
     schemas: _Json = {f"topic.{topic.name}": _topic_schema(topic) for topic in topics}
-    return _document(url, "Penstock", version("penstock"), paths=_paths(OPERATIONS), topics=topics, schemas=schemas)
+    shell = _Shell(url, "Penstock", version("penstock"), issuer)
+    return _document(shell, paths=_paths(operations(embedded=issuer is None)), topics=topics, schemas=schemas)
 
 
-def topic_openapi(url: str, topic: OfferedTopic) -> _Json:
+def topic_openapi(url: str, topic: OfferedTopic, *, issuer: str | None = None) -> _Json:
     """What a consumer of one topic needs: pages of it, event streams, tickets, tokens."""
     described = next(operation for operation in OPERATIONS if operation.path == _TOPIC)
     page = _operation(described, fixed={"topic": topic.name}, scope=topic.scope)
@@ -37,23 +42,24 @@ def topic_openapi(url: str, topic: OfferedTopic) -> _Json:
     if topic.lifecycle.description:
         page["description"] = topic.lifecycle.description
     paths: dict[str, _Json] = {f"/v1/topics/{topic.name}": {"get": page}}
-    paths |= _paths(operation for operation in OPERATIONS if operation.path in (_TICKETS, _TOKEN))
+    there = operations(embedded=issuer is None)
+    paths |= _paths(operation for operation in there if operation.path in (_TICKETS, _TOKEN))
     schemas: _Json = {f"topic.{topic.name}": _topic_schema(topic)}
-    title = f"{topic.name} at Penstock"
-    return _document(url, title, topic.lifecycle.version, paths=paths, topics=[topic], schemas=schemas)
+    shell = _Shell(url, f"{topic.name} at Penstock", topic.lifecycle.version, issuer)
+    return _document(shell, paths=paths, topics=[topic], schemas=schemas)
 
 
-def relation_openapi(url: str, relation: OfferedRelation) -> _Json:
+def relation_openapi(url: str, relation: OfferedRelation, *, issuer: str | None = None) -> _Json:
     """Rows and summaries of one relation."""
     paths: dict[str, _Json] = {}
     for described in OPERATIONS:
         if described.method == "get" and described.path in (_DATA, _SUMMARIES):
             operation = _operation(described, fixed={"relation": relation.name})
             paths[described.path.replace("{relation}", relation.name)] = {"get": operation}
-    paths |= _paths(operation for operation in OPERATIONS if operation.path == _TOKEN)
+    paths |= _paths(operation for operation in operations(embedded=issuer is None) if operation.path == _TOKEN)
     schemas: _Json = {f"row.{relation.name}": row_schema(relation.columns, relation.spec.primary_key)}
-    title = f"{relation.name} at Penstock"
-    return _document(url, title, version("penstock"), paths=paths, topics=[], schemas=schemas)
+    shell = _Shell(url, f"{relation.name} at Penstock", version("penstock"), issuer)
+    return _document(shell, paths=paths, topics=[], schemas=schemas)
 
 
 def scopes(topics: Iterable[OfferedTopic]) -> dict[str, str]:
@@ -69,26 +75,33 @@ def scopes(topics: Iterable[OfferedTopic]) -> dict[str, str]:
     return known | {topic.scope: f"The topic {topic.name}." for topic in topics}
 
 
-def _document(
-    url: str, title: str, number: str, *, paths: dict[str, _Json], topics: list[OfferedTopic], schemas: _Json
-) -> _Json:
-    token = {"tokenUrl": f"{url}/oauth/token", "scopes": scopes(topics)}
-    flows = {
-        "clientCredentials": token,
-        "authorizationCode": {
-            **token,
-            "authorizationUrl": f"{url}/oauth/authorize",
-            "refreshUrl": f"{url}/oauth/token",
-        },
-    }
+def security_scheme(url: str, issuer: str | None, granted: _Json) -> _Json:
+    """How to get a token; `granted`: the scopes, under the name that the document has for them."""
+    if issuer is not None:  # its metadata say where it gives tokens (OpenID Connect Discovery 1.0, section 4)
+        return {"type": "openIdConnect", "openIdConnectUrl": f"{issuer.rstrip('/')}/.well-known/openid-configuration"}
+    token: _Json = {"tokenUrl": f"{url}/oauth/token", **granted}
+    people = {"authorizationUrl": f"{url}/oauth/authorize", "refreshUrl": f"{url}/oauth/token"}
+    return {"type": "oauth2", "flows": {"clientCredentials": token, "authorizationCode": {**token, **people}}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shell:
+    url: str
+    title: str
+    number: str
+    issuer: str | None
+
+
+def _document(shell: _Shell, *, paths: dict[str, _Json], topics: list[OfferedTopic], schemas: _Json) -> _Json:
+    scheme = security_scheme(shell.url, shell.issuer, {"scopes": scopes(topics)})
     return {
         "openapi": "3.1.1",
-        "info": {"title": title, "version": number},
-        "servers": [{"url": url}],
-        "externalDocs": {"url": f"{url}/docs"},
+        "info": {"title": shell.title, "version": shell.number},
+        "servers": [{"url": shell.url}],
+        "externalDocs": {"url": f"{shell.url}/docs"},
         "paths": paths,
         "components": {
-            "securitySchemes": {"oauth2": {"type": "oauth2", "flows": flows}},
+            "securitySchemes": {"oauth2": scheme},
             "schemas": {"problem": _PROBLEM, **schemas},
         },
     }
@@ -153,8 +166,9 @@ def _operation(operation: Operation, *, fixed: dict[str, str] | None = None, sco
         described["parameters"] = parameters
     if operation.body:
         described["requestBody"] = {"content": {media_type: {} for media_type in operation.body}}
-    if operation.scope:
-        described["security"] = [{"oauth2": [scope or operation.scope]}]
+    if operation.scope is not None:
+        needed = scope or operation.scope
+        described["security"] = [{"oauth2": [needed] if needed else []}]
     return described
 
 

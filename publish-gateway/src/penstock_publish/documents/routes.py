@@ -21,19 +21,22 @@ _UNSAFE_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 def document_routes(offers: Offers, url: str) -> Sequence[web.AbstractRouteDef]:
     """From loopback with everything, else with what the caller may read. `?topic=`, `?relation=`: of that alone."""
+    issuer = offers.issuer
 
     async def openapi_json(request: web.Request) -> web.Response:
         offer = await offers.of(request)
         if "topic" in request.query:
-            return _reply(request, topic_openapi(url, offer.topic(request.query["topic"])), "openapi")
+            return _reply(request, topic_openapi(url, offer.topic(request.query["topic"]), issuer=issuer), "openapi")
         if "relation" in request.query:
-            return _reply(request, relation_openapi(url, offer.relation(request.query["relation"])), "openapi")
-        return _reply(request, openapi(url, offer.topics), "openapi")
+            return _reply(
+                request, relation_openapi(url, offer.relation(request.query["relation"]), issuer=issuer), "openapi"
+            )
+        return _reply(request, openapi(url, offer.topics, issuer=issuer), "openapi")
 
     async def asyncapi_json(request: web.Request) -> web.Response:
         offer = await offers.of(request)
         topics = [offer.topic(request.query["topic"])] if "topic" in request.query else offer.topics
-        return _reply(request, asyncapi(url, topics), "asyncapi")
+        return _reply(request, asyncapi(url, topics, issuer=issuer), "asyncapi")
 
     async def error_code(request: web.Request) -> web.Response:
         code = request.match_info["code"]

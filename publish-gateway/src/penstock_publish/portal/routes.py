@@ -19,7 +19,7 @@ from penstock_publish.documents.samples import sample_of
 from penstock_publish.documents.socket_lines import CLIENT_LINES, CLOSE_CODES, NOTICES, REPLY
 from penstock_publish.lifecycle.states import ADMIN_SCOPE, State
 from penstock_publish.oauth.clients import PAGE_CLIENT
-from penstock_publish.operations import OPERATIONS
+from penstock_publish.operations import operations
 from penstock_publish.portal.commands import relation_commands, topic_commands
 
 __all__ = ["CONTENT_SECURITY_POLICY", "portal_routes"]
@@ -78,14 +78,14 @@ class _Pages:
             may_change=offer.visitor.may(ADMIN_SCOPE),
             sample=sample,
             states=list(State),
-            commands=topic_commands(self._authority.public_url, topic, issuer=self._issuer),
+            commands=topic_commands(self._authority.public_url, topic, issuer=self._offers.issuer),
         )
 
     async def relation(self, request: web.Request) -> web.Response:
         """One relation of `/v1/data` and `/v1/summaries`."""
         response, signed_in, offer = await self._visit(request)
         relation = offer.relation(request.match_info["relation"])
-        commands = relation_commands(self._authority.public_url, relation, issuer=self._issuer)
+        commands = relation_commands(self._authority.public_url, relation, issuer=self._offers.issuer)
         return self._render(
             response,
             "relation.html",
@@ -106,7 +106,7 @@ class _Pages:
             request,
             "reference.html",
             section="reference",
-            operations=OPERATIONS,
+            operations=operations(embedded=self._offers.issuer is None),
             notices=NOTICES,
             lines=(*CLIENT_LINES, REPLY),
             close_codes=CLOSE_CODES,
@@ -126,11 +126,6 @@ class _Pages:
             offer = await self._offers.of(request, principal=self._page_principal())
         return response, signed_in, offer
 
-    @property
-    def _issuer(self) -> str | None:
-        """Who gives tokens where it is not this server."""
-        return None if self._authority.embedded is not None else self._authority.settings.issuer
-
     def _page_principal(self) -> Principal:
         settings = self._authority.settings
         expires_at_s = self._clock.now_ms() / 1000 + settings.token_lifetime_s
@@ -144,7 +139,7 @@ class _Pages:
             offer=offer,
             section=section,
             signed_in=signed_in,
-            issuer=self._issuer,
+            issuer=self._offers.issuer,
             may_register=offer.visitor.may(_APPLICATIONS_SCOPE) or offer.visitor.may(ADMIN_SCOPE),
             **values,
         )
