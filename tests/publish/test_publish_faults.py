@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import socket
 
 import aiohttp
+import pytest
 from aiohttp import web
-from publish.conftest import close_of, loopback_socket, serving
+from publish.conftest import close_of, loopback_socket, orders_batch, serving
 
 from penstock.http.access import Principal
 from penstock.logs.memory import MemoryLog
@@ -85,3 +87,25 @@ async def test_a_socket_whose_upgrade_ends_during_a_stop_is_closed_and_the_stop_
             await hub.wires.closed()
     assert message.type is aiohttp.WSMsgType.CLOSE
     assert (message.data, json.loads(message.extra)["code"]) == (1001, "draining")
+
+
+@pytest.mark.parametrize("gateway", [{"close_wait_s": 0.1, "ping_s": 10}], indirect=True)
+async def test_an_event_stream_that_nobody_reads_is_cut_off_once_its_token_is_no_good(gateway):
+    loop, token = asyncio.get_running_loop(), gateway.token()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=1_000)
+        lines = ("GET /v1/topics/orders HTTP/1.1", "Host: test", "Accept: text/event-stream")
+        writer.write("\r\n".join((*lines, f"Authorization: Bearer {token}", "", "")).encode())
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(40):  # more than the kernel and the send buffer take
+            await gateway.commit(orders_batch([("k" * 20_000, n, "north") for n in range(10)]))
+            await asyncio.sleep(0.01)
+        gateway.authority.revoked_now(await gateway.authority.access.verified(token))
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(5):
+            got = await reader.read()
+        writer.close()
+    assert not got.endswith(b"0\r\n\r\n")  # cut off, not brought to its end: it would wait for that for ever

@@ -41,7 +41,8 @@ async def serve_sse(
     transport = request.transport
     if transport is None:
         return response
-    outlet = _SseOutlet(transport, chunked=request.version >= (1, 1))
+    wait_s = subscriber.wires.settings.close_wait_s
+    outlet = _SseOutlet(transport, chunked=request.version >= (1, 1), close_wait_s=wait_s)
     caller = subscriber.enter(outlet, prepared.principal)
     try:
         entrance.admitted(caller)
@@ -57,8 +58,9 @@ class _SseOutlet:
 
     encoding = Encoding.SSE
 
-    def __init__(self, transport: asyncio.Transport, *, chunked: bool) -> None:
+    def __init__(self, transport: asyncio.Transport, *, chunked: bool, close_wait_s: float) -> None:
         self._transport = transport
+        self._close_wait_s = close_wait_s
         self._chunked = chunked
         self.ended = asyncio.Event()
         self.unsent_bytes = transport.get_write_buffer_size
@@ -87,5 +89,9 @@ class _SseOutlet:
             if close.retry_ms is not None:
                 self.write(b"retry: %d\n\n" % max(1, close.retry_ms))
             self.ended.set()
-            if self._transport.get_write_buffer_size() > 0 and close.error == "slow":
+            if self._transport.get_write_buffer_size() == 0:
+                return
+            if close.error == "slow":
                 self._transport.abort()
+            else:  # who does not read would otherwise keep what is unsent, and its handler, for ever
+                asyncio.get_running_loop().call_later(2 * self._close_wait_s, self._transport.abort)
