@@ -246,3 +246,35 @@ async def test_a_revoked_token_stays_so_over_a_restart_as_long_as_clocks_may_dif
     again = await opened(tmp_path, clock, url, lenient)
     assert not await accepts(again, token)
     await again.close()
+
+
+async def test_a_service_elsewhere_refuses_a_compromised_key_long_before_it_fetches_keys_again(tmp_path, clock):
+    sock = loopback_socket()
+    authority = await open_authority(tmp_path, SETTINGS, clock=clock, public_url=url_of(sock))
+    async with serving(sock, authority.routes()):
+        issuer = FollowedIssuer(
+            keys_url=f"{authority.public_url}/oauth/jwks.json",
+            revocations_url=f"{authority.public_url}/oauth/revocations",
+            clock=clock,
+            settings=FollowSettings(keys_refresh_s=300, revocations_poll_s=1),
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(issuer.run(stop))
+        for _ in range(500):
+            if issuer.known:
+                break
+            await asyncio.sleep(0.01)
+        assert issuer.known
+        keeper, close = await asyncio.to_thread(open_key_keeper, tmp_path, SETTINGS, None, clock)
+        await asyncio.to_thread(keeper.rotate, compromised=True)
+        await asyncio.to_thread(close)
+        await authority.embedded.follow_keys()
+        for _ in range(200):
+            if set(issuer.keys) == kids(authority):
+                break
+            await clock.advance(0.1)
+            await asyncio.sleep(0.01)
+        assert set(issuer.keys) == kids(authority)
+        stop.set()
+        await running
+    await authority.close()

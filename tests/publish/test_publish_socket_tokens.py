@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from penstock.http.access import Principal
 from penstock.model.position import Cursor
+from penstock_publish.oauth.key_keeper import open_key_keeper
 
 
 def as_subprotocol(token):
@@ -266,3 +267,21 @@ async def test_a_token_that_is_revoked_while_its_socket_opens_ends_it(gateway, h
             gateway.log.catalog = revoked_meanwhile
             await say(ws, auth=token)
         assert (await asyncio.wait_for(close_of(ws), 10))[0] == 4401
+
+
+async def test_sockets_of_a_compromised_key_end_with_it_and_not_with_their_tokens(gateway):
+    async with gateway.subscribe("orders") as ws:
+        await receive(ws, 1)
+        keeper, close = await asyncio.to_thread(
+            open_key_keeper, gateway.data_dir, gateway.authority.settings, None, gateway.clock
+        )
+        await asyncio.to_thread(keeper.rotate, compromised=True)
+        await asyncio.to_thread(close)
+        closing = asyncio.create_task(close_of(ws))
+        for _ in range(200):
+            if closing.done():
+                break
+            await gateway.pass_time(0.5)
+        assert (await asyncio.wait_for(closing, 10))[0] == 4401
+    async with gateway.subscribe("orders") as ws:  # with a token of the new key
+        assert (await receive(ws, 1))[0]["sys"] == "open"

@@ -17,7 +17,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
-from penstock.http.revocation import is_revoked
+from penstock.http.revocation import EVERY_TOKEN, is_revoked
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
@@ -40,7 +40,7 @@ from penstock_publish.settings import AuthSettings
 __all__ = ["Authority", "EmbeddedServer", "RevocationListener", "ensure_development_client", "open_authority"]
 
 RevocationListener = Callable[[str], None]
-"""Called on the event loop with the id (`jti`) of a token that was just revoked."""
+"""Called on the event loop with the id (`jti`) of a token that was just revoked, or a mark (`http.revocation`)."""
 
 _FORGET_S = 600.0  # a revoked token is forgotten so long after its expiry, whatever clocks differ by
 _log = structlog.get_logger(__name__)
@@ -149,7 +149,7 @@ class Authority:
         while True:
             try:
                 self._learn(await embedded.revoked_elsewhere())
-                await embedded.follow_keys()
+                await self._follow_keys(embedded)
             except PenstockError as error:
                 if self.trouble is None:
                     _log.warning("revocations_unknown", code=error.code, detail=error.detail)
@@ -157,6 +157,14 @@ class Authority:
             else:
                 self.trouble = None
             await self._clock.sleep(self.settings.revocations_poll_s)
+
+    async def _follow_keys(self, embedded: EmbeddedServer) -> None:
+        before = frozenset(embedded.keys.verifying)
+        await embedded.follow_keys()
+        if before.isdisjoint(embedded.keys.verifying):  # `penstock keys rotate --compromised`
+            _log.warning("signing_keys_replaced_at_once")
+            for listener in self._listeners:
+                listener(EVERY_TOKEN)
 
     def _learn(self, found: Mapping[str, float]) -> None:
         now_s = self._clock.now_ms() / 1000

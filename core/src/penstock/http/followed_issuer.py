@@ -221,9 +221,13 @@ class FollowedIssuer:
                 return
             body = await read_limited(reply, self._settings.reply_max_bytes, name="reply_max_bytes")
             listed = msgspec.json.decode(body, type=Revoked)
-            self._list_tag = reply.headers.get("ETag", "")
+            tag = reply.headers.get("ETag", "")
         self.revoked.clear()
         self.revoked.update((token.jti, token.exp) for token in listed.revoked)
+        if self._list_tag and tag:  # it changes with the keys, too: they may have been replaced all at once
+            async with self._asking:
+                await self._fetch_keys(session)
+        self._list_tag = tag
 
 
 def _reason(error: Exception) -> str:

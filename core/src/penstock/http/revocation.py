@@ -10,9 +10,11 @@ from collections.abc import Container
 
 from penstock.http.access import Principal
 
-__all__ = ["is_revoked", "mark_of_client", "marked_client"]
+__all__ = ["EVERY_TOKEN", "is_revoked", "mark_of_client", "marked_client"]
 
 _PREFIX = "client:"
+#: What listeners are told where all keys were replaced at once: every token of before is refused.
+EVERY_TOKEN = "*"
 
 
 def mark_of_client(client_id: str) -> str:

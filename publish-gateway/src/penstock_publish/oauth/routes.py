@@ -80,9 +80,13 @@ class _Endpoints:
         return _json(self._embedded.keys.public_jwks(), cache="public, max-age=300")
 
     async def revocations(self, request: web.Request) -> web.Response:
-        """`{"revoked": [{"jti", "exp"}]}` for the other services, as public as the keys: ids are no credentials."""
+        """`{"revoked": [{"jti", "exp"}]}` for the other services, as public as the keys: ids are no credentials.
+
+        The tag stands for the keys, too, so that who follows the list learns of keys that were replaced.
+        """
         body = msgspec.json.encode(Revoked(self._authority.revocations()))
-        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        keys = " ".join(sorted(self._embedded.keys.verifying))
+        tag = f'"{hashlib.sha256(body + keys.encode()).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)

@@ -18,7 +18,7 @@ import structlog
 
 from penstock.errors import LogUnavailable, PenstockError
 from penstock.http.access import Principal
-from penstock.http.revocation import marked_client
+from penstock.http.revocation import EVERY_TOKEN, marked_client
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
@@ -171,9 +171,10 @@ class Hub:
         return [] if topic is None else topic.connections
 
     def revoke(self, token_id: str) -> None:
-        """Close the connections of a token that was revoked, or of all tokens of a client."""
+        """Close the connections of a token that was revoked, of all tokens of a client, or all."""
         client_id = marked_client(token_id)
-        callers = self._by_token.get(token_id, ()) if client_id is None else self._callers()
+        of_many = client_id is not None or token_id == EVERY_TOKEN
+        callers = self._callers() if of_many else self._by_token.get(token_id, ())
         for caller in tuple(callers):
             if client_id is None or caller.principal.client_id == client_id:
                 caller.close(Close(4401, "invalid_token"))
