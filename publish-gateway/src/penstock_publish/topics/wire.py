@@ -189,7 +189,7 @@ class Wire(asyncio.Protocol):
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(message)
-        if len(self._inbox) == self._wires.settings.inbound_messages_max:
+        if len(self._inbox) == self._wires.settings.inbound_messages_max and not self._transport.is_closing():
             self._transport.pause_reading()
         self._wake()
 
