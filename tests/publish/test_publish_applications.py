@@ -205,6 +205,18 @@ async def test_applications_are_limited_for_an_owner_and_in_all_and_names_are_ta
     assert (status, "total_max" in problem["detail"]) == (409, True)
 
 
+@pytest.mark.parametrize("gateway", [{"applications": {"per_owner_max": 3}}], indirect=True)
+async def test_what_an_application_registers_counts_for_its_owner(gateway, http, ada):
+    child = Caller(gateway, http, "x")
+    for name in ("one", "two"):
+        child.headers = await bearer(gateway, http, await ada.add(name=name, scope="orders:read applications:write"))
+    await child.add(name="three", scope="orders:read")
+    for caller in (ada, child):
+        status, problem = await caller.call("POST", "/v1/applications", {"name": "four", "scope": "orders:read"})
+        assert (status, "per_owner_max" in problem["detail"]) == (409, True)
+    await Caller(gateway, http, "bob").add(name="four", scope="orders:read")
+
+
 async def test_a_new_secret_ends_the_old_one(gateway, http, ada):
     added = await ada.add()
     status, renewed = await ada.call("POST", f"/v1/applications/{added['client_id']}/secret")

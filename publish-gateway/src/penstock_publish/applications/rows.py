@@ -55,7 +55,7 @@ def insert_application(
     count = sa.select(sa.func.count()).select_from(_rows)
     if connection.execute(count).scalar_one() >= settings.total_max:
         raise PenstockError("conflict", f"there are {settings.total_max} applications already (total_max)")
-    if connection.execute(count.where(_rows.c.owner == application.owner)).scalar_one() >= settings.per_owner_max:
+    if _count_of(connection, application.owner) >= settings.per_owner_max:
         detail = f"you have {settings.per_owner_max} applications already (per_owner_max); delete one"
         raise PenstockError("conflict", detail)
     _refuse_second_name(connection, application)
@@ -122,6 +122,18 @@ def _lock(connection: sa.Connection) -> None:
     """Changes wait for each other, or replicas could exceed limits together. SQLite has one connection."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+
+
+def _count_of(connection: sa.Connection, owner: str) -> int:
+    """How many an owner has, those included that applications of the owner have registered, and so on."""
+    owners = {row.client_id: row.owner for row in connection.execute(sa.select(_rows.c.client_id, _rows.c.owner))}
+
+    def first(subject: str) -> str:
+        while subject in owners:  # ids are given out once, so this comes to an end
+            subject = owners[subject]
+        return subject
+
+    return sum(first(client_id) == first(owner) for client_id in owners)
 
 
 def _changed(connection: sa.Connection) -> None:
