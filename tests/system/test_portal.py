@@ -369,6 +369,10 @@ def test_pages_read_well_on_a_desk_and_on_a_phone_light_and_dark(
         assert dark == (scheme == "dark"), background
         name = path.removeprefix("/docs").strip("/").replace("/", "-") or "home"
         visit.page.screenshot(path=screenshots / f"portal-{name}-{width}-{scheme}.png", full_page=True)
+    visit.page.goto(penstock.url + "/docs/reference#lines")
+    target, header = visit.page.locator("#lines").bounding_box(), visit.page.locator("header.top").bounding_box()
+    assert target is not None and header is not None
+    assert target["y"] >= header["y"] + header["height"], "hidden behind the header"
     context.close()
     assert visit.problems == []
 
