@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import random
 
 import pytest
+from aiohttp import web
+from publish.conftest import loopback_socket, serving
 
 from penstock.errors import PenstockError
+from penstock.ports.clock import SystemClock
 from penstock_publish.outbound.backoff import pause_s
 from penstock_publish.webhooks.addresses import JudgingResolver, allowed, check_url
 from penstock_publish.webhooks.outcome import Outcome, verdict_of
+from penstock_publish.webhooks.sender import Sender
 from penstock_publish.webhooks.settings import WebhookSettings
+from penstock_publish.webhooks.signing import new_secret
 
 
 @pytest.mark.parametrize(
@@ -92,3 +98,28 @@ def test_pauses_double_to_their_limit_and_a_receiver_can_ask_for_more():
         assert bound_s / 2 <= min(waits) <= max(waits) <= bound_s
     assert pause_s(1, 30.0, settings=settings, chance=chance) == 30.0
     assert pause_s(1, 9_999.0, settings=settings, chance=chance) == 60
+
+
+async def test_receivers_that_never_answer_do_not_take_the_turn_of_others():
+    never = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    async def fast(request: web.Request) -> web.Response:
+        return web.Response()
+
+    networks = (ipaddress.ip_network("127.0.0.0/8"),)
+    settings = WebhookSettings(insecure_http=True, networks_allowed=networks, request_timeout_s=5)
+    sender = Sender(clock=SystemClock(), settings=settings)
+    async with serving(loopback_socket(), [web.post("/slow", slow), web.post("/fast", fast)]) as url:
+        waiting = [asyncio.create_task(sender.send(f"{url}/slow", new_secret(), "m", b"{}")) for _ in range(120)]
+        await asyncio.sleep(0.3)
+        verdict = await sender.send(f"{url}/fast", new_secret(), "m", b"{}")
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await sender.close()
+        never.set()
+    assert verdict.outcome is Outcome.DELIVERED
