@@ -12,6 +12,7 @@ from joserfc.jwk import KeySet
 from publish.oauth_rig import BACK, CHALLENGE, MACHINE, PERSONS, PORTAL, TERMINAL, VERIFIER, browsing
 
 from penstock_publish.oauth.forms import FORM_COOKIE
+from penstock_publish.oauth.grant_store import AccessToken
 
 WRONG_TRADES = [
     ({"code_verifier": VERIFIER + "x"}, "invalid_grant"),
@@ -262,6 +263,21 @@ async def test_a_forged_answer_counts_for_nothing(alone):
         assert (await alone.submit("/oauth/authorize", fields, Cookie=cookie)).status == 403
     cookie = page.headers["Set-Cookie"]
     assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/oauth" in cookie
+
+
+async def test_the_list_of_revoked_tokens_is_made_when_it_changes_and_not_for_everybody_who_asks(alone, clock):
+    async def listed() -> list[str]:
+        async with alone.http.get(f"{alone.url}/oauth/revocations") as reply:
+            return [one["jti"] for one in (await reply.json())["revoked"]]
+
+    made: list[str] = []
+    revocations = alone.authority.revocations
+    alone.authority.revocations = lambda: made.append("once more") or revocations()
+    assert [await listed() for _ in range(3)] == [[]] * 3 and len(made) == 1
+    alone.authority.end_tokens([AccessToken("a", clock.now_ms() / 1000 + 100)])
+    assert [await listed() for _ in range(3)] == [["a"]] * 3 and len(made) == 2
+    clock.jump(200)
+    assert await listed() == []
 
 
 async def test_the_metadata_is_true_to_it(alone):

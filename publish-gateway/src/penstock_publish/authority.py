@@ -43,6 +43,7 @@ RevocationListener = Callable[[str], None]
 """Called on the event loop with the id (`jti`) of a token that was just revoked, or a mark (`http.revocation`)."""
 
 _FORGET_S = 600.0  # a revoked token is forgotten so long after its expiry, whatever clocks differ by
+_LISTED_S = 60  # how long a revoked token may stay in the list for others after its expiry
 _log = structlog.get_logger(__name__)
 
 
@@ -101,6 +102,7 @@ class Authority:
         self._listeners: list[RevocationListener] = []
         self._following: asyncio.Task[None] | None = None
         self.trouble: str | None = None  # why revocations of other replicas are not known
+        self._revocations_changed = 0
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Metadata, and where the embedded server is on: its endpoints, the page's session."""
@@ -136,6 +138,7 @@ class Authority:
         """Refuse tokens that were just revoked in the database, and tell the listeners."""
         for token in tokens:
             self._revoked[token.token_id] = token.expires_at_s
+            self._revocations_changed += 1
             REVOKED_TOKENS.inc()
             for listener in self._listeners:
                 listener(token.token_id)
@@ -174,9 +177,15 @@ class Authority:
             if found[token_id] < now_s - _FORGET_S:
                 continue
             self._revoked[token_id] = found[token_id]
+            self._revocations_changed += 1
             _log.info("token_revoked_elsewhere")
             for listener in self._listeners:
                 listener(token_id)
+
+    @property
+    def revocations_version(self) -> tuple[int, int]:
+        """Another one whenever a token was revoked, and once in a while, as tokens expire."""
+        return self._revocations_changed, int(self._clock.now_ms() // 1000 // _LISTED_S)
 
     def revocations(self) -> list[RevokedToken]:
         """Revoked tokens that have not expired, for processes that check tokens elsewhere."""

@@ -52,6 +52,7 @@ class _Endpoints:
     def __init__(self, authority: Authority, embedded: EmbeddedServer) -> None:
         self._authority = authority
         self._embedded = embedded
+        self._listed: tuple[object, bytes, str] = (None, b"", "")  # what the list was made of, its body and tag
 
     async def token(self, request: web.Request) -> web.Response:
         form = await self._form(request)
@@ -84,9 +85,12 @@ class _Endpoints:
 
         The tag stands for the keys, too, so that who follows the list learns of keys that were replaced.
         """
-        body = msgspec.json.encode(Revoked(self._authority.revocations()))
         keys = " ".join(sorted(self._embedded.keys.verifying))
-        tag = f'"{hashlib.sha256(body + keys.encode()).hexdigest()[:32]}"'
+        made_of = (self._authority.revocations_version, keys)
+        if self._listed[0] != made_of:  # kept: who asks needs no right, and the list may be long
+            listed = msgspec.json.encode(Revoked(self._authority.revocations()))
+            self._listed = made_of, listed, f'"{hashlib.sha256(listed + keys.encode()).hexdigest()[:32]}"'
+        _, body, tag = self._listed
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
