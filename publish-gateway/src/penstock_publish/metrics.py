@@ -13,6 +13,8 @@ __all__ = [
     "DOOR_TUNNELS",
     "DURABLE_ACKS",
     "DURABLE_HELD",
+    "EMAILS",
+    "EMAILS_ACTIVE",
     "EVENTS_DELIVERED",
     "EVENTS_FANNED_OUT",
     "LOGINS",
@@ -76,6 +78,8 @@ QUOTA_CLOSED = Counter(
 QUOTA_CONNECTIONS = Gauge("penstock_quota_connections", "Open connections of metered applications.", ["plan"])
 DURABLE_ACKS = Counter("penstock_durable_acks_total", "Acknowledgements of durable subscriptions.")
 DURABLE_HELD = Gauge("penstock_durable_held", "Durable subscriptions that a connection of this process has.")
+EMAILS = Counter("penstock_emails_total", "Mails given to the SMTP server, each try.", ["outcome"])
+EMAILS_ACTIVE = Gauge("penstock_emails_active", "E-mail subscriptions that this process works at.")
 WEBHOOKS_ACTIVE = Gauge("penstock_webhooks_active", "Webhooks that this process works at.")
 WEBHOOK_EVENTS = Counter("penstock_webhook_events_total", "Events that receivers of webhooks took.")
 WEBHOOK_REQUESTS = Counter("penstock_webhook_requests_total", "Requests to receivers of webhooks.", ["outcome"])

@@ -19,6 +19,8 @@ from penstock_publish.documents.routes import document_routes
 from penstock_publish.door.routes import Door
 from penstock_publish.durable.registry import DurableSubscriptions
 from penstock_publish.durable.routes import DurableRoutes
+from penstock_publish.emails.routes import EmailRoutes
+from penstock_publish.emails.service import Emails
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
@@ -103,6 +105,15 @@ class PublishRole:
             settings=settings.webhooks,
         )
         self._webhook_routes = WebhookRoutes(self._webhooks, authority.access, clock=ports.clock)
+        self._emails = Emails(
+            ports.log,
+            subscriber,
+            authority.database,
+            granted=None if embedded is None else embedded.granted,
+            clock=ports.clock,
+            settings=settings.email,
+        )
+        self._email_routes = EmailRoutes(self._emails, authority.access, clock=ports.clock)
         self._lifecycle_routes = LifecycleRoutes(authority.access, ports.log, self._lifecycles, clock=ports.clock)
         self._upstreams = UpstreamRoutes(
             settings.upstreams,
@@ -121,7 +132,7 @@ class PublishRole:
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
         topics = [*self._topics.routes(), *self._lifecycle_routes.routes(), *self._applications.routes()]
-        topics += [*self._durable_routes.routes(), *self._webhook_routes.routes()]
+        topics += [*self._durable_routes.routes(), *self._webhook_routes.routes(), *self._email_routes.routes()]
         offers = Offers(self._authority, self._log, self._lifecycles)
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
@@ -140,6 +151,7 @@ class PublishRole:
         door = asyncio.create_task(self._door.run(stop))
         lifecycles = asyncio.create_task(self._lifecycles.run(stop))
         webhooks = asyncio.create_task(self._webhooks.run(stop))
+        emails = asyncio.create_task(self._emails.run(stop))
         upstreams = asyncio.create_task(self._upstreams.run(stop))
         self._applications.start()
         self._durable.start()
@@ -147,12 +159,14 @@ class PublishRole:
         try:
             await self._hub.run(stop)
             await webhooks
+            await emails
             await upstreams
             await door
         finally:
             door.cancel()
             lifecycles.cancel()
             webhooks.cancel()
+            emails.cancel()
             upstreams.cancel()
             await self._applications.close()
             await self._durable.close()
@@ -173,5 +187,7 @@ class PublishRole:
             *lifecycles,
             *self._durable.ready(),
             *self._applications.ready(),
+            *self._webhooks.registry.ready(),
+            *self._emails.registry.ready(),
             *self._door.ready(),
         ]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
+from penstock_publish.emails.settings import EmailSettings
 from penstock_publish.oauth.settings import LoginSettings
 from penstock_publish.plans.settings import PlanSettings
 from penstock_publish.rest.settings import Origin, RestSettings
@@ -276,6 +277,7 @@ class PublishSettings(BaseModel, frozen=True):
         default_factory=ApplicationSettings, description="The registry of applications."
     )
     webhooks: WebhookSettings = Field(default_factory=WebhookSettings, description="Webhooks of clients.")
+    email: EmailSettings = Field(default_factory=EmailSettings, description="E-mail alerts.")
     door: DoorSettings = Field(default_factory=DoorSettings, description="Services in other processes.")
     lifecycle: LifecycleSettings = Field(
         default_factory=LifecycleSettings, description="States and versions of topics."

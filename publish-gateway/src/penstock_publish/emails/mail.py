@@ -1,0 +1,109 @@
+"""A mail made of events (RFC 5322). Pure. Values of events become text of it, never structure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate
+from functools import partial
+
+import msgspec
+
+from penstock_publish.emails.addresses import domain_of
+from penstock_publish.emails.model import Email
+from penstock_publish.emails.settings import EmailSettings
+from penstock_publish.emails.template import fill, value_text
+
+__all__ = ["Gathered", "compose", "message_id", "wait_s"]
+
+_HOUR_MS = 3_600_000
+_GAP = "Some events before these are missing: the log no longer had them."
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What one mail is about: the first envelopes, how many there were in all, and the cursor after them."""
+
+    envelopes: Sequence[bytes]
+    events: int
+    cursor: str
+    gap: bool
+
+    @property
+    def empty(self) -> bool:
+        """True if there is nothing to say."""
+        return not self.events and not self.gap
+
+
+def message_id(email_id: str, cursor: str, from_address: str) -> str:
+    """The same for every try of the same events: what a receiver tells repeats by."""
+    return f"<{hashlib.sha256(f'{email_id}.{cursor}'.encode()).hexdigest()[:32]}@{domain_of(from_address)}>"
+
+
+def wait_s(sent_at_ms: int, now_ms: int, *, mails_per_hour_max: int) -> float:
+    """How long the next mail must wait; never longer than between two mails, even if the clock went back."""
+    apart_ms = _HOUR_MS / mails_per_hour_max
+    return max(0.0, min(apart_ms, sent_at_ms + apart_ms - now_ms)) / 1000 if sent_at_ms else 0.0
+
+
+def compose(email: Email, gathered: Gathered, *, now_ms: int, settings: EmailSettings) -> bytes:
+    """The mail as it goes to the server: ASCII, CRLF."""
+    assert settings.from_address is not None  # settings see to it
+    message = EmailMessage(policy=SMTP)
+    message["From"] = settings.from_address
+    message["To"] = ", ".join(email.to)
+    message["Subject"] = _subject(email, gathered, settings)
+    message["Date"] = formatdate(now_ms / 1000)
+    message["Message-ID"] = message_id(email.id, gathered.cursor, settings.from_address)
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic answers, please
+    message.set_content(_text(email, gathered, settings), cte="quoted-printable")
+    return message.as_bytes()
+
+
+def _subject(email: Email, gathered: Gathered, settings: EmailSettings) -> str:
+    if not email.title or not gathered.envelopes:
+        events = "1 event" if gathered.events == 1 else f"{gathered.events} events"
+        return f"{email.topic}: {events}"
+    shown = partial(value_text, chars_max=settings.value_chars_max)
+    more = f" (+{gathered.events - 1})" if gathered.events > 1 else ""
+    line = " ".join(fill(email.title, _row(gathered.envelopes[0])[1], shown=shown).split())
+    return line[: settings.subject_chars_max - len(more)] + more
+
+
+def _text(email: Email, gathered: Gathered, settings: EmailSettings) -> str:
+    parts = [_GAP] if gathered.gap else []
+    size, events = 0, 0
+    for envelope in gathered.envelopes:
+        op, row = _row(envelope)
+        text = _event(email.body, op, row, settings)
+        size += len(text)
+        if events and size > settings.mail_chars_max:
+            break
+        parts.append(text[: settings.mail_chars_max])
+        events += 1
+    if gathered.events > events:
+        parts.append(f"And {gathered.events - events} more events of {email.topic}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _event(template: str, op: str | None, row: Mapping[str, object], settings: EmailSettings) -> str:
+    shown = partial(value_text, chars_max=settings.value_chars_max)
+    if template:
+        return fill(template, row, shown=shown)
+    change = [] if op is None else [f"({op})"]
+    return "\n".join(
+        [*change, *(f"{value_text(name, chars_max=200)}: {shown(value)}" for name, value in row.items())]
+    )
+
+
+class _Envelope(msgspec.Struct):
+    d: dict[str, object]
+    op: str | None = None
+
+
+def _row(envelope: bytes) -> tuple[str | None, dict[str, object]]:
+    found = msgspec.json.decode(envelope, type=_Envelope)
+    return found.op, found.d
