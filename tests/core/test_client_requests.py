@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from penstock.client import AsyncClient, ClientLimits, Event, Gap, Notice, Refused, Unauthorized, Unavailable
+from penstock.client import AsyncClient, Client, ClientLimits, Event, Gap, Notice, Refused, Unauthorized, Unavailable
 from penstock.client.backoff import Backoff
 from penstock.client.errors import retry_after_s
 from penstock.testing.clock import ManualClock
@@ -327,6 +327,29 @@ async def test_a_durable_subscription_acknowledges_what_is_done_with(server: Ser
         await events.aclose()
     assert server.asked == [{"durable": "billing"}]
     assert server.lines == [{"ack": "c1"}]
+
+
+@pytest.mark.parametrize("synchronous", [False, True])
+async def test_who_ends_in_the_middle_of_a_message_has_acknowledged_what_is_done_with(
+    server: Server, synchronous: bool
+):
+    server.socket("\n".join(event(n) for n in range(1, 6)), reads=1)
+
+    def take() -> None:
+        with Client(server.url, client_id="c", client_secret="secret") as penstock:
+            for place, _ in enumerate(penstock.subscribe("s", durable="billing"), 1):
+                if place == 3:
+                    return
+
+    if synchronous:
+        await asyncio.to_thread(take)
+    else:
+        async with client_of(server) as penstock:
+            events = penstock.subscribe("s", durable="billing")
+            for _ in range(3):
+                await anext(events)
+            await events.aclose()
+    assert server.lines == [{"ack": "c2"}]
 
 
 async def test_credit_is_given_back_as_events_are_done_with(server: Server):

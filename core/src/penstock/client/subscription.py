@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 
 from penstock.client.calls import Calls
@@ -42,10 +42,16 @@ class Subscription:
         """Never empty lists; ends with `stop`."""
         async with aclosing(self._source) as source:
             async for found in source:
-                if items := self._told(found):
-                    yield items
-                for item in found:
-                    self._followings[item.topic].consumed(item)
+                items, done = _Batch(self._told(found)), found
+                try:
+                    if items:
+                        yield items
+                except GeneratorExit:  # the caller ends it in the middle
+                    done = items[: max(0, items.handed - 1)]
+                    raise
+                finally:
+                    for item in done:
+                        self._followings[item.topic].consumed(item)
 
     async def stop(self) -> None:
         """End it, whoever waits in `batches`; no task and no socket is left."""
@@ -61,6 +67,17 @@ class Subscription:
             if isinstance(item, Gap):
                 self._on_gap(item)
         return [item for item in items if isinstance(item, Event)]
+
+
+class _Batch(list[Event | Gap]):
+    """`handed`: how many of it the caller has been given; who asks for the next one is done with those before."""
+
+    handed = 0
+
+    def __iter__(self) -> Iterator[Event | Gap]:
+        for item in super().__iter__():
+            self.handed += 1
+            yield item
 
 
 def wanted_topics(
