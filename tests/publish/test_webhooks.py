@@ -123,6 +123,19 @@ async def test_what_fails_for_good_is_kept_and_delivered_again_on_demand(gateway
     assert (await call(gateway, http, "GET", f"{path}/failed"))[1] == {"failed": []}
 
 
+async def test_what_failed_is_delivered_again_by_one_call_at_a_time(gateway, http, there: Receiver, registered):
+    there.answer = lambda _: 400
+    webhook = await made(gateway, http, there.url)
+    for number in range(5):
+        await gateway.orders(number, 1)
+        await until(lambda number=number: len(there.requests) == number + 1)
+    there.answer = lambda _: 200
+    path = f"/v1/webhooks/{webhook['id']}/redeliver"
+    replies = await asyncio.gather(*(call(gateway, http, "POST", path) for _ in range(4)))
+    assert sorted(status for status, _ in replies) == [200, 409, 409, 409]
+    assert sorted(numbers(there)) == [0, 1, 2, 3, 4]
+
+
 async def test_a_receiver_that_is_gone_pauses_its_webhook_until_it_is_resumed(
     gateway, http, there: Receiver, registered
 ):

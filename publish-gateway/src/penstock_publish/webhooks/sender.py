@@ -43,8 +43,8 @@ class Sender:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             resolver = JudgingResolver(self._settings.networks_allowed)
-            # No cache of names: an address is looked up and judged for every connection. No limit of connections: each
-            # webhook has one request at a time (webhooks.total_max), and must not wait for receivers of others.
+            # No cache of names: an address is looked up and judged for every connection. No limit of them, since
+            # each webhook has one request at a time (webhooks.total_max) and must not wait for receivers of others.
             connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0)
             self._session = aiohttp.ClientSession(
                 connector=connector,

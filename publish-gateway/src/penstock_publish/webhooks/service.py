@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
+from penstock.errors import PenstockError
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_publish.gateway_database import GatewayDatabase
@@ -55,6 +56,7 @@ class Webhooks:
             chance=random.Random(),
             settings=settings,
         )
+        self._redelivering: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hold webhooks and work at them until `stop`."""
@@ -64,8 +66,17 @@ class Webhooks:
             await self._sender.close()
 
     async def redeliver(self, webhook: Webhook) -> tuple[int, int]:
-        """Send what failed again; once nothing is left, a webhook that was paused goes on. Delivered and left."""
-        delivered, left = await self._deliveries.redeliver(webhook)
+        """Send what failed again; once nothing is left, a webhook that was paused goes on. Delivered and left.
+
+        `conflict` while another call does so: it would send the same once more.
+        """
+        if webhook.id in self._redelivering:
+            raise PenstockError("conflict", "another call is delivering what failed; wait for its reply")
+        self._redelivering.add(webhook.id)
+        try:
+            delivered, left = await self._deliveries.redeliver(webhook)
+        finally:
+            self._redelivering.discard(webhook.id)
         if not left:
             await self.registry.resume(webhook)
         return delivered, left
