@@ -239,6 +239,25 @@ log(seen);
     assert asked == ["earliest", "c1"]
 
 
+async def test_a_close_for_the_rest_of_the_day_is_an_error_that_says_why(gateway, http, node, tmp_path, monkeypatch):
+    monkeypatch.setenv("NODE_OPTIONS", "--experimental-websocket")
+
+    async def topic(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.close(code=4429, message=b'{"code":"quota_exceeded","retry_ms":7200000}')
+        return socket
+
+    script = """
+const client = connect(penstock.url, { ticket: async () => "t", limits: quick });
+await client.subscribe("s").closed.catch(({ code, retry, retryMs }) => log([code, retry, retryMs]));
+"""
+    async with serving(
+        loopback_socket(), [*await client_routes(gateway, http), web.get("/v1/topics/s", topic)]
+    ) as url:
+        assert await run(node, tmp_path, http, url, script, {}) == [["quota_exceeded", True, 7_200_000]]
+
+
 async def client_routes(gateway, http) -> list[web.RouteDef]:
     """The gateway's module, at a server that is the test's own."""
     async with http.get(f"{gateway.url}/client.js") as reply:

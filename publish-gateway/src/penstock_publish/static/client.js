@@ -211,7 +211,9 @@ class Subscription {
       wasOpen ||= ended.opened;
       if (this.after !== before) failures = 1;
       if (ended.retryMs > limits.retryAfterMaxMs || (!wasOpen && failures >= limits.firstConnects)) {
-        const error = ended.error || client.known(new Error(ended.name || "no connection"));
+        const { name, retryMs } = ended;
+        const error = ended.error || (name ? new PenstockError(name, `the server closed ${this.topic}`, { retry: true, retryMs })
+          : client.known(new Error("no connection")));
         this.#settle(error);
         throw error;
       }
