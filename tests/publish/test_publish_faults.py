@@ -9,11 +9,14 @@ import pytest
 from aiohttp import web
 from publish.conftest import close_of, loopback_socket, orders_batch, serving
 
+from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.logs.memory import MemoryLog
 from penstock.model.batch import Encoding, NewBatch
 from penstock.ports.clock import SystemClock
-from penstock_publish.settings import PublishSettings
+from penstock_publish.door.intake import DoorIntake
+from penstock_publish.door.replicas import Replicas
+from penstock_publish.settings import DoorSettings, PublishSettings
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.life import Life, Pace
@@ -109,3 +112,23 @@ async def test_an_event_stream_that_nobody_reads_is_cut_off_once_its_token_is_no
             got = await reader.read()
         writer.close()
     assert not got.endswith(b"0\r\n\r\n")  # cut off, not brought to its end: it would wait for that for ever
+
+
+@pytest.mark.parametrize("name", ["../../v1/apps", "a/b", "..", "."])
+async def test_a_line_reaches_no_other_path_of_the_ingest_gateway_than_that_of_its_stream(name: str):
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"accepted": 1})
+
+    async with serving(loopback_socket(), [web.post("/{path:.*}", answer)]) as url:
+        replicas = Replicas("ingest", [url], DoorSettings())
+        replicas.open()
+        intake = DoorIntake(replicas)
+        with pytest.raises(PenstockError) as refused:
+            await intake.submit(name, b"{}", principal=PRINCIPAL, bearer="token")
+        await intake.submit("a b?c#d", b"{}", principal=PRINCIPAL, bearer="token")
+        await replicas.close()
+    assert refused.value.code == "unknown_stream"
+    assert asked == ["/v1/streams/a b?c#d/events"]

@@ -30,6 +30,8 @@ class DoorIntake:
         """See `Intake`; `unauthorized` without a bearer, as on a socket that was opened with a ticket."""
         if bearer is None:
             raise PenstockError("unauthorized", 'say who you are first: {"auth":"<token>"}; a ticket does not tell')
+        if "/" in stream or stream in (".", ".."):  # it would be another path there
+            raise PenstockError("unknown_stream", f"there is no stream '{stream[:100]}' that takes events")
         *before, last = self._replicas.in_turn()
         for link in before:
             try:
