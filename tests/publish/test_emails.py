@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from mail_server import MailServer, mail_server
 from publish.conftest import Gateway, orders_batch, running_gateway
 
+from penstock.errors import PenstockError
 from penstock.role import Ports
+from penstock_publish.gateway_database import DATABASE_FILE
 from penstock_publish.oauth.clients import Client, hashed_secret
 from penstock_publish.service import build
 from penstock_publish.settings import PublishSettings
@@ -247,3 +251,41 @@ async def test_without_a_mail_server_the_error_names_the_setting(gateway, http):
     status, said = await call(gateway, http, "POST", "/v1/emails", {"topic": "orders", "to": TO})
     assert (status, said["code"]) == (404, "not_found")
     assert "publish.email.host" in said["detail"]
+
+
+async def test_a_mail_is_not_sent_again_because_the_database_is_away(mailing, http, post: MailServer):
+    await made(mailing, http, body="{n}")
+    elsewhere = sqlite3.connect(mailing.data_dir / DATABASE_FILE, isolation_level=None)
+
+    def taken() -> str:
+        elsewhere.execute("BEGIN EXCLUSIVE")
+        return "250 taken"
+
+    post.of_mail = taken
+    await mailing.orders(0, 1)
+    await until(lambda: post.mails)
+    with pytest.raises(PenstockError, match="locked"):
+        await mailing.authority.database.run(
+            "asking behind the delivery", lambda one: one.execute(sa.text("SELECT 1 FROM emails"))
+        )
+    elsewhere.execute("ROLLBACK")
+    elsewhere.close()
+    post.of_mail = lambda: "250 taken"
+    await mailing.orders(1, 1)
+    await until(lambda: len(post.offered) == 2, mailing, step_s=10)
+    assert [mail.text for mail in post.mails] == ["0\n", "1\n"]
+
+
+async def test_what_failed_is_sent_again_by_one_call_at_a_time(mailing, http, post: MailServer):
+    post.of_mail = lambda: "554 no"
+    email = await made(mailing, http)
+    await mailing.orders(0, 1)
+    path = f"/v1/emails/{email['id']}"
+    for _ in range(200):
+        if (await call(mailing, http, "GET", f"{path}/failed"))[1]["failed"]:
+            break
+        await asyncio.sleep(0.01)
+    post.of_mail = lambda: "250 taken"
+    calls = [call(mailing, http, "POST", f"{path}/redeliver") for _ in range(4)]
+    assert all(status in (200, 409) for status, _ in await asyncio.gather(*calls))
+    assert len(post.mails) == 1

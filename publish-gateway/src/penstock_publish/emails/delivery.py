@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 from penstock.errors import PenstockError
@@ -128,9 +129,19 @@ class Deliveries:
             failed = FailedMail(
                 message, email.id, ",".join(missing), mail.decode("ascii"), gathered.events, reason, now_ms
             )
-        if not await self._registry.advance(email, failed, {"cursor": gathered.cursor, "sent_at_ms": now_ms}):
+        if not await self._moved(email, failed, {"cursor": gathered.cursor, "sent_at_ms": now_ms}):
             return None
         return replace(email, cursor=gathered.cursor, sent_at_ms=now_ms)
+
+    async def _moved(self, email: Email, failed: FailedMail | None, values: Mapping[str, str | int]) -> bool:
+        """As `advance`, however long the database is away: what was sent must not be sent again because of that."""
+        failures = 0
+        while True:
+            try:
+                return await self._registry.advance(email, failed, values)
+            except PenstockError:
+                failures += 1
+                await self._clock.sleep(pause_s(failures, None, settings=self._settings, chance=self._chance))
 
     async def _sent(self, mail: bytes, to: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
         """Who does not have it after as many tries as it takes, and why; who has it is left out of further tries."""

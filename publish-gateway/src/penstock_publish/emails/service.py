@@ -47,6 +47,7 @@ class Emails:
             batch_bytes_max=settings.batch_bytes_max,
         )
         self._sender = Sender(settings)
+        self._redelivering: set[str] = set()
         self._deliveries = Deliveries(
             log, self.reader, self.registry, self._sender, clock=clock, chance=random.Random(), settings=settings
         )
@@ -67,8 +68,17 @@ class Emails:
             raise PenstockError("not_found", detail)
 
     async def redeliver(self, email: Email) -> tuple[int, int]:
-        """Send what failed again; once nothing is left, one that was paused goes on. Delivered and left."""
-        delivered, left = await self._deliveries.redeliver(email)
+        """Send what failed again; once nothing is left, one that was paused goes on. Delivered and left.
+
+        `conflict` while another call does so: it would send the same once more.
+        """
+        if email.id in self._redelivering:
+            raise PenstockError("conflict", "another call is sending what failed; wait for its reply")
+        self._redelivering.add(email.id)
+        try:
+            delivered, left = await self._deliveries.redeliver(email)
+        finally:
+            self._redelivering.discard(email.id)
         if not left:
             await self.registry.resume(email)
         return delivered, left
