@@ -302,3 +302,15 @@ async def test_the_type_of_a_problem_leads_to_its_line_in_the_documentation(gate
         assert 'id="error-unauthorized"' in await reply.text()
     async with http.get(f"{gateway.url}/errors/nothing") as reply:
         assert (reply.status, (await reply.json())["code"]) == (404, "not_found")
+
+
+async def test_a_long_poll_whose_token_is_revoked_meanwhile_gets_no_events(gateway, http):
+    headers = gateway.headers()
+    polling = asyncio.create_task(
+        http.get(f"{gateway.url}/v1/topics/orders", headers=headers | {"Prefer": "wait=20"})
+    )
+    await asyncio.sleep(0.3)
+    gateway.authority.revoked_now(await gateway.authority.access.verified(headers["Authorization"].split()[1]))
+    await gateway.orders(0, 1)
+    async with await asyncio.wait_for(polling, 5) as reply:
+        assert (reply.status, (await reply.json())["code"]) == (401, "invalid_token")

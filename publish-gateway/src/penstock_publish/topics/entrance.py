@@ -91,6 +91,13 @@ class Entrance:
         self._authority.check_current(principal)
         return principal
 
+    def check_current(self, principal: Principal) -> None:
+        """`invalid_token` for a caller whose token has been revoked since it was checked, or has expired."""
+        try:
+            self._authority.check_current(principal)
+        except PenstockError as error:
+            raise self._authority.access.challenged(error) from None
+
     def admitted(self, caller: Caller) -> None:
         """Close a transport whose token was revoked after its check, before the hub looked after it."""
         try:

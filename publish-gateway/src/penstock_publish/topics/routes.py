@@ -110,6 +110,8 @@ class TopicRoutes:
         if not transport.live:
             page = await self._subscriber.look_up(spec, wanted, principal)
             reply = await serve_page(request, page, self._log, transport=transport, settings=self._settings)
+            if wanted.wait_s:  # meanwhile its token may have been revoked, or have come to its end
+                self._entrance.check_current(principal)
             reply.headers.extend(page_headers(name, self._lifecycles.of(name)))
             return reply
         self._subscriber.check_open(principal)
