@@ -146,7 +146,7 @@ async def test_changes_at_one_replica_reach_what_is_open_at_the_other(start, clo
     assert flow.meter.plan_name == "bronze"
     await second.registry.load()
     assert flow.meter.plan_name == "day"
-    await first.registry.replace(replace(APP, plan="gold"))
+    await first.registry.replace(replace(APP, plan="gold"), before=APP)
     await second.registry.load()
     assert flow.meter.plan_name == "gold"
     token = first.authority.embedded.issuer.issue("app-1", "orders:read")
