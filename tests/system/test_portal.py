@@ -177,6 +177,17 @@ def test_what_the_server_refuses_is_said_in_words(visit, penstock, sender):
     visit.problems[:] = [text for text in visit.problems if "400 (Bad Request)" not in text]  # it was asked for
 
 
+def until_in_page(page: Page, holds: str, argument: object = None) -> None:
+    """Until the function is true in the page. Playwright's own wait evaluates text there at each further look,
+    which the page's Content-Security-Policy forbids.
+    """
+    for _ in range(600):
+        if page.evaluate(holds, argument):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true in the page: {holds}")
+
+
 def test_sockets_and_event_sources_of_a_page_go_on_without_loss_after_the_gateway_is_killed(visit, penstock, sender):
     page = visit.page
     page.goto(penstock.url + "/docs/topics/warm")
@@ -188,7 +199,7 @@ def test_sockets_and_event_sources_of_a_page_go_on_without_loss_after_the_gatewa
           source.addEventListener("sys", () => { window.opened += 1; });
           source.onmessage = ({ data }) => window.seen.push(JSON.parse(data).d.n); }"""
     )
-    page.wait_for_function("window.opened > 0")
+    until_in_page(page, "() => window.opened > 0")
     first = sender.sent + 1
     sender.send(7)
     expect(page.locator("#try-count")).to_have_text("7")
@@ -200,7 +211,7 @@ def test_sockets_and_event_sources_of_a_page_go_on_without_loss_after_the_gatewa
     expect(page.locator("#try-notice")).to_have_text(re.compile(r"^Back after [\d.]+ s\. .* nothing is missing\.$"))
     expect(page.locator("#try-count")).to_have_text("14")
     assert shown(page) == list(range(first, last + 1))
-    page.wait_for_function("last => window.seen.includes(last)", arg=last)
+    until_in_page(page, "last => window.seen.includes(last)", last)
     assert page.evaluate("window.seen") == list(range(first, last + 1))
     visit.problems[:] = [text for text in visit.problems if not any(known in text for known in RESTARTING)]
 
