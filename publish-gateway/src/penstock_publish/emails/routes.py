@@ -9,7 +9,6 @@ import msgspec
 from aiohttp import web
 
 from penstock.errors import PenstockError
-from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.problem import guarded
 from penstock.ports.clock import Clock
@@ -19,10 +18,9 @@ from penstock_publish.emails.model import Email
 from penstock_publish.emails.service import Emails
 from penstock_publish.emails.settings import EmailSettings
 from penstock_publish.emails.template import check_template
+from penstock_publish.outbound.routes import StandingRoutes, reply_json
 
 __all__ = ["EmailRoutes"]
-
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 class _Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,17 +39,21 @@ class EmailRoutes:
         self._emails = emails
         self._registry = emails.registry
         self._access = access
+        self._standing = StandingRoutes(
+            self._registry,
+            access,
+            path="/v1/emails",
+            parameter="email",
+            name="e-mail subscription",
+            redeliver=self._redeliver,
+        )
         self._clock = clock
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """For the listener."""
         return [
             web.post("/v1/emails", guarded(self._make)),
-            web.get("/v1/emails", guarded(self._list), allow_head=False),
-            web.get("/v1/emails/{email}", guarded(self._show), allow_head=False),
-            web.delete("/v1/emails/{email}", guarded(self._delete)),
-            web.get("/v1/emails/{email}/failed", guarded(self._failed), allow_head=False),
-            web.post("/v1/emails/{email}/redeliver", guarded(self._redeliver)),
+            *self._standing.routes(),
         ]
 
     async def _make(self, request: web.Request) -> web.Response:
@@ -87,35 +89,11 @@ class EmailRoutes:
             created_at_ms=self._clock.now_ms(),
         )
         await self._registry.add(email)
-        return _json(email.as_json(), status=201)
+        return reply_json(email.as_json(), status=201)
 
-    async def _list(self, request: web.Request) -> web.Response:
-        principal = await self._access.authenticated(request)
-        return _json({"emails": [one.as_json() for one in await self._registry.of_client(principal.client_id)]})
-
-    async def _show(self, request: web.Request) -> web.Response:
-        return _json((await self._own(request)).as_json())
-
-    async def _delete(self, request: web.Request) -> web.Response:
-        await self._registry.remove(await self._own(request))
-        return web.Response(status=204)
-
-    async def _failed(self, request: web.Request) -> web.Response:
-        found = await self._registry.failed_of(await self._own(request))
-        return _json({"failed": [one.as_json() for one in found]})
-
-    async def _redeliver(self, request: web.Request) -> web.Response:
-        email = await self._own(request)
+    async def _redeliver(self, email: Email) -> tuple[int, int]:
         self._emails.check_on()
-        delivered, left = await self._emails.redeliver(email)
-        return _json({"delivered": delivered, "left": left})
-
-    async def _own(self, request: web.Request) -> Email:
-        principal: Principal = await self._access.authenticated(request)
-        found = await self._registry.find(request.match_info["email"])
-        if found is None or found.client_id != principal.client_id:
-            raise PenstockError("not_found", "this client has no such e-mail subscription; GET /v1/emails lists them")
-        return found
+        return await self._emails.redeliver(email)
 
 
 def _recipients(asked: Sequence[str], settings: EmailSettings) -> list[str]:
@@ -129,8 +107,3 @@ def _recipients(asked: Sequence[str], settings: EmailSettings) -> list[str]:
             detail = f"{address} is not in a domain of publish.email.recipient_domains, where mails may go"
             raise PenstockError("bad_request", detail)
     return list(dict.fromkeys(asked))
-
-
-def _json(document: object, *, status: int = 200) -> web.Response:
-    body = msgspec.json.encode(document)
-    return web.Response(status=status, body=body, content_type="application/json", headers=_NO_STORE)

@@ -21,7 +21,7 @@ from penstock_publish.outbound.standing import Standing
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Registry", "RegistrySettings"]
+__all__ = ["AnyStanding", "Registry", "RegistrySettings"]
 
 _log = structlog.get_logger(__name__)
 
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     class _Kept(Standing, DataclassInstance, Protocol): ...
 
 
-_S = TypeVar("_S", bound="_Kept")
+AnyStanding = TypeVar("AnyStanding", bound="_Kept")
 _F = TypeVar("_F", bound="DataclassInstance")
 
 
-class Registry(Generic[_S, _F]):
+class Registry(Generic[AnyStanding, _F]):
     """`run` until stop. Replicas that share the database share what is in it; each is at work in one of them.
 
     `kind`: its name in settings, logs and checks, a plural.
@@ -57,7 +57,7 @@ class Registry(Generic[_S, _F]):
     def __init__(
         self,
         database: GatewayDatabase,
-        rows: StandingRows[_S, _F],
+        rows: StandingRows[AnyStanding, _F],
         *,
         kind: str,
         active: Gauge,
@@ -77,7 +77,7 @@ class Registry(Generic[_S, _F]):
         self._made = False
         self._trouble: str | None = None
 
-    async def run(self, stop: asyncio.Event, work: Callable[[_S], Coroutine[None, None, None]]) -> None:
+    async def run(self, stop: asyncio.Event, work: Callable[[AnyStanding], Coroutine[None, None, None]]) -> None:
         """Hold what is free and work at it until `stop`. `work` ends when it is paused, gone or somebody else's."""
         stopping = asyncio.create_task(stop.wait())
         try:
@@ -96,7 +96,7 @@ class Registry(Generic[_S, _F]):
             stopping.cancel()
             await self._release()
 
-    async def add(self, standing: _S) -> None:
+    async def add(self, standing: AnyStanding) -> None:
         """Keep it and begin; `too_many_requests` where there are too many, `store_unavailable`."""
         await self._ready()
         limits = self._limits
@@ -112,17 +112,17 @@ class Registry(Generic[_S, _F]):
             raise PenstockError("too_many_requests", f"{detail} ({self._kind}.per_client_max, total_max)")
         self._looking.set()
 
-    async def of_client(self, client_id: str) -> list[_S]:
+    async def of_client(self, client_id: str) -> list[AnyStanding]:
         """All of a client."""
         await self._ready()
         return await self._database.run(f"reading {self._kind}", partial(self._rows.of_client, client_id=client_id))
 
-    async def find(self, standing_id: str) -> _S | None:
+    async def find(self, standing_id: str) -> AnyStanding | None:
         """One, whoever has made it."""
         await self._ready()
         return await self._database.run(f"reading {self._kind}", partial(self._rows.find, standing_id=standing_id))
 
-    async def failed_of(self, standing: _S) -> list[_F]:
+    async def failed_of(self, standing: AnyStanding) -> list[_F]:
         """What failed, oldest first."""
         reading = partial(self._rows.failed_of, standing_id=standing.id, limit=self._limits.failed_max)
         return await self._database.run(f"reading failed {self._kind}", reading)
@@ -132,7 +132,7 @@ class Registry(Generic[_S, _F]):
         dropping = partial(self._rows.drop_failed, failed_id=failed_id)
         await self._database.run(f"forgetting one of the failed {self._kind}", dropping)
 
-    async def remove(self, standing: _S) -> None:
+    async def remove(self, standing: AnyStanding) -> None:
         """Stop it and forget it with what failed."""
         forgetting = partial(self._rows.forget, standing_id=standing.id)
         await self._database.run(f"deleting one of the {self._kind}", forgetting)
@@ -141,7 +141,7 @@ class Registry(Generic[_S, _F]):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def advance(self, standing: _S, failed: _F | None, values: Mapping[str, str | int]) -> bool:
+    async def advance(self, standing: AnyStanding, failed: _F | None, values: Mapping[str, str | int]) -> bool:
         """Write how far it is (`cursor` and what is beside it) and what failed; False: nothing more is to be sent."""
         moving = partial(
             self._rows.advance,
@@ -162,12 +162,12 @@ class Registry(Generic[_S, _F]):
         await self.pause(standing, f"{limit} have failed (failed_max): deliver them again")
         return False
 
-    async def pause(self, standing: _S, reason: str) -> None:
+    async def pause(self, standing: AnyStanding, reason: str) -> None:
         """Send nothing more for now."""
         pausing = partial(self._rows.pause, standing_id=standing.id, reason=reason)
         await self._database.run(f"pausing one of the {self._kind}", pausing)
 
-    async def resume(self, standing: _S) -> None:
+    async def resume(self, standing: AnyStanding) -> None:
         """Let one go on that was paused."""
         if standing.paused is not None:
             resuming = partial(self._rows.pause, standing_id=standing.id, reason=None)
@@ -178,7 +178,7 @@ class Registry(Generic[_S, _F]):
         """What keeps them from being worked at."""
         return [] if self._trouble is None else [Check(f"publish.{self._kind}", False, self._trouble)]
 
-    async def _hold(self, work: Callable[[_S], Coroutine[None, None, None]]) -> None:
+    async def _hold(self, work: Callable[[AnyStanding], Coroutine[None, None, None]]) -> None:
         """Take what is free; begin what is not at work, leave what is no longer ours."""
         now_ms = self._clock.now_ms()
         until_ms = now_ms + round(self._limits.lease_s * 1000)
@@ -201,7 +201,7 @@ class Registry(Generic[_S, _F]):
                 self._at_work[standing_id] = asyncio.create_task(self._work(standing, work))
         self._active.set(len(self._at_work))
 
-    async def _work(self, standing: _S, work: Callable[[_S], Coroutine[None, None, None]]) -> None:
+    async def _work(self, standing: AnyStanding, work: Callable[[AnyStanding], Coroutine[None, None, None]]) -> None:
         try:
             await work(standing)
         except Exception:  # outermost loop of one of them: the others go on, and this one is begun again
