@@ -7,6 +7,7 @@ reason, unless PENSTOCK_TEST_REQUIRE (a comma list: data, chromium, postgres, st
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,16 @@ collect_ignore = [] if os.environ.get("PENSTOCK_TEST_COMPOSE") else ["container"
 
 #: Fixtures that live beside their server.
 pytest_plugins = ["kafka_broker", "postgres_server"]
+
+#: How a set of several words looks inside the name of a test.
+_SET_IN_NAME = re.compile(r"\{'[^']*'(?:, '[^']*')+\}")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a set in a test's name: its order differs between processes, which stops a run over several workers."""
+    if _SET_IN_NAME.search(item.name):
+        raise pytest.UsageError(f"{item.nodeid}: a set in a test's name; give the case an id or a sorted list")
+
 
 Need = Callable[[str, bool, str], None]
 
