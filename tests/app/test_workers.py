@@ -10,7 +10,7 @@ from prometheus_client.values import MultiProcessValue
 
 from penstock.errors import PenstockError
 from penstock.http.listener import HttpSettings, Listener
-from penstock.http.worker_metrics import forget_process
+from penstock.http.worker_metrics import forget_process, metrics_page
 from penstock_app.settings import PenstockSettings
 from penstock_app.workers import check_workers, stop_with_parent
 
@@ -67,3 +67,12 @@ def test_gauges_of_a_process_that_ended_are_dropped_and_its_counts_stay(tmp_path
             value(kind, f"a_{kind}", f"a_{kind}", (), (), "A number.", "all").inc(1)
     forget_process(tmp_path, 11)
     assert {file.name for file in tmp_path.iterdir()} == {"gauge_all_12.db", "counter_11.db", "counter_12.db"}
+
+
+def test_the_metrics_are_told_while_files_of_workers_come_and_go(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    value = MultiProcessValue(lambda: 11)
+    value("counter", "a_counter", "a_counter", (), (), "A number.", "all").inc(3)
+    (tmp_path / "counter_12.db").touch()  # a process that has just begun
+    (tmp_path / "gauge_all_13.db").symlink_to(tmp_path / "gone")  # listed, and not there when it is read
+    assert b"\na_counter 3.0\n" in metrics_page()

@@ -43,8 +43,9 @@ def check_workers(settings: PenstockSettings, roles: Sequence[str]) -> None:
     if not is_postgres_url(settings.store_address):
         raise PenstockError(
             "bad_request",
-            "publish.workers needs --store postgresql://..., in which workers share keys, clients and revocations; "
-            "over files there is one process",
+            "publish.workers needs a PostgreSQL store, in which workers share keys, clients and revocations: name it "
+            "with --store postgresql://user@host/database (docs/operations.md), or leave --workers away, since "
+            "over files one process serves the port",
         )
 
 
