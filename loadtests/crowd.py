@@ -3,6 +3,7 @@
 Run as a process of its own. The first line on standard input is the job as JSON:
 
     host, port, path      where to; path with its query
+    shares                in the path, {share} is the socket's number modulo this
     headers               lines of the request, such as Authorization
     hello                 text messages to send after the handshake
     mark                  what each event contains once
@@ -34,6 +35,12 @@ import uvloop
 SENT = re.compile(rb'"sent_ns":(\d+)')
 AT_ONCE = 256
 RETRY_S = 0.5
+#: A ping without a payload, which is the gateway's, and the answer. An envelope is ASCII and holds none; where
+#: a frame's length looks like one, an answer that nobody asked for does no harm (RFC 6455, 5.5.3).
+PING, PONG = b"\x89\x00", b"\x8a\x80\0\0\0\0"
+#: linux/in.h: take the local port at connect, when the whole connection is known. A port taken at bind must be free
+#: of all connections, and the search for one costs milliseconds once thousands are taken.
+IP_BIND_ADDRESS_NO_PORT = 24
 STALLED_RECEIVE_BYTES = 4_096
 
 
@@ -48,11 +55,11 @@ class Crowd:
         self.lost = 0
         self.ages_ms = array("d")
 
-    def request(self) -> bytes:
-        """The upgrade."""
+    def request(self, number: int) -> bytes:
+        """The upgrade of one socket."""
         key = base64.b64encode(os.urandom(16)).decode()
         lines = (
-            f"GET {self.job['path']} HTTP/1.1",
+            f"GET {self.job['path'].replace('{share}', str(number % self.job['shares']))} HTTP/1.1",
             f"Host: {self.job['host']}",
             "Connection: Upgrade",
             "Upgrade: websocket",
@@ -115,9 +122,8 @@ class Subscriber(asyncio.Protocol):
                 self.cut = self.tail = b""
                 ready = self.ready = loop.create_future()
                 try:
-                    await loop.create_connection(
-                        lambda: self, job["host"], job["port"], local_addr=(source, 0) if source else None
-                    )
+                    outward = await dialled(source, job["host"], job["port"])
+                    await loop.create_connection(lambda: self, sock=outward)
                     if await ready:
                         return
                 except OSError:
@@ -130,7 +136,7 @@ class Subscriber(asyncio.Protocol):
         if self.stalled:
             raw = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_RECEIVE_BYTES)
-        transport.write(self.crowd.request())  # type: ignore[attr-defined]  # as above
+        transport.write(self.crowd.request(self.number))  # type: ignore[attr-defined]  # as above
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -149,6 +155,8 @@ class Subscriber(asyncio.Protocol):
             if self.stalled:
                 self.transport.pause_reading()  # type: ignore[union-attr]  # as above
         self.bytes += len(data)
+        if PING in data:
+            self.transport.write(PONG)  # type: ignore[union-attr]  # as above
         mark = crowd.mark
         found = (self.cut + data).count(mark) if self.cut else data.count(mark)
         self.cut = data[-(len(mark) - 1) :]  # a mark may be cut in two; the rest of one is never a whole one
@@ -175,6 +183,21 @@ class Subscriber(asyncio.Protocol):
             ready.set_result(False)
         else:
             self.crowd.lost += 1
+
+
+async def dialled(source: str, host: str, port: int) -> socket.socket:
+    """A connection from one of our addresses; OSError."""
+    outward = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        outward.setblocking(False)
+        outward.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        outward.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        outward.bind((source, 0))
+        await asyncio.get_running_loop().sock_connect(outward, (host, port))
+    except BaseException:
+        outward.close()
+        raise
+    return outward
 
 
 def masked(payload: bytes) -> bytes:

@@ -33,6 +33,7 @@ SECTIONS: dict[str, Callable[[FanoutBench], Sequence[Figure]]] = {
     "steady": fanout_scale.steady,
     "stalled": fanout_scale.stalled,
     "reconnect": fanout_scale.reconnect,
+    "posted": fanout_scale.posted,
     "wso2": fanout_scale.where_wso2_fails,
 }
 #: What the gateway is allowed here: the limits of the defaults are lower than these crowds.

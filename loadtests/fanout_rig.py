@@ -63,11 +63,13 @@ class CrowdProcess:
         timed_every: int = 0,
         stalled: int = 0,
         core: int | None = CLIENT_CORE,
+        shares: int = 1,
     ) -> None:
         self.sockets = sockets
         sources = [f"127.0.0.{n + 2}" for n in range(1 + sockets // PORTS_PER_SOURCE)]
         job = {"host": "127.0.0.1", "port": port, "path": path, "headers": list(headers), "hello": [], "mark": mark}
         job |= {"sockets": sockets, "sources": sources, "timed_every": timed_every, "stalled": stalled}
+        job["shares"] = shares
         self._process = subprocess.Popen(
             [*pinned(core), sys.executable, "-m", "loadtests.crowd"],
             stdin=subprocess.PIPE,
@@ -79,12 +81,14 @@ class CrowdProcess:
         self.refused: int = started["refused"]
 
     @classmethod
-    def of(cls, door: Door, topic: str, sockets: int, *, extensions: str = "", **options: Any) -> CrowdProcess:
-        """Subscribers of one topic of Penstock."""
+    def of(
+        cls, door: Door, topic: str, sockets: int, *, extensions: str = "", query: str = "", **options: Any
+    ) -> CrowdProcess:
+        """Subscribers of one topic of Penstock; `query`: more parameters, beginning with &."""
         headers = [f"Authorization: Bearer {door.token}"]
         if extensions:
             headers.append(f"Sec-WebSocket-Extensions: {extensions}")
-        return cls(door.port, sockets, path=f"/v1/topics/{topic}?after=latest", headers=headers, **options)
+        return cls(door.port, sockets, path=f"/v1/topics/{topic}?after=latest{query}", headers=headers, **options)
 
     def ask(self, command: str) -> dict[str, Any]:
         """The reply to a command."""
@@ -128,13 +132,13 @@ class Producer:
         if reply.status != 200:
             raise RuntimeError(f"{reply.status} {answer[:200]!r}")
 
-    def pace(self, per_s: float, seconds: float) -> int:
-        """One event at a time, so many a second; how many."""
+    def pace(self, per_s: float, seconds: float, *, rows: int = 1) -> int:
+        """So many batches a second, each after the reply to the one before; how many events."""
         next_at, sent = time.perf_counter(), 0
         end_at = next_at + seconds
         while next_at < end_at:
-            self.post(1)
-            sent += 1
+            self.post(rows)
+            sent += rows
             next_at += 1 / per_s
             time.sleep(max(0.0, next_at - time.perf_counter()))
         return sent

@@ -9,14 +9,20 @@ from typing import Any
 
 from loadtests import apps
 from loadtests.fanout_rig import SERVER_CORE, CrowdProcess, FanoutBench, Producer
-from loadtests.machine import resident_bytes
+from loadtests.machine import measure_fsync, resident_bytes
 from loadtests.sections import Figure, spread
 from loadtests.system import System, running
 
-__all__ = ["idle", "reconnect", "stalled", "steady", "where_wso2_fails"]
+__all__ = ["idle", "posted", "reconnect", "stalled", "steady", "where_wso2_fails"]
 
 IDLE_SOCKETS, STEADY_SOCKETS, STALLED_SOCKETS, RECONNECTING_SOCKETS, WSO2_SOCKETS = 50_000, 10_000, 200, 5_000, 1_000
 STALLED_PER_S = 50.0
+#: 5,000 events a second: batches a second, and events of each.
+POSTED_SOCKETS, POSTS_PER_S, ROWS_A_POST = 1_000, 100.0, 50
+#: Every so manieth of the subscribers of everything measures: reading each time of 5,000,000 a second takes a core.
+POSTED_TIMED_EVERY = 100
+#: So many different filters, each with its share of the events and of the subscribers.
+FILTERS = 20
 WARM_SOCKETS = 50
 SETTLE_S = 1.5
 #: Bytes of a note that make an envelope of about 500.
@@ -76,6 +82,39 @@ def stalled(bench: FanoutBench) -> Sequence[Figure]:
     ]
 
 
+def posted(bench: FanoutBench) -> Sequence[Figure]:
+    """From a POST to 1,000 sockets at 5,000 events a second (100 POSTs of 50): each gets its share by one of 20
+    filters (250,000 deliveries a second), then each gets everything (5,000,000).
+    """
+    sockets, note = bench.crowd_of(POSTED_SOCKETS)
+    fsync = measure_fsync(bench.folder)
+    note = "; ".join(filter(None, (f"fsync p99 {fsync.p99_ms} ms", note)))
+    by_filter: dict[str, Any] = {"query": f"&filter=MOD(n,{FILTERS})={{share}}", "shares": FILTERS, "timed_every": 1}
+    figures: list[Figure] = []
+    everything: dict[str, Any] = {"timed_every": POSTED_TIMED_EVERY}
+    for name, options in (("a share each", by_filter), ("all to each", everything)):
+        rounds: list[dict[str, Any]] = []
+        shares = int(options.get("shares", 1))
+        with running(bench.folder / f"posted-{shares}", apps.ECHO, core=SERVER_CORE) as system:
+            crowd = CrowdProcess.of(system, "pongs", sockets, **options)
+            for _ in range(bench.rounds):
+                found = _paced(system, crowd, per_s=POSTS_PER_S, seconds=bench.seconds, rows=ROWS_A_POST)
+                found["missed"] = found["sent"] // shares - found["least"] + found["lost"]
+                rounds.append(found)
+            crowd.close()
+        what = f"{sockets:,} subscribers, {POSTS_PER_S * ROWS_A_POST:,.0f} events a second, {name}"
+        rates = [found["sent"] / bench.seconds for found in rounds]
+        p50, p99 = ([found[percentile] for found in rounds] for percentile in ("p50_ms", "p99_ms"))
+        limit = f"< {3 * fsync.p99_ms + 15:.1f}"
+        figures += [
+            Figure(f"{what}: accepted", statistics.median(rates), "events/s", "", spread(rates)),
+            Figure(f"{what}: missed or late", max(found["missed"] for found in rounds), "events", "0", None),
+            Figure(f"{what}: p50", statistics.median(p50), "ms", "< 5", spread(p50)),
+            Figure(f"{what}: p99", statistics.median(p99), "ms", limit, spread(p99), note),
+        ]
+    return figures
+
+
 def reconnect(bench: FanoutBench) -> Sequence[Figure]:
     """All subscribers drop their connections and come back at once: seconds until the last one is back."""
     sockets, note = bench.crowd_of(RECONNECTING_SOCKETS)
@@ -117,11 +156,14 @@ def _at_a_pace(bench: FanoutBench, name: str, wanted: int, *, per_s: float, note
     return figures
 
 
-def _paced(system: System, crowd: CrowdProcess, *, per_s: float, seconds: float, note_bytes: int) -> dict[str, Any]:
-    """Post at a pace; the crowd's report with how many events are missing."""
+def _paced(
+    system: System, crowd: CrowdProcess, *, per_s: float, seconds: float, note_bytes: int = 24, rows: int = 1
+) -> dict[str, Any]:
+    """Post at a pace; the crowd's report with how many events were sent and how many are missing."""
     crowd.report()
-    sent = Producer(system, note_bytes=note_bytes).pace(per_s, seconds)
+    sent = Producer(system, note_bytes=note_bytes).pace(per_s, seconds, rows=rows)
     time.sleep(SETTLE_S)
     found = crowd.report()
+    found["sent"] = sent
     found["missed"] = sent - found["least"] + found["lost"]
     return found
