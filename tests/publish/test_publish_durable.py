@@ -13,6 +13,7 @@ from publish.conftest import (
     totals_batch,
 )
 
+from penstock.http.socket_life import Close
 from penstock.model.batch import Op
 from penstock.model.position import Cursor
 from penstock_publish.authority import open_authority
@@ -20,7 +21,6 @@ from penstock_publish.durable.positions import PositionKey
 from penstock_publish.durable.registry import DurableSubscriptions
 from penstock_publish.settings import AuthSettings, DurableSettings
 from penstock_publish.topics.history import After, Start
-from penstock_publish.topics.life import Close
 
 
 async def say(ws, **line):

@@ -12,17 +12,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
+from penstock.http.socket_life import CLOSE_REASON_BYTES_MAX, Close, Life, Pace, close_reason
 from penstock.model.position import Cursor
 from penstock_publish.topics.framing import (
-    CLOSE_REASON_BYTES_MAX,
     Encoding,
     Form,
-    close_reason,
     frame,
     frame_notice,
     open_notice,
 )
-from penstock_publish.topics.life import Close, Life, Pace
 from penstock_publish.topics.ring import Ring
 from penstock_publish.topics.session import CreditSession, Session, Slow
 

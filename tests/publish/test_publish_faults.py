@@ -11,6 +11,7 @@ from publish.conftest import close_of, loopback_socket, orders_batch, serving
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
+from penstock.http.socket_life import Life, Pace
 from penstock.logs.memory import MemoryLog
 from penstock.model.batch import Encoding, NewBatch
 from penstock.ports.clock import SystemClock
@@ -19,7 +20,6 @@ from penstock_publish.door.replicas import Replicas
 from penstock_publish.settings import DoorSettings, PublishSettings
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.hub import Hub
-from penstock_publish.topics.life import Life, Pace
 from penstock_publish.topics.lines import Pub
 from penstock_publish.topics.publishing import Publisher
 from penstock_publish.topics.wire import UPGRADED, Wire, take_over

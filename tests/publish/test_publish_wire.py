@@ -14,9 +14,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from penstock.errors import PenstockError
+from penstock.http.socket_life import Close
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.frame_reader import FrameReader, Message
-from penstock_publish.topics.life import Close
 from penstock_publish.topics.wire import UPGRADED, Wire, Wires, take_over
 
 HANDSHAKE = (

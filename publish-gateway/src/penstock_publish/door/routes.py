@@ -12,6 +12,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.credentials import SESSION_COOKIE
 from penstock.http.problem import Handler, problem
+from penstock.http.socket_life import close_reason
 from penstock.http.traced import traced
 from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
@@ -23,7 +24,6 @@ from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.tunnel import Tunnel, open_tunnel
 from penstock_publish.metrics import DOOR_REQUESTS, DOOR_SECONDS, DOOR_TUNNELS
 from penstock_publish.settings import DoorSettings
-from penstock_publish.topics.framing import close_reason
 
 __all__ = ["FORWARDED", "Door"]
 

@@ -9,12 +9,12 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from penstock.errors import PenstockError
+from penstock.http.socket_life import close_reason
 from penstock_publish.door.forward import target_of
 from penstock_publish.door.headers import headers_on
 from penstock_publish.door.replicas import Replicas
 from penstock_publish.door.service_link import ServiceLink
 from penstock_publish.settings import DoorSettings
-from penstock_publish.topics.framing import close_reason
 
 __all__ = ["Delivered", "Tunnel", "open_tunnel"]
 

@@ -17,6 +17,7 @@ from itertools import count
 import structlog
 
 from penstock.errors import PenstockError
+from penstock.http.socket_life import Close
 from penstock.model.position import Cursor
 from penstock.ports.clock import Clock
 from penstock.role import Check
@@ -26,7 +27,6 @@ from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.metrics import DURABLE_ACKS, DURABLE_HELD
 from penstock_publish.settings import DurableSettings
 from penstock_publish.topics.history import After, Start
-from penstock_publish.topics.life import Close
 
 __all__ = ["DurableSubscriptions", "Hold"]
 

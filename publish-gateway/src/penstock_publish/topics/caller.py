@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.http.access import Principal
+from penstock.http.socket_life import Close, Life
 from penstock_publish.plans.metering import Flow
 from penstock_publish.topics.framing import end_notice, expiring_notice, frame_notice
-from penstock_publish.topics.life import Close, Life
 
 if TYPE_CHECKING:
     from penstock_publish.topics.connection import Connection, Outlet

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from penstock.http.access import Principal
+from penstock.http.socket_life import Close
 from penstock_publish.plans.metering import Flow
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.framing import Encoding, frame_notice, quota_notice
 from penstock_publish.topics.history import After
 from penstock_publish.topics.render import Kind
-from penstock_publish.topics.session import Close, CreditSession, Session
+from penstock_publish.topics.session import CreditSession, Session
 
 if TYPE_CHECKING:
     from penstock_publish.topics.live import LiveTopic

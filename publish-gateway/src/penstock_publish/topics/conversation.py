@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 
 from penstock.errors import PenstockError
+from penstock.http.socket_life import Close
 from penstock.ports.clock import Clock
 from penstock.ports.intake import Intake
 from penstock_publish.settings import PublishSettings
@@ -18,7 +19,6 @@ from penstock_publish.topics.connection import Connection, ManagedConnection
 from penstock_publish.topics.entrance import Entrance
 from penstock_publish.topics.framing import Encoding, auth_notice, frame_notice
 from penstock_publish.topics.history import parse_after
-from penstock_publish.topics.life import Close
 from penstock_publish.topics.lines import (
     Ack,
     Auth,

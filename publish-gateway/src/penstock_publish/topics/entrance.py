@@ -1,14 +1,11 @@
 """Who comes in and what they may read: the credentials of an upgrade, and a topic's scope and mandatory filter.
 
 A token comes to a WebSocket in a header, in a subprotocol, in a cookie of our own page, or in the first message; a
-one-time ticket stands for one. A token in a subprotocol is for browsers, which cannot set headers: it is offered as
-`penstock.bearer.<base64url>` beside `penstock.v1`, which alone is answered.
+one-time ticket stands for one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -17,17 +14,16 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.authorization_details import TopicGrant
 from penstock.http.credentials import SESSION_COOKIE, origin_of, refuse_token_in_url
+from penstock.http.socket_life import Close
+from penstock.http.subprotocol import offered
 from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
 from penstock_publish.ticket_office import TicketOffice
 from penstock_publish.topics.caller import Caller
-from penstock_publish.topics.life import Close
 
-__all__ = ["ANY_TOPIC", "SUBPROTOCOL", "Entrance", "Entry", "confined", "may_read", "scope_of"]
+__all__ = ["ANY_TOPIC", "Entrance", "Entry", "confined", "may_read", "scope_of"]
 
-SUBPROTOCOL = "penstock.v1"
-_BEARER = "penstock.bearer."
 #: What a ticket for a WebSocket without a first topic is bound to; no topic has this name.
 ANY_TOPIC = ""
 
@@ -55,7 +51,7 @@ class Entrance:
     async def admit(self, request: web.Request, topic: str | None) -> Entry:
         """The caller of an upgrade; the errors are those of `JwtAccess.authenticated`, and `bad_request`."""
         refuse_token_in_url(request)
-        subprotocol, bearer = _offered(request)
+        subprotocol, bearer = offered(request)
         ticket = request.query.get("ticket")
         if "Authorization" in request.headers:
             if bearer is not None or ticket is not None:
@@ -138,22 +134,3 @@ def confined(principal: Principal, spec: StreamSpec) -> Principal:
     filters = principal.row_filters(scope)
     details = tuple(TopicGrant(frozenset({"read"}), (scope.removesuffix(":read"),), text) for text in filters)
     return replace(principal, scopes=frozenset() if filters else frozenset({scope}), details=details)
-
-
-def _offered(request: web.Request) -> tuple[str | None, str | None]:
-    """The subprotocol to answer, and the token that is offered as one."""
-    offered = [
-        name.strip() for value in request.headers.getall("Sec-WebSocket-Protocol", ()) for name in value.split(",")
-    ]
-    tokens = [name for name in offered if name.lower().startswith(_BEARER)]
-    subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
-    if not tokens:
-        return subprotocol, None
-    if subprotocol is None or len(tokens) > 1:
-        raise PenstockError("bad_request", f"offer {SUBPROTOCOL} and one {_BEARER}<base64url of the token>")
-    text = tokens[0][len(_BEARER) :]
-    try:
-        return subprotocol, base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, ValueError):
-        detail = f"what follows {_BEARER} is not base64url without padding"
-        raise PenstockError("bad_request", detail) from None

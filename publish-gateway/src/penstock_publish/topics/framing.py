@@ -19,14 +19,12 @@ from penstock.model.position import Cursor
 from penstock_publish.topics.rows import Row
 
 __all__ = [
-    "CLOSE_REASON_BYTES_MAX",
     "DEFLATE_WINDOW_BITS",
     "PING_FRAME",
     "Encoding",
     "Form",
     "auth_notice",
     "close_frame",
-    "close_reason",
     "end_notice",
     "envelopes",
     "expiring_notice",
@@ -40,7 +38,6 @@ __all__ = [
 ]  # fmt: skip
 
 PING_FRAME = b"\x89\x00"
-CLOSE_REASON_BYTES_MAX = 123  # RFC 6455, 5.5: control frames have at most 125 bytes, two of them are the code
 #: Window of what we compress. Lines are short: more than 4 KiB finds little, and costs time at each line's end.
 DEFLATE_WINDOW_BITS = 12
 
@@ -144,14 +141,6 @@ def hb_notice(cursor: Cursor, *, named: bool = False) -> dict[str, object]:
 def quota_notice(limit: str, wait_s: float) -> dict[str, object]:
     """Nothing comes for so long because of this limit of the plan; then it goes on where it stopped."""
     return {"sys": "quota", "wait_ms": math.ceil(wait_s * 1000), "limit": limit}
-
-
-def close_reason(code: str, *, retry_ms: int | None, after: str | None) -> bytes:
-    """The reason of a close frame, at most 123 bytes: a cursor that does not fit is left out (null)."""
-    reason = _encode({"code": code, "retry_ms": retry_ms, "after": after})
-    if len(reason) > CLOSE_REASON_BYTES_MAX:
-        reason = _encode({"code": code, "retry_ms": retry_ms, "after": None})
-    return reason
 
 
 def close_frame(code: int | None, reason: bytes) -> bytes:

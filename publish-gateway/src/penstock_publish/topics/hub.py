@@ -19,6 +19,7 @@ import structlog
 from penstock.errors import LogUnavailable, PenstockError
 from penstock.http.access import Principal
 from penstock.http.revocation import EVERY_TOKEN, marked_client
+from penstock.http.socket_life import Close
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
@@ -33,7 +34,6 @@ from penstock_publish.topics.history import heads_of
 from penstock_publish.topics.limits import ConnectRate, largest_over
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter
-from penstock_publish.topics.session import Close
 from penstock_publish.topics.spans import begin_fan_out
 from penstock_publish.topics.wire import Wires
 

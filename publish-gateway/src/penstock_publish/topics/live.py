@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 
+from penstock.http.socket_life import Close
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
@@ -15,7 +16,6 @@ from penstock_publish.metrics import EVENTS_DELIVERED, EVENTS_FANNED_OUT, RING_B
 from penstock_publish.topics.connection import Connection, Tally
 from penstock_publish.topics.render import Filter, Kind, Rendered, render
 from penstock_publish.topics.ring import Place, Ring
-from penstock_publish.topics.session import Close
 
 __all__ = ["LiveTopic"]
 

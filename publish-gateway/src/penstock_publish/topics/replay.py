@@ -9,13 +9,13 @@ import structlog
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
+from penstock.http.socket_life import Close
 from penstock.model.position import Cursor
 from penstock.model.stream import StreamSpec
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.connection import Connection
 from penstock_publish.topics.framing import envelopes, frame, frame_notice, gap_notice
 from penstock_publish.topics.history import History, Piece, Start, parse_after
-from penstock_publish.topics.life import Close
 from penstock_publish.topics.render import Filter
 from penstock_publish.topics.request import TopicRequest
 from penstock_publish.topics.ring import Place

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from penstock.http.socket_life import Close
 from penstock_publish.lifecycle.states import Lifecycle, State, deprecated_notice, sees
 from penstock_publish.topics.framing import frame_notice
 from penstock_publish.topics.hub import Hub
-from penstock_publish.topics.session import Close
 
 __all__ = ["follow_lifecycle"]
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from penstock.errors import PenstockError
+from penstock.http.socket_life import Close
 from penstock.model.position import Cursor
 from penstock_publish.topics.framing import Encoding, Form, frame_notice, gap_notice, hb_notice
 from penstock_publish.topics.history import After
-from penstock_publish.topics.life import Close
 from penstock_publish.topics.ring import Place, Ring
 
-__all__ = ["Close", "CreditSession", "Session", "Slow"]
+__all__ = ["CreditSession", "Session", "Slow"]
 
 
 class Slow(StrEnum):

@@ -6,11 +6,11 @@ import asyncio
 
 from aiohttp import web
 
+from penstock.http.socket_life import Close
 from penstock_publish.metrics import CLOSED_CONNECTIONS
 from penstock_publish.rest.outgoing import begin
 from penstock_publish.topics.entrance import Entrance
 from penstock_publish.topics.framing import Encoding
-from penstock_publish.topics.session import Close
 from penstock_publish.topics.subscribe import Prepared, Subscriber
 
 __all__ = ["serve_sse"]

@@ -15,6 +15,7 @@ import structlog
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
+from penstock.http.socket_life import Close, Life, Pace
 from penstock.model.stream import StreamSpec
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
@@ -32,7 +33,6 @@ from penstock_publish.topics.filters import Filters, filter_identity
 from penstock_publish.topics.framing import Encoding, frame_notice, open_notice
 from penstock_publish.topics.history import History, parse_after
 from penstock_publish.topics.hub import Hub
-from penstock_publish.topics.life import Close, Life, Pace
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter, Kind
 from penstock_publish.topics.replay import Prepared, Replay

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
+from penstock.http.socket_life import Close
 from penstock_publish.topics.conversation import Conversation, Means
 from penstock_publish.topics.entrance import Entry
 from penstock_publish.topics.framing import Encoding, frame_notice
-from penstock_publish.topics.life import Close
 from penstock_publish.topics.lines import Auth, BadLine, lines_of, read_line, refusal
 from penstock_publish.topics.replay import Prepared
 from penstock_publish.topics.wire import UPGRADED, Wire, take_over

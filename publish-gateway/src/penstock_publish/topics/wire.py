@@ -17,11 +17,11 @@ import structlog
 from aiohttp import web
 
 from penstock.errors import PenstockError
+from penstock.http.socket_life import Close, close_reason
 from penstock_publish.metrics import CLOSED_CONNECTIONS
 from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.frame_reader import CloseFrame, FrameReader, Inbound, Message, Ping, Refusal
-from penstock_publish.topics.framing import PING_FRAME, Encoding, close_frame, close_reason, pong_frame
-from penstock_publish.topics.session import Close
+from penstock_publish.topics.framing import PING_FRAME, Encoding, close_frame, pong_frame
 from penstock_publish.topics.upgrade import shake_hands
 
 __all__ = ["UPGRADED", "Wire", "Wires", "take_over"]

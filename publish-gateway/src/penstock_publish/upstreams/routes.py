@@ -13,13 +13,14 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import SESSION_COOKIE
 from penstock.http.problem import problem
+from penstock.http.socket_life import close_reason
+from penstock.http.subprotocol import SUBPROTOCOL
 from penstock.ports.clock import Clock
 from penstock_publish.authority import Authority
 from penstock_publish.door.tunnel import Tunnel
 from penstock_publish.metrics import UPSTREAM_REQUESTS, UPSTREAM_SECONDS, UPSTREAM_SOCKETS
 from penstock_publish.plans.metering import Flow, Metering
-from penstock_publish.topics.entrance import SUBPROTOCOL, Entrance
-from penstock_publish.topics.framing import close_reason
+from penstock_publish.topics.entrance import Entrance
 from penstock_publish.upstreams.crossing import PREFIX
 from penstock_publish.upstreams.link import UpstreamLink
 from penstock_publish.upstreams.settings import Upstream

@@ -1,4 +1,4 @@
-"""The life of a transport: how long its token lasts, when it is pinged, whether the other side still answers. Pure.
+"""The life of a live connection: how long its token lasts, when it is pinged, how it is closed. Pure.
 
 Time is in monotonic seconds of the caller's clock.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from penstock.errors import PenstockError
 
-__all__ = ["Close", "Due", "Life", "Pace"]
+__all__ = ["CLOSE_REASON_BYTES_MAX", "Close", "Due", "Life", "Pace", "close_reason"]
+
+CLOSE_REASON_BYTES_MAX = 123  # RFC 6455, 5.5: control frames have at most 125 bytes, two of them are the code
+
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +91,11 @@ class Life:
         """A newer token: it is warned of again before that one ends."""
         self.expires_at_s = expires_at_s
         self._warned = False
+
+
+def close_reason(code: str, *, retry_ms: int | None, after: str | None) -> bytes:
+    """The reason of a close frame, at most 123 bytes: a cursor that does not fit is left out (null)."""
+    reason = _encode({"code": code, "retry_ms": retry_ms, "after": after})
+    if len(reason) > CLOSE_REASON_BYTES_MAX:
+        reason = _encode({"code": code, "retry_ms": retry_ms, "after": None})
+    return reason
