@@ -103,6 +103,34 @@ async def test_a_gap_is_announced_on_every_transport(gateway, http):
         assert (lines[0], lines[1]["d"]["n"]) == (gap, 10)
 
 
+@pytest.mark.parametrize("gateway", [{"read_bytes_max": 1024}], indirect=True)
+async def test_a_page_tells_every_gap_that_it_met(gateway, http, monkeypatch):
+    read = gateway.log.read
+
+    async def read_and_lose(*asked):
+        """The log, of which retention deletes the rest after the first piece."""
+        found = await read(*asked)
+        monkeypatch.setattr(gateway.log, "read", read)
+        await gateway.clock.advance(7200)
+        await gateway.orders(25, 1, stream="alerts")
+        await gateway.log.trim({})
+        return found[:1]
+
+    await gateway.orders(0, 10, stream="alerts")
+    await gateway.clock.advance(7200)
+    for first in (10, 15, 20):
+        await gateway.orders(first, 5, stream="alerts")
+    await gateway.log.trim({})
+    monkeypatch.setattr(gateway.log, "read", read_and_lose)
+    async with page(gateway, http, "alerts", after=Cursor("alerts", 1, (2,)).text()) as reply:
+        body = await reply.json()
+    places = {name: Cursor("alerts", 1, (name,)).text() for name in (2, 10, 15, 25)}
+    met = [(gap["from"], gap["to"], gap["n"]) for gap in body["gaps"]]
+    assert met == [(places[2], places[10], 8), (places[15], places[25], 10)]
+    assert body["gap"] == body["gaps"][0]
+    assert [event["d"]["n"] for event in body["events"]] == [10, 11, 12, 13, 14, 25]
+
+
 async def test_pages_follow_each_other_without_loss(gateway, http):
     for partition in (0, 1):
         for first in range(0, 60, 20):

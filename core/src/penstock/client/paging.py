@@ -22,8 +22,8 @@ async def history_pages(
         rows = calls.limits.page_rows if left is None else min(left, calls.limits.page_rows)
         params = [("after", after), ("limit", str(rows))] + ([("filter", filter)] if filter else [])
         page = await calls.members(Request("GET", f"/v1/topics/{quote(topic, safe='')}", params=params))
-        gap = [read_page_item(page["gap"], topic)] if "gap" in page else []
-        items = gap + [read_page_item(one, topic) for one in page["events"]]
+        gaps = page.get("gaps", [page["gap"]] if "gap" in page else [])
+        items = [read_page_item(one, topic) for one in (*gaps, *page["events"])]
         if items:
             yield items
         if not items and page["next"] == after:

@@ -125,7 +125,12 @@ def _page_of(topic: OfferedTopic) -> _Json:
         "properties": {
             "events": {"type": "array", "items": reference},
             "next": {"type": "string", "description": "The cursor of the next page; never null."},
-            "gap": {"type": "object", "description": "Events that retention has deleted before this page."},
+            "gap": {"type": "object", "description": "The first of `gaps`."},
+            "gaps": {
+                "type": "array",
+                "items": {"type": "object"},
+                "description": "Events that retention has deleted: after `from`, up to and with `to`, `n` of them.",
+            },
         },
     }
     return {

@@ -86,9 +86,10 @@ class Penstock {
   async *history(topic, { after = "earliest", filter } = {}) {
     for (;;) {
       const page = await this.call("GET", pathOf(topic, { after, filter, limit: this.limits.pageRows }));
-      if (page.gap) yield gapOf(page.gap);
+      const gaps = page.gaps ?? [];
+      yield* gaps.map(gapOf);
       yield* page.events.map(eventOf);
-      if (!page.events.length && !page.gap && page.next === after) return;
+      if (!page.events.length && !gaps.length && page.next === after) return;
       after = page.next;
     }
   }

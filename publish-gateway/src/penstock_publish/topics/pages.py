@@ -78,8 +78,10 @@ def _reply(page: _Page, next_url: str, transport: Transport) -> web.Response:
         body = b"".join(line + b"\n" for line in lines)
     else:
         media = "application/json"
-        gap = b"" if not page.gaps else b',"gap":' + msgspec.json.encode(page.gaps[0])
-        body = b'{"events":[%b],"next":%b%b}' % (b",".join(page.lines), msgspec.json.encode(page.next), gap)
+        gaps = b""
+        if page.gaps:  # `gap` is the first of them, for who has known no more than one
+            gaps = b',"gap":%b,"gaps":%b' % (msgspec.json.encode(page.gaps[0]), msgspec.json.encode(page.gaps))
+        body = b'{"events":[%b],"next":%b%b}' % (b",".join(page.lines), msgspec.json.encode(page.next), gaps)
     headers = {
         "Cache-Control": "private, no-cache",
         "ETag": f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"',
