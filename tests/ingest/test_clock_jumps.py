@@ -17,7 +17,7 @@ from penstock.ports.log import Consumed, Log, RejectedFilter, Transaction
 from penstock.testing.clock import ManualClock
 from penstock.testing.log_fixtures import APP, new_batch, rejected_event, source
 from penstock_ingest.dedupe import Claim, DedupeIndex
-from penstock_publish.tickets import Tickets
+from penstock_publish.tickets import TicketLimits, Tickets
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -113,7 +113,7 @@ async def test_rejected_events_stay_in_order_and_members_stay_alive(log: Log, cl
 
 
 async def test_tickets_live_as_long_as_they_say_whatever_the_wall_clock_does(clock: ManualClock) -> None:
-    tickets = Tickets(lifetime_s=30, limit=10)
+    tickets = Tickets(TicketLimits(total_max=10, per_caller_max=10, lifetime_s=30))
     caller = Principal("somebody", "client", frozenset({"lots:read"}), clock.now_ms() / 1000 + HOUR_S, "token")
     first, second = (tickets.issue(caller, "lots", origin=None, now_s=clock.monotonic_s()) for _ in range(2))
     clock.jump(DAY_S)

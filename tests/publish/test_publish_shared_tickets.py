@@ -1,6 +1,7 @@
 """One-time tickets that replicas share: issued by one process, redeemed by another, once."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -20,7 +21,7 @@ CALLER = Principal(
 def offices(tmp_path, postgres_url, clock):
     """Two processes on one database."""
     opened = [open_gateway_database(tmp_path, postgres_url) for _ in range(2)]
-    settings = PublishSettings(tickets_max=3)
+    settings = PublishSettings(tickets_max=3, tickets_per_caller_max=2)
     yield [TicketOffice(database, clock=clock, settings=settings) for database in opened]
     for database in opened:
         database.close()
@@ -58,10 +59,41 @@ async def test_a_ticket_is_for_its_topic_its_origin_and_half_a_minute(offices, c
 
 
 async def test_no_more_wait_than_the_limit_and_expired_ones_make_room(offices, clock):
-    for _ in range(3):
-        await offices[0].issue(CALLER, "orders", origin=None)
+    for n in range(3):
+        await offices[0].issue(replace(CALLER, subject=f"person {n}"), "orders", origin=None)
     with pytest.raises(PenstockError) as refused:
         await offices[1].issue(CALLER, "orders", origin=None)
-    assert refused.value.code == "too_many_requests"
+    assert refused.value.code == "too_many_requests" and "(tickets_max)" in refused.value.detail
     await clock.advance(31)
     assert await offices[1].issue(CALLER, "orders", origin=None)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "shared"])
+async def test_one_caller_takes_no_place_of_others(tmp_path, clock, request, shared):
+    url = request.getfixturevalue("postgres_url") if shared else None
+    database = open_gateway_database(tmp_path, url)
+    office = TicketOffice(database, clock=clock, settings=PublishSettings(tickets_per_caller_max=2))
+    names = [await office.issue(CALLER, "orders", origin=None) for _ in range(2)]
+    with pytest.raises(PenstockError, match="tickets_per_caller_max") as refused:
+        await office.issue(CALLER, "orders", origin=None)
+    assert (refused.value.status, refused.value.retry_after_s) == (429, 30)
+    assert await office.issue(replace(CALLER, client_id="other"), "orders", origin=None)
+    assert await office.issue(replace(CALLER, subject="somebody"), "orders", origin=None)
+    await office.redeem(names[0], "orders", origin=None)  # used: room for another one
+    assert await office.issue(CALLER, "orders", origin=None)
+    await clock.advance(31)
+    assert [await office.issue(CALLER, "orders", origin=None) for _ in range(2)]
+    database.close()
+
+
+async def test_tickets_of_an_earlier_version_go_on_to_count(tmp_path, clock, postgres_url):
+    database = open_gateway_database(tmp_path, postgres_url)
+    with database.transaction("making the table of before") as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE tickets (name_hash TEXT PRIMARY KEY, principal TEXT NOT NULL, topic TEXT NOT NULL, "
+            "origin TEXT, expires_s DOUBLE PRECISION NOT NULL)"
+        )
+    office = TicketOffice(database, clock=clock, settings=PublishSettings())
+    name = await office.issue(CALLER, "orders", origin=None)
+    assert await office.redeem(name, "orders", origin=None) == CALLER
+    database.close()

@@ -65,12 +65,16 @@ class GatewayDatabase:
                 raise PenstockError("store_unavailable", detail) from error
 
     def create(self, *tables: sa.Table) -> None:
-        """Make the tables that are missing; replicas that do so at once wait for each other. Blocking."""
+        """Make what is missing of the tables; replicas that do so at once wait for each other. Blocking.
+
+        A column that a later version has must be nullable or have a server default: older replicas write rows, too.
+        """
         with self.transaction("making tables of the gateway") as connection:
             if self.postgres is not None:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             for table in tables:
                 table.create(connection, checkfirst=True)
+                _add_missing_columns(connection, table)
 
     async def run(self, doing: str, work: Callable[[sa.Connection], _T]) -> _T:
         """`work(connection)` inside a transaction, in the worker thread; errors as of `transaction`."""
@@ -106,3 +110,14 @@ def open_gateway_database(data_dir: Path, database_url: str | None = None) -> Ga
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     engine = sa.create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False})
     return GatewayDatabase(engine, postgres=None)
+
+
+def _add_missing_columns(connection: sa.Connection, table: sa.Table) -> None:
+    """For tables that an earlier version has made."""
+    there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    missing = [column for column in table.columns if column.name not in there]
+    for column in missing:
+        definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+    for index in table.indexes if missing else ():
+        index.create(connection, checkfirst=True)

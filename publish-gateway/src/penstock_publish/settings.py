@@ -256,6 +256,9 @@ class PublishSettings(BaseModel, frozen=True):
     body_bytes_max: int = Field(default=16_384, description="Largest body of a ticket request.", ge=256)
     ticket_lifetime_s: int = Field(default=30, description="How long a one-time ticket can be used.", ge=1, le=300)
     tickets_max: int = Field(default=10_000, description="Tickets waiting to be used.", ge=1, le=1_000_000)
+    tickets_per_caller_max: int = Field(
+        default=1_000, description="Those of one client, or of one person at one client.", ge=1, le=1_000_000
+    )
     cors_origins: tuple[Origin, ...] = Field(
         default=(),
         max_length=1_000,

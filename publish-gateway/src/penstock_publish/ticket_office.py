@@ -16,7 +16,7 @@ from penstock.http.access import Principal
 from penstock.ports.clock import Clock
 from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.settings import PublishSettings
-from penstock_publish.tickets import Ticket, Tickets, too_many_tickets, unknown_ticket
+from penstock_publish.tickets import Ticket, TicketLimits, Tickets, unknown_ticket
 
 __all__ = ["TicketOffice"]
 
@@ -28,6 +28,7 @@ _TICKETS = sa.Table(
     sa.Column("topic", sa.Text, nullable=False),
     sa.Column("origin", sa.Text),
     sa.Column("expires_s", sa.Double, nullable=False),
+    sa.Column("caller", sa.Text, nullable=False, server_default="", index=True),
 )
 
 
@@ -36,10 +37,13 @@ class TicketOffice:
 
     def __init__(self, database: GatewayDatabase, *, clock: Clock, settings: PublishSettings) -> None:
         self._clock = clock
-        self._lifetime_s = settings.ticket_lifetime_s
-        self._limit = settings.tickets_max
+        self._limits = TicketLimits(
+            total_max=settings.tickets_max,
+            per_caller_max=settings.tickets_per_caller_max,
+            lifetime_s=settings.ticket_lifetime_s,
+        )
         self._database = None if database.postgres is None else database
-        self._here = Tickets(lifetime_s=self._lifetime_s, limit=self._limit)
+        self._here = Tickets(self._limits)
         self._made = asyncio.Lock()
         self._is_made = False
 
@@ -49,9 +53,9 @@ class TicketOffice:
             return self._here.issue(principal, topic, origin=origin, now_s=self._clock.monotonic_s())
         now_s = self._clock.now_ms() / 1000
         name = secrets.token_urlsafe()
-        ticket = Ticket(principal, topic, origin, now_s + self._lifetime_s)
+        ticket = Ticket(principal, topic, origin, now_s + self._limits.lifetime_s)
         database = await self._opened(self._database)
-        await database.run("issuing a ticket", lambda connection: _put(connection, name, ticket, now_s, self._limit))
+        await database.run("issuing a ticket", lambda connection: _put(connection, name, ticket, now_s, self._limits))
         return name
 
     async def redeem(self, name: str, topic: str, *, origin: str | None) -> Principal:
@@ -72,16 +76,18 @@ class TicketOffice:
         return database
 
 
-def _put(connection: sa.Connection, name: str, ticket: Ticket, now_s: float, limit: int) -> None:
+def _put(connection: sa.Connection, name: str, ticket: Ticket, now_s: float, limits: TicketLimits) -> None:
     connection.execute(sa.delete(_TICKETS).where(_TICKETS.c.expires_s < now_s))
-    if connection.execute(sa.select(sa.func.count()).select_from(_TICKETS)).scalar_one() >= limit:
-        raise too_many_tickets(limit, retry_after_s=ticket.expires_s - now_s)
+    waiting = sa.select(sa.func.count()).select_from(_TICKETS)
+    of_caller = waiting.where(_TICKETS.c.caller == ticket.caller)
+    limits.check(connection.execute(waiting).scalar_one(), connection.execute(of_caller).scalar_one())
     row = {
         "name_hash": _hash(name),
         "principal": msgspec.json.encode(ticket.principal).decode(),
         "topic": ticket.topic,
         "origin": ticket.origin,
         "expires_s": ticket.expires_s,
+        "caller": ticket.caller,
     }
     connection.execute(sa.insert(_TICKETS).values(row))
 
