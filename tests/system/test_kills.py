@@ -129,9 +129,17 @@ def as_event(lot: dict[str, str]) -> dict:
     return event | {name: float(lot[name]) if lot[name] else None for name in numbers}
 
 
-def run_ledger(folder: Path, *, kills: int, env: dict[str, str] | None = None, to_the_end: bool = True) -> Ledger:
+def run_ledger(
+    folder: Path,
+    *,
+    kills: int,
+    batches: tuple[int, int] = (5, 60),
+    env: dict[str, str] | None = None,
+    to_the_end: bool = True,
+) -> Ledger:
     """Drive the system through `kills` kills, let everything arrive, and hold the ledger against what is stored.
 
+    `batches`: least and most that are acknowledged between two kills.
     Not `to_the_end`: stop sending after the last kill and look for lost events only (the control).
     """
     chance = random.Random(SEED)
@@ -148,7 +156,7 @@ def run_ledger(folder: Path, *, kills: int, env: dict[str, str] | None = None, t
     subscriber.start()
     try:
         for _ in range(kills):
-            enough = len(ledger.acknowledged) + BATCH_ROWS * chance.randint(5, 60)
+            enough = len(ledger.acknowledged) + BATCH_ROWS * chance.randint(*batches)
             eventually(lambda enough=enough: len(ledger.acknowledged) >= enough or sender.finished, 30, 0.001)
             assert not sender.finished, "the sender was done before the last kill: nothing was in flight"
             time.sleep(chance.random() * 0.01)
@@ -242,7 +250,8 @@ def test_the_same_with_acknowledge_before_commit_fails(tmp_path: Path):
     with pytest.raises(AssertionError, match="lost"):
         run_ledger(
             tmp_path,
-            kills=5,
+            kills=3,
+            batches=(5, 20),
             env={"PENSTOCK_LOG__UNSAFE_ACKNOWLEDGE_BEFORE_COMMIT": "true"},
             to_the_end=False,
         )
