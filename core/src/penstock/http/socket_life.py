@@ -14,6 +14,7 @@ from penstock.errors import PenstockError
 __all__ = ["CLOSE_REASON_BYTES_MAX", "Close", "Due", "Life", "Pace", "close_reason"]
 
 CLOSE_REASON_BYTES_MAX = 123  # RFC 6455, 5.5: control frames have at most 125 bytes, two of them are the code
+_AWAY_RETRY_MS = 1_000  # where something behind the gateway is away, and nobody knows for how long
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,9 +39,12 @@ class Close:
     @classmethod
     def of(cls, error: PenstockError) -> Close:
         """The close for an error that comes after the upgrade: codes mirror HTTP."""
-        mirrored = error.status in (400, 401, 403, 404, 429, 503)
-        code = 4000 + error.status if mirrored else 4400 if error.status < 500 else 4503
-        return cls(code, error.code, None if error.retry_after_s is None else round(error.retry_after_s * 1000))
+        status = 404 if error.status == 410 else error.status
+        mirrored = status in (400, 401, 403, 404, 429, 503)
+        code = 4000 + status if mirrored else 4400 if status < 500 else 4503
+        if error.retry_after_s is not None:
+            return cls(code, error.code, round(error.retry_after_s * 1000))
+        return cls(code, error.code, _AWAY_RETRY_MS if code == 4503 else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from penstock.http.access import Principal
 from penstock.http.socket_life import Close, Life
 from penstock_publish.plans.metering import Flow
 from penstock_publish.topics.framing import end_notice, expiring_notice, frame_notice
+from penstock_publish.topics.limits import Seat
 
 if TYPE_CHECKING:
     from penstock_publish.topics.connection import Connection, Outlet
@@ -20,13 +21,15 @@ class Caller:
     """One WebSocket or event stream, with a connection for each topic that it is subscribed to.
 
     The first connection, that of the URL, closes the transport when it is closed; others end with a notice.
-    `on_end` is told of those.
+    `on_end` is told of those. `seat` is its place among all connections, until the hub forgets it.
     """
 
     __slots__ = ("_send_buffer_bytes", "_turn", "closed", "connections", "flow", "life", "on_end", "outlet",
-                 "principal")  # fmt: skip
+                 "principal", "seat")  # fmt: skip
 
-    def __init__(self, outlet: Outlet, principal: Principal, life: Life, *, send_buffer_bytes: int) -> None:
+    def __init__(
+        self, outlet: Outlet, principal: Principal, life: Life, *, send_buffer_bytes: int, seat: Seat | None = None
+    ) -> None:
         self.outlet = outlet
         self.principal = principal
         self.life = life
@@ -35,6 +38,7 @@ class Caller:
         #: What its application's plan allows; None: no limit.
         self.flow: Flow | None = None
         self.on_end: Callable[[Connection], None] | None = None
+        self.seat = seat
         self._turn = 0
         self._send_buffer_bytes = send_buffer_bytes
 
@@ -104,9 +108,9 @@ class Caller:
         if connection.closed:
             return
         connection.closed = True
-        self.connections = tuple(other for other in self.connections if other is not connection)
         self.say_end(connection, close)
-        if self.on_end is not None:
+        if self.on_end is not None:  # else the transport is at its end, and all that it still has is let go of there
+            self.connections = tuple(other for other in self.connections if other is not connection)
             self.on_end(connection)
 
     def say_end(self, connection: Connection, close: Close) -> None:

@@ -31,7 +31,7 @@ from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.connection import Connection
 from penstock_publish.topics.history import heads_of
-from penstock_publish.topics.limits import ConnectRate, largest_over
+from penstock_publish.topics.limits import ConnectRate, Seat, Seats, largest_over
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter
 from penstock_publish.topics.spans import begin_fan_out
@@ -82,6 +82,7 @@ class Hub:
         self._rate = ConnectRate(settings.connects_per_s_max, now_s=clock.monotonic_s())
         self._weighed_s = clock.monotonic_s()
         self.connection_count = 0
+        self._seats = Seats(settings.connections_max)
         self.draining = False
         self.wires = Wires(settings)
 
@@ -108,11 +109,16 @@ class Hub:
             raise PenstockError("overloaded", detail, retry_after_s=2 * self._spread())
 
     def check_open(self) -> None:
-        """`too_many_requests` or `draining` if one more connection cannot be taken."""
+        """`draining` if no connection is taken any more."""
         if self.draining:
             raise PenstockError("draining", "this process is stopping; connect again", retry_after_s=1.0)
-        if self.connection_count >= self._settings.connections_max:
+
+    def seat(self) -> Seat:
+        """A place for one connection more; `too_many_requests`."""
+        seat = self._seats.take()
+        if seat is None:
             raise _too_many(f"{self._settings.connections_max} connections are open (connections_max)")
+        return seat
 
     def check_room(self, name: str, filter_text: str) -> None:
         """`too_many_requests` if one more subscription to a topic cannot be taken."""
@@ -143,6 +149,8 @@ class Hub:
         """Forget a transport."""
         caller.closed = True
         self.connection_count -= 1
+        if caller.seat is not None:
+            caller.seat.give_back()
         CONNECTIONS.labels(caller.outlet.encoding.value).dec()
         self._forget_token(caller)
 

@@ -1,11 +1,11 @@
-"""How many may come in a second, and who has to go when unsent bytes take too much memory. Pure."""
+"""How many may come in a second, how many may be there, and who goes when unsent bytes take too much. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TypeVar
 
-__all__ = ["ConnectRate", "largest_over"]
+__all__ = ["ConnectRate", "Seat", "Seats", "largest_over"]
 
 _Item = TypeVar("_Item")
 
@@ -26,6 +26,36 @@ class ConnectRate:
             return False
         self._left -= 1
         return True
+
+
+class Seats:
+    """So many places. One is taken before anything is awaited for who comes, so that there are never more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.taken = 0
+
+    def take(self) -> Seat | None:
+        """A place, to be given back; None: there is none left."""
+        if self.taken >= self._limit:
+            return None
+        self.taken += 1
+        return Seat(self)
+
+
+class Seat:
+    """One place; giving it back twice gives it back once."""
+
+    __slots__ = ("_seats",)
+
+    def __init__(self, seats: Seats) -> None:
+        self._seats: Seats | None = seats
+
+    def give_back(self) -> None:
+        """Make room for another one."""
+        seats, self._seats = self._seats, None
+        if seats is not None:
+            seats.taken -= 1
 
 
 def largest_over(held: Iterable[tuple[int, _Item]], *, limit_bytes: int) -> list[_Item]:

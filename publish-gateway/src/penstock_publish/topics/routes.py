@@ -114,10 +114,13 @@ class TopicRoutes:
                 self._entrance.check_current(principal)
             reply.headers.extend(page_headers(name, self._lifecycles.of(name)))
             return reply
-        self._subscriber.check_open(principal)
-        prepared = await self._subscriber.prepare(spec, wanted, principal)
         origin = origin_of(request) if ticket is not None else None
-        return await serve_sse(request, prepared, self._subscriber, self._entrance, cors_origin=origin)
+        seat = self._subscriber.seat(principal)
+        try:
+            prepared = await self._subscriber.prepare(spec, wanted, principal)
+            return await serve_sse(request, prepared, self._subscriber, self._entrance, seat=seat, cors_origin=origin)
+        finally:
+            seat.give_back()
 
     async def _socket(self, request: web.Request, topic: str | None) -> web.StreamResponse:
         """A WebSocket, with a first topic or without."""

@@ -11,6 +11,7 @@ from penstock_publish.metrics import CLOSED_CONNECTIONS
 from penstock_publish.rest.outgoing import begin
 from penstock_publish.topics.entrance import Entrance
 from penstock_publish.topics.framing import Encoding
+from penstock_publish.topics.limits import Seat
 from penstock_publish.topics.subscribe import Prepared, Subscriber
 
 __all__ = ["serve_sse"]
@@ -28,6 +29,7 @@ async def serve_sse(
     subscriber: Subscriber,
     entrance: Entrance,
     *,
+    seat: Seat,
     cors_origin: str | None,
 ) -> web.StreamResponse:
     """Stream until one side closes. `cors_origin`: the page of another origin that a ticket was bound to."""
@@ -43,10 +45,10 @@ async def serve_sse(
         return response
     wait_s = subscriber.wires.settings.close_wait_s
     outlet = _SseOutlet(transport, chunked=request.version >= (1, 1), close_wait_s=wait_s)
-    caller = subscriber.enter(outlet, prepared.principal)
+    caller = subscriber.enter(outlet, prepared.principal, seat)
     try:
         entrance.admitted(caller)
-        await subscriber.subscribe(caller, prepared)
+        await subscriber.begin(caller, prepared)
         await outlet.ended.wait()
     finally:
         await subscriber.leave(caller)

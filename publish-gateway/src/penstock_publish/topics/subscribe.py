@@ -23,7 +23,7 @@ from penstock.ports.store import Store
 from penstock_publish.durable.positions import PositionKey
 from penstock_publish.durable.registry import DurableSubscriptions, Hold
 from penstock_publish.lifecycle.registry import Lifecycles
-from penstock_publish.lifecycle.states import deprecated_notice
+from penstock_publish.lifecycle.states import check_open, deprecated_notice
 from penstock_publish.plans.fields import QuotaExceeded
 from penstock_publish.plans.metering import Metering
 from penstock_publish.settings import PublishSettings
@@ -33,6 +33,7 @@ from penstock_publish.topics.filters import Filters, filter_identity
 from penstock_publish.topics.framing import Encoding, frame_notice, open_notice
 from penstock_publish.topics.history import History, parse_after
 from penstock_publish.topics.hub import Hub
+from penstock_publish.topics.limits import Seat
 from penstock_publish.topics.live import LiveTopic
 from penstock_publish.topics.render import Filter, Kind
 from penstock_publish.topics.replay import Prepared, Replay
@@ -85,11 +86,21 @@ class Subscriber:
         """See `Hub.admit`."""
         self._hub.admit()
 
-    def check_open(self, principal: Principal | None) -> None:
-        """`too_many_requests`, `quota_exceeded` or `draining` if one more caller cannot be taken."""
-        if principal is not None:
-            self._metering.check_connection(principal)
+    def check_open(self, principal: Principal) -> None:
+        """`quota_exceeded` or `draining` if one more connection of the caller cannot be taken."""
+        self._metering.check_connection(principal)
         self._hub.check_open()
+
+    def seat(self, principal: Principal | None) -> Seat:
+        """A place for one connection more, taken before anything is awaited for it; to be given back on every path.
+
+        `principal` None: it is not yet known whose. `too_many_requests`, and as `check_open`.
+        """
+        if principal is None:
+            self._hub.check_open()
+        else:
+            self.check_open(principal)
+        return self._hub.seat()
 
     async def prepare(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> Prepared:
         """Compile the filter and find the start; errors of the request are raised here."""
@@ -108,11 +119,11 @@ class Subscriber:
         history = self._history(spec, filter_)
         return Prepared(spec, wanted, principal, filter_, history, await history.start(wanted.after))
 
-    def enter(self, outlet: Outlet, principal: Principal) -> Caller:
-        """Look after a transport until `leave`."""
+    def enter(self, outlet: Outlet, principal: Principal, seat: Seat) -> Caller:
+        """Look after a transport until `leave`, which gives the seat back."""
         pace = self._paces[outlet.encoding.answers_pings]
         life = Life(self._end_s(principal), pace, self._clock.monotonic_s())
-        caller = Caller(outlet, principal, life, send_buffer_bytes=self._settings.send_buffer_bytes)
+        caller = Caller(outlet, principal, life, send_buffer_bytes=self._settings.send_buffer_bytes, seat=seat)
         self._hub.enter(caller)
         try:
             caller.flow = self._metering.open(principal)
@@ -130,16 +141,31 @@ class Subscriber:
         for connection in caller.connections:
             await self.unsubscribe(connection)
 
+    async def begin(self, caller: Caller, prepared: Prepared) -> None:
+        """Serve the topic of the URL; what has become impossible since the upgrade closes the transport."""
+        if caller.closed:  # it must take nothing over from who is there
+            return
+        try:
+            await self.subscribe(caller, prepared)
+        except PenstockError as error:
+            caller.close(Close.of(error))
+
     async def subscribe(
         self, caller: Caller, prepared: Prepared, *, of_url: bool = True, before: bytes = b""
     ) -> Connection:
-        """Serve one topic; `before` is written first. `of_url`: the transport ends with it."""
+        """Serve one topic; `before` is written first. `of_url`: the transport ends with it.
+
+        Errors are those of `prepare`, for what has changed since.
+        """
         spec, outlet, name = prepared.spec, caller.outlet, prepared.wanted.durable
         hold = None
         if name is not None:
             hold = await self._durable.claim(PositionKey(caller.principal.client_id, name, spec.name), prepared.start)
         try:
             live = await self._hub.topic(spec)
+            # Nothing is awaited from here on: meanwhile another one took the last place, or the topic was retired.
+            check_open(spec.name, self._lifecycles.of(spec.name), caller.principal)
+            self._hub.check_room(spec.name, prepared.filter.text)
         except PenstockError:
             if hold is not None:
                 hold.release()

@@ -13,6 +13,7 @@ from penstock.http.socket_life import Close
 from penstock_publish.topics.conversation import Conversation, Means
 from penstock_publish.topics.entrance import Entry
 from penstock_publish.topics.framing import Encoding, frame_notice
+from penstock_publish.topics.limits import Seat, Seats
 from penstock_publish.topics.lines import Auth, BadLine, lines_of, read_line, refusal
 from penstock_publish.topics.replay import Prepared
 from penstock_publish.topics.wire import UPGRADED, Wire, take_over
@@ -28,7 +29,7 @@ class WebSockets:
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._unauthenticated = 0
+        self._unauthenticated = Seats(means.settings.socket.unauthenticated_max)
 
     async def serve(self, request: web.Request, entry: Entry, opening: Opening) -> web.StreamResponse:
         """Upgrade; the socket is served from then on without its request.
@@ -36,21 +37,28 @@ class WebSockets:
         What is wrong with the caller or the request is said before the upgrade, as an HTTP problem; where the token
         comes in the first message, by a line and a close code.
         """
-        subscriber = self._means.subscriber
-        subscriber.check_open(entry.principal)
-        if entry.principal is None:
-            self._check_waiting()
-            wire = take_over(request, subscriber.wires, subprotocol=entry.subprotocol)
-            wire.serve(self._authenticate(wire, opening))
-        else:
-            prepared = await opening(entry.principal)
-            wire = take_over(request, subscriber.wires, subprotocol=entry.subprotocol)
-            wire.serve(self._serve(wire, entry.principal, prepared, self._bearer(entry.principal, entry.bearer)))
+        subscriber, principal = self._means.subscriber, entry.principal
+        seats = [subscriber.seat(principal)]
+        try:
+            if principal is None:
+                seats.append(self._wait())
+                wire = take_over(request, subscriber.wires, subprotocol=entry.subprotocol)
+                wire.serve(self._authenticate(wire, opening, seat=seats[0], waiting=seats[1]))
+            else:
+                prepared = await opening(principal)
+                wire = take_over(request, subscriber.wires, subprotocol=entry.subprotocol)
+                bearer = self._bearer(principal, entry.bearer)
+                wire.serve(self._serve(wire, seats[0], principal, prepared, bearer))
+        except BaseException:  # also where the caller goes while its place in the log is looked for
+            for seat in seats:
+                seat.give_back()
+            raise
         return UPGRADED
 
     async def _serve(
         self,
         wire: Wire,
+        seat: Seat,
         principal: Principal,
         prepared: Prepared | None,
         bearer: str | None,
@@ -59,7 +67,7 @@ class WebSockets:
     ) -> None:
         """`token`: the line that brought it, to be answered; `rest`: lines that came with it."""
         subscriber = self._means.subscriber
-        caller = subscriber.enter(wire, principal)
+        caller = subscriber.enter(wire, principal, seat)
         conversation: Conversation | None = None
         wire.heard, wire.resume = caller.life.heard, caller.resume_text
         try:
@@ -69,7 +77,7 @@ class WebSockets:
                 conversation.said_token(token.id, subscriber.left_s(caller))
                 del token
             if prepared is not None:
-                await subscriber.subscribe(caller, prepared)
+                await subscriber.begin(caller, prepared)
                 del prepared  # it may hold the rows of a table
             message: str | bytes | None = rest
             while message is not None:
@@ -88,21 +96,27 @@ class WebSockets:
         sends = "ingest:write" in principal.scopes or bool(principal.details)
         return bearer if sends and intake is not None and intake.needs_bearer else None
 
-    def _check_waiting(self) -> None:
-        limit = self._means.settings.socket.unauthenticated_max
-        if self._unauthenticated >= limit:
+    def _wait(self) -> Seat:
+        """A place among those who have yet to say who they are; `too_many_requests`."""
+        waiting = self._unauthenticated.take()
+        if waiting is None:
+            limit = self._means.settings.socket.unauthenticated_max
             detail = f"{limit} WebSockets wait for their token (unauthenticated_max); try again later"
             raise PenstockError("too_many_requests", detail, retry_after_s=5.0)
+        return waiting
 
-    async def _authenticate(self, wire: Wire, opening: Opening) -> None:
+    async def _authenticate(self, wire: Wire, opening: Opening, *, seat: Seat, waiting: Seat) -> None:
         """Wait for the token, then serve as if it had come with the upgrade."""
-        self._unauthenticated += 1
         try:
             message = await self._first_message(wire)
+            waiting.give_back()
+            if message is not None:
+                await self._serve_bearer(wire, opening, message, seat)
         finally:
-            self._unauthenticated -= 1
-        if message is None:
-            return
+            waiting.give_back()
+            seat.give_back()
+
+    async def _serve_bearer(self, wire: Wire, opening: Opening, message: str | bytes, seat: Seat) -> None:
         token: Auth | None = None
         try:
             token, rest = _token_of(message)
@@ -115,7 +129,7 @@ class WebSockets:
             close = Close.of(error) if token is not None else Close(4401, "unauthorized")
             wire.close(close, None)
             return
-        await self._serve(wire, principal, prepared, self._bearer(principal, token.auth), token, rest)
+        await self._serve(wire, seat, principal, prepared, self._bearer(principal, token.auth), token, rest)
 
     async def _first_message(self, wire: Wire) -> str | bytes | None:
         """None if the socket was closed, by the other side or for having said nothing in time."""
