@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose check format bench bench-eval bench-fanout bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
+.PHONY: help setup up test test-compose autobahn check format bench bench-eval bench-fanout bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(STAMP) ## the whole suite, first the parts, then real processes; says wh
 
 test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
 	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
+
+autobahn: $(STAMP) ## every case of the Autobahn suite against the WebSocket edge, some minutes; needs Python 2.7
+	PYTHONPATH=tests $(BIN)/python -m publish.autobahn_suite
 
 check: $(STAMP) ## ruff, mypy, import rules, generated documents
 	$(BIN)/ruff check .

@@ -7,16 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
-from aiohttp import web
 from multidict import CIMultiDict
 from publish.autobahn_cases import BINARY, CLOSE, TEXT, Case, all_cases, client_frame
-from publish.conftest import loopback_socket, serving
+from publish.websocket_echo import echo_edge
 
 from penstock.errors import PenstockError
-from penstock_publish.settings import PublishSettings
-from penstock_publish.topics.framing import Encoding, frame
 from penstock_publish.topics.upgrade import shake_hands
-from penstock_publish.topics.wire import UPGRADED, Wire, Wires, take_over
 
 CASES = all_cases()
 HELLO = b"Hello, world!"
@@ -27,30 +23,11 @@ HANDSHAKE = (
 )
 
 
-async def echo(wire: Wire) -> None:
-    while (message := await wire.receive()) is not None:
-        if isinstance(message, str):
-            wire.write(frame([message.encode()], (), wire.encoding))
-        else:  # subscribers are sent text only: the same frame but for its opcode
-            sent = frame([message], (), Encoding.WS)
-            wire.write(bytes([sent[0] + BINARY - TEXT]) + sent[1:])
-
-
 @pytest.fixture
 async def port(request) -> AsyncIterator[int]:
     """Parametrize indirectly with a dict to change settings."""
-    wires = Wires(PublishSettings.model_validate(getattr(request, "param", {})))
-
-    async def upgrade(request: web.Request) -> web.StreamResponse:
-        wire = take_over(request, wires)
-        wire.serve(echo(wire))
-        return UPGRADED
-
-    sock = loopback_socket()
-    async with serving(sock, [web.get("/echo", upgrade)]):
-        yield sock.getsockname()[1]
-        async with asyncio.timeout(5):
-            await wires.closed()
+    async with echo_edge(getattr(request, "param", {})) as opened:
+        yield opened
 
 
 class Client:
@@ -181,28 +158,34 @@ def inflated(first: int, payload: bytes) -> bytes:
 
 
 OFFERS = [
-    ("permessage-deflate", True),
-    ("permessage-deflate; client_max_window_bits", True),
-    ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", True),
-    ("permessage-deflate; server_max_window_bits=15", True),
-    ('permessage-deflate; server_max_window_bits="12"', True),
-    ("permessage-deflate; server_max_window_bits=8, permessage-deflate", True),
-    ("permessage-deflate; server_max_window_bits=8", False),
-    ("permessage-deflate; server_max_window_bits", False),
-    ("permessage-deflate; server_max_window_bits=16", False),
-    ("permessage-deflate; client_max_window_bits=7", False),
-    ("permessage-deflate; colour=red", False),
-    ("permessage-deflate; server_no_context_takeover=1", False),
-    ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", False),
-    ("permessage-bzip2", False),
+    ("permessage-deflate", "both", ""),
+    ("permessage-deflate; client_max_window_bits", "both", ""),
+    ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", "both", ""),
+    ("permessage-deflate; server_max_window_bits=15", "both", "; server_max_window_bits=12"),
+    ('permessage-deflate; server_max_window_bits="12"', "both", "; server_max_window_bits=12"),
+    ("permessage-deflate; server_max_window_bits=8, permessage-deflate", "both", ""),
+    ("permessage-deflate; server_max_window_bits=9", "theirs", "; server_max_window_bits=9"),
+    ("permessage-deflate; server_max_window_bits=8; client_max_window_bits", "theirs", "; server_max_window_bits=8"),
+    ("permessage-deflate; server_max_window_bits", "none", ""),
+    ("permessage-deflate; server_max_window_bits=16", "none", ""),
+    ("permessage-deflate; client_max_window_bits=7", "none", ""),
+    ("permessage-deflate; colour=red", "none", ""),
+    ("permessage-deflate; server_no_context_takeover=1", "none", ""),
+    ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", "none", ""),
+    ("permessage-bzip2", "none", ""),
 ]
 
 
-@pytest.mark.parametrize(("offer", "agreed"), OFFERS)
-async def test_messages_are_compressed_as_agreed_on_and_only_then(port, offer, agreed):
-    """Of 12 and 13: their sizes, whole and in fragments, with what a client may offer."""
+@pytest.mark.parametrize(("offer", "compressing", "window"), OFFERS)
+async def test_messages_are_compressed_as_agreed_on_and_only_then(port, offer, compressing, window):
+    """Of 12 and 13: their sizes, whole and in fragments, with what a client may offer.
+
+    `compressing`: the messages of both sides, theirs alone (our window is larger than they allow), or none.
+    """
     client = await Client.connect(port, extensions=offer)
-    assert ("permessage-deflate; server_no_context_takeover" in client.answer) is agreed
+    agreed = compressing != "none"
+    extension = f"permessage-deflate; server_no_context_takeover; client_no_context_takeover{window}\r\n"
+    assert (extension in client.answer) is agreed
     sizes = ((16, 0), (64, 0), (256, 0), (1_024, 0), (4_096, 0), (65_536, 0), (8_192, 256), (65_536, 1_024))
     text = b'{"sensor":"north","celsius":21.5,"note":"\xc3\xa4"}' * 1_600
     for size, each in sizes:
@@ -216,8 +199,8 @@ async def test_messages_are_compressed_as_agreed_on_and_only_then(port, offer, a
         await client.send(*frames)
         first, reply = await asyncio.wait_for(client.next(), 5)
         assert inflated(first, reply) == payload
-        assert bool(first & 0x40) is (agreed and size >= 256)
-        assert not agreed or size < 256 or len(reply) < size / 2
+        assert bool(first & 0x40) is (compressing == "both" and size >= 256)
+        assert not first & 0x40 or len(reply) < size / 2
     await client.close()
 
 

@@ -1,7 +1,8 @@
 """The opening handshake (RFC 6455, 4.2), and what is agreed on in it: permessage-deflate (RFC 7692, 7.1). Pure.
 
 Compression is agreed on without context takeover in both directions: messages can then be compressed once for all
-subscribers, and no connection keeps a window.
+subscribers, and no connection keeps a window. Who offers a smaller window than that of what is compressed for all may
+send compressed messages and is sent none, which every reader takes (RFC 7692, 6).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,10 +30,13 @@ _OFFERS_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """The reply, as bytes for the wire, and whether both sides compress."""
+    """The reply, as bytes for the wire."""
 
     reply: bytes
-    deflate: bool
+    #: permessage-deflate was agreed on: what comes may be compressed.
+    inflates: bool
+    #: What is sent may be compressed, too: the other side's window is large enough.
+    deflates: bool
 
 
 def shake_hands(
@@ -61,8 +66,12 @@ def shake_hands(
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
     agreed = _agree(", ".join(extensions)) if deflate and extensions else None
     if agreed is not None:
-        lines.append(f"Sec-WebSocket-Extensions: {agreed}")
-    return Handshake("\r\n".join((*lines, "", "")).encode("ascii"), agreed is not None)
+        lines.append(f"Sec-WebSocket-Extensions: {_extension_reply(agreed)}")
+    return Handshake(
+        "\r\n".join((*lines, "", "")).encode("ascii"),
+        inflates=agreed is not None,
+        deflates=agreed is not None and _window_bits(agreed) >= DEFLATE_WINDOW_BITS,
+    )
 
 
 def _accept(key: str) -> str:
@@ -75,25 +84,36 @@ def _accept(key: str) -> str:
     return base64.b64encode(hashlib.sha1(key.encode() + _KEY_SUFFIX, usedforsecurity=False).digest()).decode()
 
 
-def _agree(offered: str) -> str | None:
-    """The reply to the first offer that fits; None: go on uncompressed, which is never an error."""
+def _agree(offered: str) -> Mapping[str, str | None] | None:
+    """Parameters of the first offer with a window of ours, else of the first that fits; None: none does, no error."""
     if len(offered) > _EXTENSION_CHARS_MAX:
         return None
     try:
         offers = parse_extension(offered)
     except InvalidHeader as error:
         raise PenstockError("bad_request", "the header Sec-WebSocket-Extensions cannot be read") from error
-    for name, parameters in offers[:_OFFERS_MAX]:
-        if name == _EXTENSION and _fits(dict(parameters), count=len(parameters)):
-            reply = f"{_EXTENSION}; server_no_context_takeover; client_no_context_takeover"
-            if "server_max_window_bits" in dict(parameters):
-                reply += f"; server_max_window_bits={DEFLATE_WINDOW_BITS}"
-            return reply
-    return None
+    fitting = [
+        dict(parameters)
+        for name, parameters in offers[:_OFFERS_MAX]
+        if name == _EXTENSION and _fits(dict(parameters), count=len(parameters))
+    ]
+    return next((offer for offer in fitting if _window_bits(offer) >= DEFLATE_WINDOW_BITS), next(iter(fitting), None))
+
+
+def _extension_reply(offer: Mapping[str, str | None]) -> str:
+    reply = f"{_EXTENSION}; server_no_context_takeover; client_no_context_takeover"
+    if "server_max_window_bits" in offer:  # it is accepted by naming as much or less (RFC 7692, 7.1.2.1)
+        reply += f"; server_max_window_bits={min(_window_bits(offer), DEFLATE_WINDOW_BITS)}"
+    return reply
+
+
+def _window_bits(offer: Mapping[str, str | None]) -> int:
+    """Of the largest window that the server may compress with."""
+    return int(offer.get("server_max_window_bits") or zlib.MAX_WBITS)
 
 
 def _fits(parameters: Mapping[str, str | None], *, count: int) -> bool:
-    """Known parameters with values that we can keep, each once (RFC 7692, 7.1)."""
+    """Known parameters with values that there are, each once (RFC 7692, 7.1)."""
     if len(parameters) != count:
         return False
     for name, value in parameters.items():
@@ -101,7 +121,7 @@ def _fits(parameters: Mapping[str, str | None], *, count: int) -> bool:
             if value is not None:
                 return False
         elif name == "server_max_window_bits":
-            if value not in _WINDOWS or int(value) < DEFLATE_WINDOW_BITS:
+            if value not in _WINDOWS:
                 return False
         elif name == "client_max_window_bits":
             if value is not None and value not in _WINDOWS:

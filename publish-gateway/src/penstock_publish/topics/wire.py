@@ -71,9 +71,9 @@ class Wire(asyncio.Protocol):
     __slots__ = ("_closing", "_ends", "_inbox", "_patience", "_reader", "_task", "_transport", "_unread", "_waiter",
                  "_wires", "encoding", "heard", "resume", "unsent_bytes")  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, wires: Wires, *, deflate: bool) -> None:
+    def __init__(self, transport: asyncio.Transport, wires: Wires, *, inflates: bool, deflates: bool) -> None:
         settings = wires.settings
-        self.encoding = Encoding.WS_DEFLATE if deflate else Encoding.WS
+        self.encoding = Encoding.WS_DEFLATE if deflates else Encoding.WS
         #: Called for every frame that comes in: the other side is alive.
         self.heard: Callable[[], None] | None = None
         #: The cursor after what was sent, for closes that are made here.
@@ -81,7 +81,7 @@ class Wire(asyncio.Protocol):
         self.unsent_bytes = transport.get_write_buffer_size
         self._transport = transport
         self._wires = wires
-        self._reader: FrameReader | None = FrameReader(limit_bytes=settings.inbound_bytes_max, inflates=deflate)
+        self._reader: FrameReader | None = FrameReader(limit_bytes=settings.inbound_bytes_max, inflates=inflates)
         self._inbox: deque[str | bytes] | None = None  # made with the first message: most subscribers send none
         self._unread: Iterator[Inbound] | None = None  # what has come and has yet to be looked at
         self._ends: CloseFrame | Refusal | None = None  # what comes after the inbox
@@ -292,7 +292,7 @@ def take_over(request: web.Request, wires: Wires, *, subprotocol: str | None = N
         raise PenstockError("draining", "the caller has gone", retry_after_s=1.0)
     leftover = _Leftover()
     protocol.set_parser(leftover)  # type: ignore[arg-type]  # it asks for no more than these two methods
-    wire = Wire(transport, wires, deflate=shaken.deflate)
+    wire = Wire(transport, wires, inflates=shaken.inflates, deflates=shaken.deflates)
     transport.set_protocol(wire)
     protocol.transport = None  # so that aiohttp's farewell does not close it
     protocol.connection_lost(None)
