@@ -85,9 +85,18 @@ async def server() -> AsyncIterator[Server]:
     app.router.add_get("/v1/streams/s", said.shape)
     app.router.add_post("/v1/streams/s/events", said.events)
     app.router.add_get("/v1/topics/s", said.subscribe)
+    app.router.add_get("/v1/topics/quiet", silence)
     async with TestServer(app) as running:
         said.url = str(running.make_url("")).rstrip("/")
         yield said
+
+
+async def silence(request: web.Request) -> web.WebSocketResponse:
+    """A topic on which nothing comes."""
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    await socket.receive()
+    return socket
 
 
 @pytest.fixture
@@ -358,6 +367,44 @@ async def test_credit_is_given_back_as_events_are_done_with(server: Server):
         await read(penstock, 6, credit=4)
     assert server.asked == [{"credit": "4"}]
     assert server.lines[0]["credit"] >= 2
+
+
+async def test_over_a_break_no_more_credit_is_asked_for_than_is_left(server: Server):
+    """At most `credit` events are on their way or with the reader, whatever connections end."""
+    sent, again = 0, asyncio.Event()
+
+    async def send(socket: web.WebSocketResponse, count: int) -> None:
+        nonlocal sent
+        await socket.send_str("\n".join(event(n) for n in range(sent, sent + count)))
+        sent += count
+
+    async def breaks(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await send(socket, int(request.query["credit"]))
+        await socket.close(code=1001)
+        return socket
+
+    async def stays(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        again.set()
+        async for line in socket:
+            await send(socket, json.loads(line.data)["credit"])
+        return socket
+
+    server.sockets += [breaks, stays]
+    held: list[int] = []
+    async with client_of(server, ack_every_s=0.01) as penstock, asyncio.timeout(5):
+        async for found in penstock.subscribe("s", "quiet", credit=4):  # read ahead, since there are two
+            assert isinstance(found, Event)
+            held.append(found.data["n"])
+            await again.wait()
+            assert sent <= 4 + len(held) - 1
+            if len(held) == 12:
+                break
+    assert held == list(range(12))
+    assert server.asked == [{"credit": "4"}, {"after": "c3", "credit": "0"}]
 
 
 def test_waits_double_up_to_their_limit_with_full_jitter():

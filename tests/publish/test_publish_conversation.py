@@ -241,6 +241,19 @@ async def test_without_credit_nothing_comes_and_with_it_exactly_so_much_and_noth
     assert sorted(seen) == [*range(200), 500]
 
 
+async def test_who_comes_back_with_credit_gets_exactly_so_much_of_what_is_left(gateway):
+    await gateway.orders(0, 8)
+    async with gateway.subscribe("orders", after="earliest", credit="3") as ws:
+        last = (await events(ws, 3))[-1]["c"]
+    async with gateway.subscribe("orders", after=last, credit="2") as ws:
+        assert [event["d"]["n"] for event in await events(ws, 2)] == [3, 4]
+        await gateway.orders(8, 4)
+        await silence(ws)
+        await say(ws, credit=5)
+        assert [event["d"]["n"] for event in await events(ws, 5)] == [5, 6, 7, 8, 9]
+        await silence(ws)
+
+
 async def test_a_paused_subscriber_holds_neither_task_nor_ring(gateway):
     async with gateway.subscribe("orders", credit="0") as ws:
         await ws.recv()

@@ -36,13 +36,15 @@ class Wanted:
     durable: str | None = None
     auto_ack: bool = True
 
-    def query(self, after: str | None) -> str:
-        """The query of the URL."""
+    def query(self, after: str | None, *, unconsumed: int = 0) -> str:
+        """The query of the URL. `unconsumed`: events of earlier connections that the reader has yet to be done with;
+        they count against the credit.
+        """
         asked = {
             "after": after,
             "filter": self.filter,
             "slow": self.slow,
-            "credit": self.credit,
+            "credit": None if self.credit is None else max(0, self.credit - unconsumed),
             "durable": self.durable,
         }
         return urlencode({name: value for name, value in asked.items() if value is not None})
@@ -61,6 +63,7 @@ class Following:
         self._refused = False  # the last token that was shown
         self._token: str | None = None
         self._upkeep: Upkeep | None = None
+        self._unconsumed = 0  # events that have come and that the reader is not done with
         self._stopped = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -69,8 +72,9 @@ class Following:
         limits on tries are reached.
         """
         while not self._stopped.is_set():
+            unconsumed = self._unconsumed
             try:
-                socket = await self._connected()
+                socket = await self._connected(unconsumed)
             except ClientError as error:
                 wait_s = self._after_failure(error)
             else:
@@ -78,6 +82,7 @@ class Following:
                 opened_at_s = self._calls.clock.monotonic_s()
                 ack = None if self._upkeep is None else self._upkeep.unsent_ack
                 self._upkeep = Upkeep(socket, self._calls, token=self._token, credit=self._wanted.credit, ack=ack)
+                self._upkeep.consumed(unconsumed - self._unconsumed)  # while it was being connected
                 try:
                     while (items := await self._received(socket, self._upkeep)) is not None:
                         if items:
@@ -92,6 +97,7 @@ class Following:
     def consumed(self, item: Event | Gap) -> None:
         """The reader has asked for what comes after `item`, so it is done with it."""
         if self._upkeep is not None and isinstance(item, Event):
+            self._unconsumed -= 1
             self._upkeep.consumed(1)
             if self._wanted.durable and self._wanted.auto_ack:
                 self._upkeep.acknowledge(item.cursor)
@@ -102,12 +108,13 @@ class Following:
         if self._upkeep is not None:
             await self._upkeep.end()
 
-    async def _connected(self) -> ClientConnection:
+    async def _connected(self, unconsumed: int) -> ClientConnection:
         calls, limits = self._calls, self._calls.limits
         self._token = None
         token = self._token = await calls.tokens.current()
         base = calls.access.url.replace("http", "ws", 1)
-        url = f"{base}/v1/topics/{quote(self._wanted.topic, safe='')}?{self._wanted.query(self._after)}"
+        query = self._wanted.query(self._after, unconsumed=unconsumed)
+        url = f"{base}/v1/topics/{quote(self._wanted.topic, safe='')}?{query}"
         try:
             return await connect(
                 url,
@@ -152,6 +159,7 @@ class Following:
     def _taken(self, item: Event | Gap | Notice | Reply, upkeep: Upkeep) -> Event | Gap | None:
         if isinstance(item, Event):
             self._after = item.cursor
+            self._unconsumed += 1
             return item
         if isinstance(item, Gap):
             self._after = item.to_cursor
