@@ -25,7 +25,7 @@ from postgres_server import PostgresServer
 
 from loadtests.sampled import SAMPLER
 
-__all__ = ["NAMES", "Arrangement", "arranged", "missing"]
+__all__ = ["NAMES", "Arrangement", "PenstockServices", "PostgresServer", "arranged", "missing"]
 
 NAMES = ("up", "sqlite", "postgres", "kafka")
 _SHOWN = ("fsync", "synchronous_commit", "full_page_writes", "wal_sync_method", "shared_buffers", "max_wal_size")

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from loadtests import fanout_rates, fanout_scale
+from loadtests import fanout_rates, fanout_scale, fanout_workers
 from loadtests.bench import row
 from loadtests.fanout_rig import FanoutBench
 from loadtests.machine import describe_machine
@@ -30,6 +30,7 @@ SECTIONS: dict[str, Callable[[FanoutBench], Sequence[Figure]]] = {
     "batched": fanout_rates.batched,
     "single": fanout_rates.one_at_a_time,
     "idle": fanout_scale.idle,
+    "workers": fanout_workers.workers,
     "steady": fanout_scale.steady,
     "stalled": fanout_scale.stalled,
     "reconnect": fanout_scale.reconnect,

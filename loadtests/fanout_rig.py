@@ -64,9 +64,10 @@ class CrowdProcess:
         stalled: int = 0,
         core: int | None = CLIENT_CORE,
         shares: int = 1,
+        first_source: int = 0,
     ) -> None:
         self.sockets = sockets
-        sources = [f"127.0.0.{n + 2}" for n in range(1 + sockets // PORTS_PER_SOURCE)]
+        sources = [f"127.0.0.{first_source + n + 2}" for n in range(1 + sockets // PORTS_PER_SOURCE)]
         job = {"host": "127.0.0.1", "port": port, "path": path, "headers": list(headers), "hello": [], "mark": mark}
         job |= {"sockets": sockets, "sources": sources, "timed_every": timed_every, "stalled": stalled}
         job["shares"] = shares
