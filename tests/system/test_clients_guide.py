@@ -1,8 +1,9 @@
-"""The examples of docs/clients.md, run as they are printed, against the starter app."""
+"""The examples of docs/clients.md and docs/protocol.md, run as they are printed, against the starter app."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -59,6 +60,36 @@ def test_the_node_example_publishes_and_follows(shop: PenstockProcess, need):
     said = run(["node", "example.mjs"], folder)
     assert "accepted: 1" in said
     assert "customer:" in said
+
+
+def test_the_websocat_commands_of_the_protocol_show_whole_events(shop: PenstockProcess, need):
+    need("websocat", shutil.which("websocat") is not None, "cargo install websocat")
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/protocol.md").read_text(), re.S)
+    token, *commands = "".join(blocks).replace("http://127.0.0.1:8080", shop.url).splitlines()
+    assert len(commands) == 2
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for number, command in enumerate(commands):
+        script = f"{token}\nexec {command.replace('127.0.0.1:8080', shop.url.removeprefix('http://'))}"
+        with subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=shop.data.parent,
+            env={**os.environ, "PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as running:
+            limit = threading.Timer(30, running.kill)
+            limit.start()
+            try:
+                assert json.loads(running.stdout.readline())["sys"] == "open"
+                now = datetime.now(UTC).isoformat()
+                order = {"id": f"long-{number}", "customer": "z" * 200_000, "amount": 500, "ts": now}
+                assert shop.post_events("orders", [order]).status == 200
+                events = (json.loads(line) for line in running.stdout)
+                assert next(event["d"]["customer"] for event in events if "d" in event) == "z" * 200_000
+            finally:
+                limit.cancel()
+                running.kill()
 
 
 def test_the_page_example_follows_with_a_ticket_of_its_own_server(shop: PenstockProcess, need):

@@ -35,7 +35,8 @@ def topic_commands(url: str, topic: OfferedTopic, *, issuer: str | None = None) 
                 _PAGE.format(address=address)),
         Command("sse", "curl, live", "Server-sent events; `id` is the cursor to resume from.",
                 _SSE.format(address=address)),
-        Command("websocat", "websocat", "WebSocket in a terminal.", _WEBSOCAT.format(socket=socket)),
+        Command("websocat", "websocat", "WebSocket in a terminal, with websocat 1.14. -B: events longer than 64 KiB "
+                "come whole; -n: it goes on where there is nothing to type.", _WEBSOCAT.format(socket=socket)),
         Command("python", "Python", "Needs `pip install websockets`. Reconnects and resumes by itself.",
                 _PYTHON.format(socket=socket)),
         Command("javascript", "JavaScript", "Node.js 18 or newer, nothing to install.",
@@ -96,7 +97,7 @@ _SSE = """\
 curl -sN -H "Authorization: Bearer $TOKEN" -H "Accept: text/event-stream" \\
   "{address}?after=earliest\""""
 _WEBSOCAT = """\
-websocat -H="Authorization: Bearer $TOKEN" \\
+websocat -n -B 2097152 -H="Authorization: Bearer $TOKEN" \\
   "{socket}?after=earliest\""""
 _PYTHON = """\
 python3 - <<'EOF'
