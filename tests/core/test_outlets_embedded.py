@@ -312,3 +312,11 @@ class TestPostgres(JdbcContract):
         await outlet.deliver(rows(0, 2, spec=TABLE))
         await outlet.close()
         assert self.execute("SELECT count(*) FROM back.lots") == [(2,)]
+
+
+def test_a_batch_up_to_an_offset_ends_there_also_where_no_row_has_it():
+    batch = OutBatch("lots", 0, 1, 0, 12, pl.DataFrame({"id": [0, 1, 2]}), [0, 4, 9])
+    ends = {offset: (found.next, list(found.offsets)) for offset in (0, 4, 6, 9, 11, 12, 20)
+            if (found := batch.before(offset))}  # fmt: skip
+    whole = (12, [0, 4, 9])
+    assert ends == {0: whole, 4: (4, [0]), 6: (6, [0, 4]), 9: (9, [0, 4]), 11: (11, [0, 4, 9]), 12: whole, 20: whole}

@@ -61,6 +61,22 @@ async def test_an_endpoint_that_fails_gets_the_same_batch_again_until_it_takes_i
     assert len({headers["Idempotency-Key"] for headers, _ in endpoint.requests}) == 1
 
 
+async def test_the_batch_that_comes_again_is_the_same_although_more_rows_wait_by_then(endpoint: Receiver):
+    endpoint.answer = lambda _: 503
+    async with processor(app(endpoint)) as rig:
+        await rig.send(lots(0, 2))
+        await until(lambda: endpoint.requests)
+        await rig.send(lots(2, 3))
+        await until(lambda: rig.delivery.waiting == 5)
+        asked = len(endpoint.requests)
+        await until(lambda: len(endpoint.requests) > asked + 1)
+        endpoint.answer = lambda _: 200
+        await rig.caught_up("alerts")
+    keys = [headers["Idempotency-Key"] for headers, _ in endpoint.requests]
+    assert list(dict.fromkeys(keys)) == ["alerts.1.0.0-2", "alerts.1.0.2-5"]
+    assert endpoint.ids == [0, 1, 2, 3, 4]
+
+
 async def test_an_endpoint_that_stalls_is_given_up_in_time_and_asked_again(endpoint: Receiver):
     answers = [None]
     endpoint.answer = lambda _: answers.pop(0) if answers else 200

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -73,9 +73,9 @@ class OutBatch:
         return self.frame.height
 
     def before(self, offset: int) -> OutBatch:
-        """The rows below an offset; all of them if it lies at the end or beyond it, or at the beginning."""
+        """The rows below an offset, up to it; all of them if it lies at the end or beyond it, or at the beginning."""
         rows = bisect_left(self.offsets, offset)
-        return self.part(0, rows) if 0 < rows < self.count else self
+        return replace(self.part(0, rows), next=offset) if rows and offset < self.next else self
 
     def part(self, begin: int, end: int) -> OutBatch:
         """Rows `[begin, end)` by index; the parts of a batch one behind the other cover the same positions."""

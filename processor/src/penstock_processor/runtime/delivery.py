@@ -81,7 +81,7 @@ class Delivery:
         self._commit_from_s = 0.0  # the log wants commits so far apart
         self._replays: deque[DeliveryReplay] = deque()
         self._asked = asyncio.Event()  # something was put into `_replays`
-        self._cuts: set[int] = set()  # offsets at which batches are divided, as they were refused as a whole
+        self._cuts: set[int] = set()  # offsets at which batches end: as they did before, or refused as a whole
 
     async def run(self) -> None:
         """Deliver until `stop`; failures are retried and shown in `state`."""
@@ -277,9 +277,13 @@ class Delivery:
         return max(0.0, options.flush_interval_s - (now_s - self._waiting_since_s))
 
     async def _bring(self, batch: OutBatch, outlet: Outlet, options: OutletOptions) -> None:
-        """Deliver a batch, in halves where it is refused as a whole; each part moves the position."""
+        """Deliver a batch, in halves where it is refused as a whole; each part moves the position.
+
+        What is brought again ends where it ended before: the other side may have it, and knows it by its positions.
+        """
         while batch.count:
             part = batch.before(min(self._cuts, default=batch.next))
+            self._cuts.add(part.next)
             started_s = self._clock.monotonic_s()
             try:
                 refused = await outlet.deliver(part)
