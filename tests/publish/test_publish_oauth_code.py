@@ -12,7 +12,7 @@ from joserfc.jwk import KeySet
 from publish.oauth_rig import BACK, CHALLENGE, MACHINE, PERSONS, PORTAL, TERMINAL, VERIFIER, browsing
 
 from penstock_publish.oauth.forms import FORM_COOKIE
-from penstock_publish.oauth.grant_store import AccessToken
+from penstock_publish.oauth.revocation_rows import AccessToken
 
 WRONG_TRADES = [
     ({"code_verifier": VERIFIER + "x"}, "invalid_grant"),
@@ -272,7 +272,7 @@ async def test_the_list_of_revoked_tokens_is_made_when_it_changes_and_not_for_ev
 
     made: list[str] = []
     revocations = alone.authority.revocations
-    alone.authority.revocations = lambda: made.append("once more") or revocations()
+    alone.authority.revocations = lambda after="": made.append("once more") or revocations(after)
     assert [await listed() for _ in range(3)] == [[]] * 3 and len(made) == 1
     alone.authority.end_tokens([AccessToken("a", clock.now_ms() / 1000 + 100)])
     assert [await listed() for _ in range(3)] == [["a"]] * 3 and len(made) == 2

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
-from penstock_publish.oauth.grant_store import AccessToken, CodeRequest, GrantStore, Reused
+from penstock_publish.oauth.grant_store import CodeRequest, GrantStore, Reused
+from penstock_publish.oauth.revocation_rows import AccessToken
 
 ASKED = CodeRequest("portal", "account:ann", "orders:read", "https://portal.example/back", "challenge")
 

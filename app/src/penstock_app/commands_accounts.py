@@ -73,9 +73,13 @@ def list_accounts(*, data: Data = None, store: Store = None, config: Config = No
 
 
 def remove(name: Name, *, data: Data = None, store: Store = None, config: Config = None) -> None:
-    """Remove an account: its sessions, and what it has granted to applications, end."""
+    """Remove an account: its sessions, what it has granted to applications, and its own applications end."""
+    from penstock_publish.applications.departure import remove_account
+
     with _accounts(data, store, config) as accounts:
-        accounts.remove(name)
+        ended = remove_account(accounts, name, now_s=_now_s())
+    if ended:
+        typer.echo(f"ended with it: {len(ended)} applications ({', '.join(ended)})")
 
 
 def password(name: Name, *, data: Data = None, store: Store = None, config: Config = None) -> None:

@@ -28,13 +28,15 @@ from penstock_publish.oauth.accounts import AccountStore
 from penstock_publish.oauth.client_store import ClientStore
 from penstock_publish.oauth.clients import PAGE_CLIENT, Clients
 from penstock_publish.oauth.embedded import EmbeddedServer
-from penstock_publish.oauth.grant_store import AccessToken, GrantStore
+from penstock_publish.oauth.grant_store import GrantStore
 from penstock_publish.oauth.issuer import TokenIssuer
 from penstock_publish.oauth.key_keeper import KeyKeeper, key_rules, open_key_store
 from penstock_publish.oauth.keys import read_public_keys
 from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import ACCOUNT_PREFIX
-from penstock_publish.oauth.person_grants import GrantContext
+from penstock_publish.oauth.person_grants import GrantContext, grant_limits
+from penstock_publish.oauth.revocation_rows import AccessToken, token_of
+from penstock_publish.oauth.revoked_tokens import RevokedTokens
 from penstock_publish.settings import AuthSettings
 
 __all__ = ["Authority", "EmbeddedServer", "RevocationListener", "ensure_development_client", "open_authority"]
@@ -86,7 +88,7 @@ class Authority:
         settings: AuthSettings,
         access: JwtAccess,
         public_url: str,
-        revoked: dict[str, float],
+        revoked: RevokedTokens,
         embedded: EmbeddedServer | None,
         *,
         database: GatewayDatabase,
@@ -102,7 +104,7 @@ class Authority:
         self._listeners: list[RevocationListener] = []
         self._following: asyncio.Task[None] | None = None
         self.trouble: str | None = None  # why revocations of other replicas are not known
-        self._revocations_changed = 0
+        self._purged_at_s = clock.monotonic_s()
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Metadata, and where the embedded server is on: its endpoints, the page's session."""
@@ -126,19 +128,18 @@ class Authority:
 
     def check_current(self, principal: Principal) -> None:
         """`invalid_token` for a principal verified earlier whose token has been revoked since, or has expired."""
-        if is_revoked(principal, self._revoked) or principal.expires_at_s <= self._clock.now_ms() / 1000:
+        if is_revoked(principal, self._revoked.expiries) or principal.expires_at_s <= self._clock.now_ms() / 1000:
             raise PenstockError("invalid_token", "the token behind this is no longer valid; get a new one")
 
     def revoked_now(self, principal: Principal) -> None:
         """A token was revoked: refuse it from here on and tell the listeners."""
         _log.info("token_revoked", client_id=principal.client_id)
-        self.end_tokens([AccessToken(principal.token_id, principal.expires_at_s)])
+        self.end_tokens([token_of(principal)])
 
     def end_tokens(self, tokens: Iterable[AccessToken]) -> None:
         """Refuse tokens that were just revoked in the database, and tell the listeners."""
         for token in tokens:
-            self._revoked[token.token_id] = token.expires_at_s
-            self._revocations_changed += 1
+            self._revoked.add(token.token_id, token.expires_at_s)
             REVOKED_TOKENS.inc()
             for listener in self._listeners:
                 listener(token.token_id)
@@ -154,6 +155,7 @@ class Authority:
                 self._learn(await embedded.revoked_elsewhere())
                 await self._follow_keys(embedded)
             except PenstockError as error:
+                await self._purge(embedded)
                 if self.trouble is None:
                     _log.warning("revocations_unknown", code=error.code, detail=error.detail)
                 self.trouble = error.detail
@@ -170,14 +172,20 @@ class Authority:
                 listener(EVERY_TOKEN)
 
     def _learn(self, found: Mapping[str, float]) -> None:
-        now_s = self._clock.now_ms() / 1000
-        for token_id in [known for known, expires_at_s in self._revoked.items() if expires_at_s < now_s - _FORGET_S]:
-            del self._revoked[token_id]
-        for token_id in found.keys() - self._revoked.keys():
-            if found[token_id] < now_s - _FORGET_S:
+    async def _purge(self, embedded: EmbeddedServer) -> None:
+        """Forget what has expired, here and in the database, every `auth.revocations_purge_s`."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._purged_at_s >= self.settings.revocations_purge_s:
+            before_s = self._clock.now_ms() / 1000 - _FORGET_S
+            self._revoked.forget(before_s)
+            await embedded.forget_revoked(before_s)
+            self._purged_at_s = now_s
+
+        before_s = self._clock.now_ms() / 1000 - _FORGET_S
+        for token_id in found.keys() - self._revoked.expiries.keys():
+            if found[token_id] < before_s:
                 continue
-            self._revoked[token_id] = found[token_id]
-            self._revocations_changed += 1
+            self._revoked.add(token_id, found[token_id])
             _log.info("token_revoked_elsewhere")
             for listener in self._listeners:
                 listener(token_id)
@@ -185,12 +193,11 @@ class Authority:
     @property
     def revocations_version(self) -> tuple[int, int]:
         """Another one whenever a token was revoked, and once in a while, as tokens expire."""
-        return self._revocations_changed, int(self._clock.now_ms() // 1000 // _LISTED_S)
+        return self._revoked.version, int(self._clock.now_ms() // 1000 // _LISTED_S)
 
-    def revocations(self) -> list[RevokedToken]:
-        """Revoked tokens that have not expired, for processes that check tokens elsewhere."""
-        still_s = self._clock.now_ms() / 1000 - self.settings.leeway_s
-        return [RevokedToken(jti, exp) for jti, exp in sorted(self._revoked.copy().items()) if exp > still_s]
+    def revocations(self, after: str = "") -> Revoked:
+        """Revoked tokens that have not expired, for processes that check tokens elsewhere; new ones since `after`."""
+        return self._revoked.listed(still_s=self._clock.now_ms() / 1000 - self.settings.leeway_s, after=after)
 
     async def close(self) -> None:
         """Release the worker thread and the file or connections."""
@@ -212,7 +219,7 @@ def _open(
     database_url: str | None,
 ) -> Authority:
     database = open_gateway_database(data_dir, database_url)
-    revoked: dict[str, float] = {}
+    revoked = RevokedTokens({})
     try:
         if settings.issuer is None:
             return _open_embedded(data_dir, settings, database, clock=clock, public_url=public_url, revoked=revoked)
@@ -242,7 +249,6 @@ def _open_embedded(
     *,
     clock: Clock,
     public_url: str,
-    revoked: dict[str, float],
 ) -> Authority:
     clients: Clients
     if database.postgres is not None:
@@ -254,17 +260,17 @@ def _open_embedded(
         clients = ClientStore(data_dir, database)
     keeper = KeyKeeper(open_key_store(data_dir, database), key_rules(settings), clock)
     keys = keeper.keys
-    verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
     issuer = TokenIssuer(
         keys, issuer=public_url, audience=settings.audience, lifetime_s=settings.token_lifetime_s, clock=clock
     )
     if settings.development_client:
         clients.ensure_development_client(f"{public_url}/oauth/token")
     # Not only those that are valid now: within `auth.leeway_s` a token is taken after its expiry, too.
-    revoked.update(clients.revoked(clock.now_ms() / 1000 - _FORGET_S))
+    revoked = RevokedTokens(clients.revoked(clock.now_ms() / 1000 - _FORGET_S))
+    verifier = _verifier(settings, keys.verifying, public_url, clock, revoked.expiries)
     # The worker thread has a verifier of its own: the one of the event loop is not shared between threads.
-    workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked)
-    grants = GrantStore(database)
+    workers_verifier = _verifier(settings, keys.verifying, public_url, clock, revoked.expiries)
+    grants = GrantStore(database, grant_limits(settings))
     accounts = AccountStore(database, grants, settings.login)
     rights = partial(_rights, clients, accounts, settings)
     context = GrantContext(grants, issuer, rights, settings=settings, clock=clock)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
@@ -86,6 +86,33 @@ class AuthSettings(BaseModel, frozen=True):
         le=60,
     )
     token_cache_max: int = Field(
+    revocations_purge_s: float = Field(
+        default=60.0, description="How often revoked tokens that have expired are forgotten.", gt=0, le=3_600
+    )
+    revocations_per_holder_max: int = Field(
+        default=1_000,
+        description="Revoked tokens of one client, or of one person at one client, that have not expired: beyond it "
+        "429 for who revokes one more or logs in again.",
+        ge=1,
+    )
+    revocations_max: int = Field(
+        default=100_000,
+        description="Revoked tokens in all, as before; who follows the list reads some 60 bytes for each.",
+        ge=1,
+        le=200_000,
+    )
+    logins_per_person_max: int = Field(
+        default=100,
+        description="Logins of one person at applications that hold; beyond it the oldest ends. As many sessions.",
+        ge=1,
+        le=10_000,
+    )
+    tokens_per_login_max: int = Field(
+        default=100,
+        description="Access tokens of one login that have not expired; beyond it 429 for a refresh.",
+        ge=1,
+        le=10_000,
+    )
         default=10_000, description="Verified tokens remembered by their hash.", ge=1, le=1_000_000
     )
     form_bytes_max: int = Field(

@@ -20,12 +20,14 @@ from pydantic import BaseModel, Field
 
 from penstock.http.discovery import fetch_json, fetch_metadata, read_limited
 from penstock.http.metrics import KEY_FETCHES
-from penstock.http.signatures import VerifyingKey, verifying_keys
+from penstock.http.signatures import NoKeyFits, VerifyingKey, verifying_keys
 from penstock.ports.clock import Clock
 from penstock.role import Check
 
 __all__ = ["FollowSettings", "FollowedIssuer", "Revoked", "RevokedToken"]
 
+#: A revoked token is forgotten so long after its expiry, whatever clocks differ by.
+_FORGET_S = 600.0
 _log = structlog.get_logger(__name__)
 
 
@@ -55,9 +57,14 @@ class RevokedToken(msgspec.Struct, frozen=True):
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """Body of `GET /oauth/revocations`: revoked tokens that have not expired."""
+    """Body of `GET /oauth/revocations`: revoked tokens that have not expired.
+
+    `next`: what `after` must be to be told of newer ones only; `whole` False: these are such.
+    """
 
     revoked: list[RevokedToken]
+    next: str = ""
+    whole: bool = True
 
 
 class FollowedIssuer:
@@ -88,10 +95,11 @@ class FollowedIssuer:
         self._clock, self._settings = clock, settings
         self._session: aiohttp.ClientSession | None = None
         self._keys_at_s: float | None = None
-        self._asked_at_s: float | None = None  # the last time that keys were asked for
+        self._asked_at_s: float | None = None  # the last time that a token made us ask
         self._heard_at_s: float | None = None  # the last time that everything was answered
         self._unknown: OrderedDict[str, float] = OrderedDict()  # names asked for in vain, and when
         self._list_tag = ""
+        self._list_cursor = ""
         self._asking = asyncio.Lock()
         self._trouble = ""
 
@@ -114,7 +122,8 @@ class FollowedIssuer:
         if self._heard_at_s is None:
             return [Check(self.name, not self._required, self._trouble or f"asking {self.keys_url}")]
         if not self._trouble:
-            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}")]
+            lacking = "" if self.keys else f", none for {', '.join(self._algorithms)}: is that what it signs with?"
+            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}{lacking}")]
         silent_s = self._clock.monotonic_s() - self._heard_at_s
         return [Check(self.name, True, f"as of {silent_s:.0f} s ago: {self._trouble}")]
 
@@ -145,6 +154,7 @@ class FollowedIssuer:
                 return True
             if self._session is None or not self._may_ask():
                 return False
+            self._asked_at_s = self._clock.monotonic_s()
             try:
                 await self._fetch_keys(self._session)
             except (aiohttp.ClientError, TimeoutError, ValueError):
@@ -189,12 +199,11 @@ class FollowedIssuer:
         return False
 
     async def _fetch_keys(self, session: aiohttp.ClientSession) -> None:
-        self._asked_at_s = self._clock.monotonic_s()
         settings = self._settings
         try:
             url = self._keys_url or await self._discovered(session)
             document = await fetch_json(session, url, max_bytes=settings.keys_max_bytes)
-            found = verifying_keys(document, algorithms=self._algorithms, keys_max=settings.keys_max)
+            found = self._fitting(document)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             KEY_FETCHES.labels("failed").inc()
             raise
@@ -206,6 +215,15 @@ class FollowedIssuer:
                 self.keys[kid] = key
         self._keys_at_s = self._clock.monotonic_s()
 
+    def _fitting(self, document: object) -> dict[str, VerifyingKey]:
+        """Those of a key set. None is an answer, too: the last one was taken away, or the first is made when it is
+        needed, as Keycloak does for an algorithm that nobody has asked for yet.
+        """
+        try:
+            return verifying_keys(document, algorithms=self._algorithms, keys_max=self._settings.keys_max)
+        except NoKeyFits:
+            return {}
+
     async def _discovered(self, session: aiohttp.ClientSession) -> str:
         metadata = await fetch_metadata(
             session, self._issuer, insecure_http=self._insecure_http, max_bytes=self._settings.keys_max_bytes
@@ -216,18 +234,27 @@ class FollowedIssuer:
 
     async def _fetch_revocations(self, session: aiohttp.ClientSession, url: str) -> None:
         headers = {"If-None-Match": self._list_tag} if self._list_tag else {}
-        async with session.get(url, headers=headers, allow_redirects=False) as reply:
+        after = {"after": self._list_cursor} if self._list_cursor else {}
+        async with session.get(url, params=after, headers=headers, allow_redirects=False) as reply:
             if reply.status == 304:
                 return
             body = await read_limited(reply, self._settings.reply_max_bytes, name="reply_max_bytes")
             listed = msgspec.json.decode(body, type=Revoked)
             tag = reply.headers.get("ETag", "")
-        self.revoked.clear()
+        if listed.whole:
+            self.revoked.clear()
         self.revoked.update((token.jti, token.exp) for token in listed.revoked)
+        self._forget_expired()
+        self._list_cursor = listed.next
         if self._list_tag and tag:  # it changes with the keys, too: they may have been replaced all at once
             async with self._asking:
                 await self._fetch_keys(session)
         self._list_tag = tag
+
+    def _forget_expired(self) -> None:
+        before_s = self._clock.now_ms() / 1000 - _FORGET_S
+        for token_id in [known for known, expires_at_s in self.revoked.items() if expires_at_s < before_s]:
+            del self.revoked[token_id]
 
 
 def _reason(error: Exception) -> str:

@@ -10,8 +10,7 @@ from functools import partial
 import structlog
 
 from penstock.errors import PenstockError
-from penstock.http.access import Principal
-from penstock.http.revocation import mark_of_client
+from penstock.http.revocation import marked_client
 from penstock.ports.clock import Clock
 from penstock_publish.applications.application import Application, check_application
 from penstock_publish.applications.rows import (
@@ -35,8 +34,6 @@ from penstock_publish.plans.usage import usage_between
 __all__ = ["Applications"]
 
 _log = structlog.get_logger(__name__)
-#: Longest life of a token that the settings allow: so long a removed client is remembered.
-_TOKEN_LIFETIME_MAX_S = 86_400.0
 
 
 def _random_id() -> str:
@@ -149,16 +146,15 @@ class Applications:
         return secret
 
     async def remove(self, client_id: str) -> None:
-        """Revoke all of its tokens, close what is open, and forget it."""
+        """Revoke all of its tokens, close what is open, and forget it; and so with what it has registered."""
         self._refuse_without_server()
-        until_s = self._clock.now_ms() / 1000 + _TOKEN_LIFETIME_MAX_S
-        every_token = Principal(client_id, client_id, frozenset(), until_s, mark_of_client(client_id))
-        assert self._authority.embedded is not None, "asked for above"
-        await self._authority.embedded.remember_revoked(every_token)
-        await self._database.run("deleting an application", partial(delete_application, client_id=client_id))
-        self._authority.revoked_now(every_token)
-        self._metering.forget(client_id)
-        _log.info("application_removed", client_id=client_id)
+        delete = partial(delete_application, client_id=client_id, now_s=self._clock.now_ms() / 1000)
+        marks = await self._database.run("deleting an application", delete)
+        self._authority.end_tokens(marks)
+        for mark in marks:
+            gone = marked_client(mark.token_id) or ""
+            self._metering.forget(gone)
+            _log.info("application_removed", client_id=gone)
 
     async def usage(self, client_id: str, days: int) -> Mapping[int, Counts]:
         """What it used by day (since the epoch), today included, days without use too."""

@@ -13,13 +13,17 @@ from dataclasses import asdict
 import sqlalchemy as sa
 
 from penstock.errors import PenstockError
+from penstock.http.revocation import mark_of_client
 from penstock_publish.applications.application import Application, grants_of
 from penstock_publish.applications.settings import ApplicationSettings
+from penstock_publish.oauth.accounts import owner_is_there
 from penstock_publish.oauth.client_rows import find_client, put_client, remove_client
 from penstock_publish.oauth.clients import Client
+from penstock_publish.oauth.revocation_rows import TOKEN_LIFETIME_MAX_S, AccessToken, remember_revoked
 
-__all__ = ["TABLES", "delete_application", "find_application", "insert_application", "list_applications",
-           "plans_of_all", "replace_application", "replace_secret", "version_of_all"]  # fmt: skip
+__all__ = ["TABLES", "delete_application", "delete_applications_of", "find_application", "insert_application",
+           "list_applications", "plans_of_all", "replace_application", "replace_secret",
+           "version_of_all"]  # fmt: skip
 
 _LOCK = int.from_bytes(b"applicat", "big") >> 1
 
@@ -52,6 +56,8 @@ def insert_application(
 ) -> None:
     """`conflict` where there are as many as may be, `name_taken` for a second one of this name and owner."""
     _lock(connection)
+    if not owner_is_there(connection, application.owner):
+        raise PenstockError("invalid_token", "whoever this token is of has just been removed")
     count = sa.select(sa.func.count()).select_from(_rows)
     if connection.execute(count).scalar_one() >= settings.total_max:
         raise PenstockError("conflict", f"there are {settings.total_max} applications already (total_max)")
@@ -87,12 +93,19 @@ def replace_secret(connection: sa.Connection, application: Application, secret_s
     put_client(connection, _client(kept, secret_sha256))
 
 
-def delete_application(connection: sa.Connection, client_id: str) -> None:
-    """With its client; one that is not there is no error."""
+def delete_application(connection: sa.Connection, client_id: str, now_s: float) -> list[AccessToken]:
+    """With its client and whatever it has registered; one that is not there is no error.
+
+    All tokens of them are revoked from now on: the marks for that.
+    """
     _lock(connection)
-    connection.execute(sa.delete(_rows).where(_rows.c.client_id == client_id))
-    remove_client(connection, client_id)
-    _changed(connection)
+    return _delete(connection, [client_id, *_registered_by(connection, client_id)], now_s)
+
+
+def delete_applications_of(connection: sa.Connection, owner: str, now_s: float) -> list[AccessToken]:
+    """Those of an owner, as of `delete_application`."""
+    _lock(connection)
+    return _delete(connection, _registered_by(connection, owner), now_s)
 
 
 def find_application(connection: sa.Connection, client_id: str) -> Application | None:
@@ -134,6 +147,27 @@ def _count_of(connection: sa.Connection, owner: str) -> int:
         return subject
 
     return sum(first(client_id) == first(owner) for client_id in owners)
+
+
+def _registered_by(connection: sa.Connection, owner: str) -> list[str]:
+    """Applications of an owner, of those applications, and so on."""
+    owned: dict[str, list[str]] = {}
+    for row in connection.execute(sa.select(_rows.c.client_id, _rows.c.owner)):
+        owned.setdefault(row.owner, []).append(row.client_id)
+    found = list(owned.get(owner, ()))
+    for client_id in found:  # grows while it is read: ids are given out once, so this comes to an end
+        found += owned.get(client_id, ())
+    return found
+
+
+def _delete(connection: sa.Connection, client_ids: Sequence[str], now_s: float) -> list[AccessToken]:
+    for client_id in client_ids:
+        connection.execute(sa.delete(_rows).where(_rows.c.client_id == client_id))
+        remove_client(connection, client_id)
+    marks = [AccessToken(mark_of_client(client_id), now_s + TOKEN_LIFETIME_MAX_S) for client_id in client_ids]
+    remember_revoked(connection, marks)
+    _changed(connection)
+    return marks
 
 
 def _changed(connection: sa.Connection) -> None:

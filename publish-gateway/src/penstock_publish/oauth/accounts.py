@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -23,11 +24,12 @@ from penstock_publish.oauth.passwords import (
     is_password,
     needs_renewal,
 )
-from penstock_publish.oauth.people import ACCOUNT_PREFIX
+from penstock_publish.oauth.people import ACCOUNT_PREFIX, name_of, subject_of
 from penstock_publish.oauth.settings import LoginSettings
 
-__all__ = ["Account", "AccountStore", "account_name", "open_accounts"]
+__all__ = ["Account", "AccountStore", "account_name", "open_accounts", "owner_is_there"]
 
+_ID_BYTES = 8
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, 3.3
 
@@ -39,6 +41,7 @@ _accounts = sa.Table(
     sa.Column("password", sa.Text, nullable=False),
     sa.Column("scope", sa.Text, nullable=False),
     sa.Column("made_at_s", sa.Double, nullable=False),
+    sa.Column("account_id", sa.Text, nullable=False, server_default=""),  # empty: made by an earlier version
 )
 _failures = sa.Table(
     "login_failures",
@@ -51,23 +54,28 @@ _failures = sa.Table(
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A person's account; `scope` is all that the person may do, separated by spaces. `password` is its hash."""
+    """A person's account; `scope` is all that the person may do, separated by spaces. `password` is its hash.
+
+    `account_id` is given out once: who has the name later is somebody else.
+    """
 
     name: str
     scope: str
     made_at_s: float
     password: str = field(repr=False)
+    account_id: str = ""
 
     @property
     def subject(self) -> str:
-        """`sub` of the person's tokens; with a prefix, so that no client has the same (RFC 9068, 5)."""
-        return f"{ACCOUNT_PREFIX}{self.name}"
+        """`sub` of the person's tokens."""
+        return subject_of(self.name, self.account_id)
 
 
 class AccountStore:
     """Accounts in the gateway's database. Times are epoch seconds of the caller's clock."""
 
     def __init__(self, database: GatewayDatabase, grants: GrantStore, settings: LoginSettings) -> None:
+        self.database = database
         self._transaction = database.transaction
         self._grants = grants
         self._settings = settings
@@ -77,7 +85,7 @@ class AccountStore:
     def add(self, name: str, password: str, scope: str, *, now_s: float) -> Account:
         """A new account; `name_taken`, or `bad_request` for a name or password that cannot be."""
         name, scope = account_name(name), _checked_scope(scope)
-        added = Account(name, scope, now_s, self._hashed(password))
+        added = Account(name, scope, now_s, self._hashed(password), secrets.token_hex(_ID_BYTES))
         with self._transaction("adding an account") as connection:
             if connection.execute(sa.select(_accounts.c.name).where(_accounts.c.name == name)).first():
                 raise PenstockError(
@@ -94,41 +102,38 @@ class AccountStore:
 
     def find(self, subject: str) -> Account | None:
         """The account behind `sub` of a token."""
-        name = subject.removeprefix(ACCOUNT_PREFIX)
+        own = _accounts.c.name == name_of(subject)
         with self._transaction("looking up an account") as connection:
-            row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name)).first()
-        return None if row is None else _account(row)
+            row = connection.execute(sa.select(_accounts).where(own)).first()
+        found = None if row is None else _account(row)
+        return found if found is not None and found.subject == subject else None
 
     def is_current(self, account: Account) -> bool:
         """False if its password or scope has been changed since, or it was removed."""
         return self.find(account.subject) == account
 
-    def remove(self, name: str) -> None:
-        """Forget an account; what it has granted and its sessions end. `not_found`."""
-        name = _same_case(name)
-        with self._transaction("removing an account") as connection:
-            if connection.execute(sa.delete(_accounts).where(_accounts.c.name == name)).rowcount != 1:
-                raise _unknown(name)
-        self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
+    def remove(self, name: str) -> str:
+        """Forget an account; what it has granted and its sessions end. `not_found`. Its `sub`.
+
+        Applications of the person go with `applications.departure`.
+        """
+        with self._changing(name, "removing an account", forgiven=True) as (connection, account):
+            connection.execute(sa.delete(_accounts).where(_accounts.c.name == account.name))
+        return account.subject
 
     def set_password(self, name: str, password: str) -> None:
         """Change a password; what the account has granted and its sessions end. `not_found`, `bad_request`."""
-        name, hashed = _same_case(name), self._hashed(password)
-        with self._transaction("changing a password") as connection:
-            changed = sa.update(_accounts).where(_accounts.c.name == name).values(password=hashed)
-            if connection.execute(changed).rowcount != 1:
-                raise _unknown(name)
-            connection.execute(sa.delete(_failures).where(_failures.c.key == f"account:{name}"))
-        self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
+        hashed = self._hashed(password)
+        with self._changing(name, "changing a password", forgiven=True) as (connection, account):
+            own = _accounts.c.name == account.name
+            connection.execute(sa.update(_accounts).where(own).values(password=hashed))
 
     def set_scope(self, name: str, scope: str) -> None:
         """Change what a person may do; sessions and grants of before end. `not_found`, `bad_request`."""
-        name = _same_case(name)
-        changed = sa.update(_accounts).where(_accounts.c.name == name).values(scope=_checked_scope(scope))
-        with self._transaction("changing the scope of an account") as connection:
-            if connection.execute(changed).rowcount != 1:
-                raise _unknown(name)
-        self._grants.revoke_all(f"{ACCOUNT_PREFIX}{name}")
+        checked = _checked_scope(scope)
+        with self._changing(name, "changing the scope of an account") as (connection, account):
+            own = _accounts.c.name == account.name
+            connection.execute(sa.update(_accounts).where(own).values(scope=checked))
 
     def enter(self, name: str, password: str, address: str, *, now_s: float) -> Account | None:
         """The account if the password is its own; `too_many_requests` after too many failures.
@@ -160,7 +165,23 @@ class AccountStore:
                 # Over the hash that was looked at only: not over a password that was changed meanwhile.
                 unchanged = sa.and_(_accounts.c.name == name, _accounts.c.password == row.password)
                 connection.execute(sa.update(_accounts).where(unchanged).values(password=password_now))
-        return Account(row.name, row.scope, row.made_at_s, password_now)
+        return replace(_account(row), password=password_now)
+
+    @contextmanager
+    def _changing(self, name: str, doing: str, *, forgiven: bool = False) -> Iterator[tuple[sa.Connection, Account]]:
+        """One that changes, in a transaction; then sessions and grants of before end. `forgiven`: failed logins."""
+        name = _same_case(name)
+        with self._transaction(doing) as connection:
+            if forgiven:  # before the account's row, as in a login: in another order they could wait for each other
+                connection.execute(sa.delete(_failures).where(_failures.c.key == f"account:{name}"))
+            row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name).with_for_update()).first()
+            if row is None:
+                raise _unknown(name)
+            account = _account(row)
+            yield connection, account
+        # Not in the transaction: a login under way looks at the account after its session is there, so one of both
+        # sees the other.
+        self._grants.revoke_all(account.subject)
 
     def _count(self, own: str, place: str, now_s: float) -> None:
         settings = self._settings
@@ -204,6 +225,14 @@ def account_name(name: str) -> str:
     return name
 
 
+def owner_is_there(connection: sa.Connection, subject: str) -> bool:
+    """False for `sub` of a person whose account is gone; clients are not looked at."""
+    if not subject.startswith(ACCOUNT_PREFIX):
+        return True
+    row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name_of(subject))).first()
+    return row is not None and _account(row).subject == subject
+
+
 def open_accounts(
     data_dir: Path, settings: LoginSettings, database_url: str | None
 ) -> tuple[AccountStore, Callable[[], None]]:
@@ -217,7 +246,7 @@ def open_accounts(
 
 
 def _account(row: sa.Row[tuple[object, ...]]) -> Account:
-    return Account(row.name, row.scope, row.made_at_s, row.password)
+    return Account(row.name, row.scope, row.made_at_s, row.password, row.account_id)
 
 
 def _same_case(name: str) -> str:

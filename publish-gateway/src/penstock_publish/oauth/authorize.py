@@ -21,7 +21,7 @@ from penstock_publish.oauth.forms import Pages, checked_form, checked_query
 from penstock_publish.oauth.page_session import is_open_to
 from penstock_publish.oauth.people import Person, granted_scope, meaning_of, name_of
 from penstock_publish.oauth.redirects import form_target
-from penstock_publish.oauth.server import AskedFor, Refusal
+from penstock_publish.oauth.server import Answered, AskedFor, Refusal
 
 __all__ = ["authorize_routes"]
 
@@ -73,14 +73,15 @@ class _Authorize:
         if isinstance(asked, Refusal):
             return self._refused(asked)
         if form.get("decision") != "allow":
-            return self._go(await self._embedded.answer(query, None))
+            return self._answered(await self._embedded.answer(query, None))
         granted = granted_scope(asked.scope, person.scopes)
         if not granted:
             return self._refused(await self._denied(query, asked))
         if (form.get("granted"), form.get("subject")) != (granted, person.subject):
             # The application got more scopes since the page was shown, or somebody else is signed in.
             return self._consent(request, form.get("query", ""), asked, person, granted)
-        return self._go(await self._embedded.answer(query, replace(person, scopes=frozenset(granted.split()))))
+        granting = replace(person, scopes=frozenset(granted.split()))
+        return self._answered(await self._embedded.answer(query, granting))
 
     def _consent(
         self, request: web.Request, query: str, asked: AskedFor, person: Person, granted: str
@@ -99,7 +100,7 @@ class _Authorize:
 
     async def _denied(self, query: dict[str, str], asked: AskedFor) -> Refusal:
         answer = await self._embedded.answer(query, None)
-        location = answer if isinstance(answer, str) else None
+        location = None if isinstance(answer, Refusal) else answer.location
         return Refusal("access_denied", f"nothing of '{asked.scope}' is yours to grant", location)
 
     def _person(self, request: web.Request) -> Person | None:
@@ -119,10 +120,11 @@ class _Authorize:
 
     def _refused(self, refusal: Refusal) -> web.Response:
         if refusal.location is not None:
-            return self._go(refusal.location)
+            return self._pages.go(refusal.location)
         return self._pages.refused(400, refusal.detail)
 
-    def _go(self, location: str | Refusal) -> web.Response:
-        if isinstance(location, Refusal):
-            return self._refused(location)
-        return self._pages.go(location)
+    def _answered(self, answer: Answered | Refusal) -> web.Response:
+        if isinstance(answer, Refusal):
+            return self._refused(answer)
+        self._authority.end_tokens(answer.revoked)
+        return self._pages.go(answer.location)

@@ -1,4 +1,4 @@
-"""Rows of clients and revoked tokens, alike in `publish.db` and in the shared PostgreSQL database. Blocking.
+"""Rows of clients, alike in `publish.db` and in the shared PostgreSQL database. Blocking.
 
 What a client may do beyond client credentials is in a table beside: a client without a row there is one of before,
 and has that grant alone.
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from penstock_publish.oauth.clients import Client
 
-__all__ = ["CLIENTS", "DETAILS", "REVOKED", "find_client", "list_clients", "put_client", "remove_client"]
+__all__ = ["CLIENTS", "DETAILS", "find_client", "list_clients", "put_client", "remove_client"]
 
 _metadata = sa.MetaData()
 CLIENTS = sa.Table(
@@ -31,13 +31,6 @@ DETAILS = sa.Table(
     sa.Column("redirect_uris", sa.Text, nullable=False),  # a JSON array
     sa.Column("grants", sa.Text, nullable=False),  # separated by spaces
     sa.Column("public", sa.Boolean, nullable=False),
-)
-#: PostgreSQL has one column more, `revoked_at`, with a default.
-REVOKED = sa.Table(
-    "revoked_tokens",
-    _metadata,
-    sa.Column("token_id", sa.Text, primary_key=True),
-    sa.Column("expires_at_s", sa.Double, nullable=False),
 )
 
 

@@ -13,13 +13,20 @@ from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.oauth.client_rows import (
     CLIENTS,
     DETAILS,
-    REVOKED,
     find_client,
     list_clients,
     put_client,
     remove_client,
 )
 from penstock_publish.oauth.clients import Client, development_client, new_secret, secret_in_file, write_client_file
+from penstock_publish.oauth.revocation_rows import (
+    REVOKED,
+    AccessToken,
+    RevocationLimits,
+    check_room,
+    forget_expired,
+    remember_revoked,
+)
 
 __all__ = ["ClientStore"]
 
@@ -53,16 +60,22 @@ class ClientStore:
         with self._database.transaction("removing a client") as connection:
             remove_client(connection, client_id)
 
-    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
+    def revoke(self, token: AccessToken, limits: RevocationLimits | None = None) -> None:
         """Remember a token as revoked until it would have expired."""
         with self._database.transaction("revoking a token") as connection:
-            connection.execute(sa.delete(REVOKED).where(REVOKED.c.token_id == token_id))
-            connection.execute(sa.insert(REVOKED).values(token_id=token_id, expires_at_s=expires_at_s))
+            if limits is not None:
+                check_room(connection, token.holder, limits)
+            remember_revoked(connection, [token])
+
+    def forget_revoked(self, before_s: float) -> None:
+        """Forget tokens that expired before."""
+        with self._database.transaction("forgetting revoked tokens") as connection:
+            forget_expired(connection, before_s)
 
     def revoked(self, now_s: float) -> dict[str, float]:
         """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
         with self._database.transaction("reading revoked tokens") as connection:
-            connection.execute(sa.delete(REVOKED).where(REVOKED.c.expires_at_s < now_s))
+            forget_expired(connection, now_s)
             return {row.token_id: row.expires_at_s for row in connection.execute(sa.select(REVOKED))}
 
     def revoked_since(self) -> dict[str, float]:

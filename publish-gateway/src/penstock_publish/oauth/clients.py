@@ -16,6 +16,7 @@ from typing import Protocol
 
 from penstock.errors import PenstockError
 from penstock_publish.oauth.keys import write_private
+from penstock_publish.oauth.revocation_rows import AccessToken, RevocationLimits
 
 __all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "GRANTS", "PAGE_CLIENT", "Client", "Clients",
            "development_client", "hashed_secret", "new_secret", "secret_in_file", "write_client_file"]  # fmt: skip
@@ -69,8 +70,15 @@ class Clients(Protocol):
         """Forget a client: it gets no more tokens. One that is not there is no error."""
         ...
 
-    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
-        """Remember a token as revoked until it would have expired."""
+    def revoke(self, token: AccessToken, limits: RevocationLimits | None = None) -> None:
+        """Remember a token as revoked until it would have expired.
+
+        `limits`: for one whose holder asks for it; `too_many_requests` where there is no room.
+        """
+        ...
+
+    def forget_revoked(self, before_s: float) -> None:
+        """Forget tokens that expired before. Called by a thread of its own, as `revoked_since`."""
         ...
 
     def revoked(self, now_s: float) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -13,14 +13,15 @@ from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.accounts import Account
 from penstock_publish.oauth.clients import PAGE_CLIENT, Client, Clients
-from penstock_publish.oauth.grant_store import AccessToken, CodeRequest
+from penstock_publish.oauth.grant_store import CodeRequest
 from penstock_publish.oauth.issuer import TokenIssuer
 from penstock_publish.oauth.key_keeper import KeyKeeper
 from penstock_publish.oauth.key_schedule import SigningKeys
 from penstock_publish.oauth.logins import Logins
 from penstock_publish.oauth.people import Person
 from penstock_publish.oauth.person_grants import GrantContext
-from penstock_publish.oauth.server import AskedFor, OAuthReply, OAuthServer, Refusal
+from penstock_publish.oauth.revocation_rows import AccessToken, token_of
+from penstock_publish.oauth.server import Answered, AskedFor, OAuthReply, OAuthServer, Refusal
 
 __all__ = ["EmbeddedServer"]
 
@@ -67,35 +68,36 @@ class EmbeddedServer:
         """What an authorization request asks for."""
         return await self._in_worker(partial(self._server.asked, query))
 
-    async def answer(self, query: Mapping[str, str], person: Person | None) -> str | Refusal:
+    async def answer(self, query: Mapping[str, str], person: Person | None) -> Answered | Refusal:
         """The address to send a person to, with a code; with a denial where `person` is None."""
         return await self._in_worker(partial(self._server.answer, query, person))
 
-    async def begin_session(self, account: Account) -> str:
+    async def begin_session(self, account: Account) -> tuple[str, list[AccessToken]]:
         """An access token for the session of a person with an account; it ends with the account.
 
+        And what had to end for it: tokens of the person's oldest session, where there were too many.
         `unauthorized` if the account has been changed since the password was looked at.
         """
         issued = self.issuer.sign(PAGE_CLIENT, account.scope, subject=account.subject)
         of_page = CodeRequest(PAGE_CLIENT, account.subject, account.scope, redirect_uri="", code_challenge="")
         access = AccessToken(issued.token_id, issued.expires_at_s)
         store = self.context.store
-        grant_id = await self._in_worker(partial(store.begin_session, of_page, access, now_s=self.context.now_s()))
+        begin = partial(store.begin_session, of_page, access, now_s=self.context.now_s())
+        grant_id, ended = await self._in_worker(begin)
         # Asked for after the session is there: a change of before is seen here, a later one ends the session.
         if not await self._in_worker(partial(self.logins.is_current, account)):
             await self._in_worker(partial(store.revoke, grant_id))
             raise PenstockError("unauthorized", "the account has just been changed; log in again")
-        return issued.text
+        return issued.text, ended
 
     async def client(self, client_id: str, secret: str) -> Client | None:
         """The client if the secret is its own."""
         client = await self._in_worker(partial(self._clients.find, client_id))
         return client if client is not None and client.has_secret(secret) else None
 
-    async def granted(self, client_id: str) -> frozenset[str] | None:
-        """The scopes that a client has now; None: there is no such client."""
-        client = await self._in_worker(partial(self._clients.find, client_id))
-        return None if client is None else frozenset(client.scope.split())
+    async def granted(self, client_id: str, subject: str) -> Sequence[frozenset[str]] | None:
+        """What a client has now, and what the subject that it acts for has; None: one of them is gone."""
+        return await self._in_worker(partial(self._granted, client_id, subject))
 
     async def put_client(self, client: Client) -> None:
         """Register or change a client."""
@@ -106,9 +108,14 @@ class EmbeddedServer:
         await self._in_worker(partial(self._clients.remove, client_id))
 
     async def remember_revoked(self, principal: Principal) -> None:
-        """Keep a revocation over restarts."""
-        revoke = partial(self._clients.revoke, principal.token_id, expires_at_s=principal.expires_at_s)
+        """Keep a revocation that was asked for over restarts; `too_many_requests` where there is no room for it."""
+        revoke = partial(self._clients.revoke, token_of(principal), self.context.limits.revocations)
         await self._in_worker(revoke)
+
+    async def forget_revoked(self, before_s: float) -> None:
+        """Forget tokens that were revoked and expired before."""
+        forget = partial(self._clients.forget_revoked, before_s)
+        await asyncio.get_running_loop().run_in_executor(self._watcher, forget)
 
     async def revoked_elsewhere(self) -> dict[str, float]:
         """What other replicas, or commands, may have revoked since the last look."""
@@ -127,3 +134,13 @@ class EmbeddedServer:
 
     async def _in_worker(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _granted(self, client_id: str, subject: str) -> Sequence[frozenset[str]] | None:
+        client = self._clients.find(client_id)
+        if client is None:
+            return None
+        own = frozenset(client.scope.split())
+        if subject == client_id:
+            return [own]
+        theirs = self.context.rights(subject)
+        return None if theirs is None else [own, theirs]

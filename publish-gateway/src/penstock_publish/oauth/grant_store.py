@@ -11,11 +11,19 @@ from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 
+from penstock.errors import PenstockError
 from penstock_publish.gateway_database import GatewayDatabase
-from penstock_publish.oauth.client_rows import REVOKED
-from penstock_publish.oauth.clients import hashed_secret, new_secret
+from penstock_publish.oauth.clients import PAGE_CLIENT, hashed_secret, new_secret
+from penstock_publish.oauth.revocation_rows import (
+    REVOKED,
+    AccessToken,
+    RevocationLimits,
+    check_holder,
+    holder_of,
+    remember_revoked,
+)
 
-__all__ = ["AccessToken", "CodeRequest", "Grant", "GrantStore", "Reused"]
+__all__ = ["CodeRequest", "Grant", "GrantLimits", "GrantStore", "Reused"]
 
 _metadata = sa.MetaData()
 _grants = sa.Table(
@@ -70,11 +78,15 @@ class CodeRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessToken:
-    """An access token by its id (`jti`) and expiry in epoch seconds."""
+class GrantLimits:
+    """Grants of one person, and sessions apart from them: beyond that the oldest ends. Valid access tokens of one.
 
-    token_id: str
-    expires_at_s: float
+    `revocations`: room that must be there for a grant to begin.
+    """
+
+    per_person_max: int = 100
+    tokens_max: int = 100
+    revocations: RevocationLimits = RevocationLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +114,9 @@ class Reused(Exception):
 class GrantStore:
     """Grants in the database of the gateway. Times are epoch seconds of the caller's clock."""
 
-    def __init__(self, database: GatewayDatabase) -> None:
+    def __init__(self, database: GatewayDatabase, limits: GrantLimits | None = None) -> None:
         self._transaction = database.transaction
+        self._limits = limits or GrantLimits()
         database.create(REVOKED, *_metadata.sorted_tables)
 
     def begin(
@@ -115,9 +128,11 @@ class GrantStore:
         code_lifetime_s: float,
         lifetime_s: float,
         session: str = "",
-    ) -> None:
+    ) -> list[AccessToken]:
         """Begin a grant that ends after `lifetime_s`, with its code. Grants that have ended are forgotten.
 
+        Where the person has as many as may be the oldest is revoked: its access tokens, as `revoke` returns them.
+        `too_many_requests` where too many tokens of the person were revoked at this client.
         `session`: id of the token by which the person consents; `Reused` if that has been revoked, here or elsewhere.
         """
         row = {
@@ -130,12 +145,19 @@ class GrantStore:
             "revoked": False,
         }
         with self._transaction("making an authorization code") as connection:
-            _forget_ended(connection, now_s - _OUTLIVES_S)
+            _forget_ended(connection, now_s)
             _refuse_revoked(connection, session)
+            ended = self._make_room(connection, request, now_s)
             connection.execute(sa.insert(_grants).values(row))
+        return ended
 
-    def begin_session(self, request: CodeRequest, access: AccessToken, *, now_s: float) -> str:
-        """Keep the token of a person's session of the page as a grant, so that it ends with the others; the grant."""
+    def begin_session(
+        self, request: CodeRequest, access: AccessToken, *, now_s: float
+    ) -> tuple[str, list[AccessToken]]:
+        """Keep the token of a person's session of the page as a grant, so that it ends with the others.
+
+        The grant, and tokens of the oldest session where that had to end, as of `begin`.
+        """
         grant_id = new_secret()
         row = {
             "grant_id": grant_id,
@@ -147,10 +169,11 @@ class GrantStore:
             "revoked": False,
         }
         with self._transaction("beginning a session") as connection:
-            _forget_ended(connection, now_s - _OUTLIVES_S)
+            _forget_ended(connection, now_s)
+            ended = self._make_room(connection, request, now_s)
             connection.execute(sa.insert(_grants).values(row))
             _add_tokens(connection, grant_id, access, None, (0.0, 0.0))
-        return grant_id
+        return grant_id, ended
 
     def by_code(self, code: str) -> Grant | None:
         """The grant of a code, used or not."""
@@ -192,7 +215,10 @@ class GrantStore:
             _add_tokens(connection, grant.grant_id, access, refresh, (now_s, min(now_s + idle_s, grant.ends_at_s)))
 
     def rotate(self, old: str, *, access: AccessToken, refresh: str, now_s: float, idle_s: float) -> None:
-        """Trade a refresh token for the next one and an access token; `Reused` if somebody was first."""
+        """Trade a refresh token for the next one and an access token; `Reused` if somebody was first.
+
+        `too_many_requests` where too many access tokens of the grant hold: nothing has been used then.
+        """
         own = sa.select(_refresh_tokens.c.grant_id).where(_refresh_tokens.c.token_sha256 == hashed_secret(old))
         unused = sa.and_(_refresh_tokens.c.token_sha256 == hashed_secret(old), _refresh_tokens.c.used.is_(False))
         with self._transaction("using a refresh token") as connection:
@@ -205,11 +231,8 @@ class GrantStore:
             grant = connection.execute(
                 sa.select(_grants.c.grant_id, _grants.c.ends_at_s).where(_grants.c.grant_id.in_(own))
             ).one()
-            connection.execute(
-                sa.delete(_access_tokens).where(
-                    _access_tokens.c.grant_id == grant.grant_id, _access_tokens.c.expires_at_s < now_s - _CLOCKS_S
-                )
-            )
+            _forget_tokens(connection, grant.grant_id, now_s)
+            self._check_tokens(connection, grant.grant_id, now_s)
             _add_tokens(connection, grant.grant_id, access, refresh, (now_s, min(now_s + idle_s, grant.ends_at_s)))
 
     def revoke(self, grant_id: str) -> list[AccessToken]:
@@ -229,12 +252,48 @@ class GrantStore:
             found = sa.select(_grants.c.grant_id).where(_grants.c.subject == subject, _grants.c.revoked.is_(False))
             return _revoke(connection, list(connection.execute(found).scalars()))
 
+    def _make_room(self, connection: sa.Connection, request: CodeRequest, now_s: float) -> list[AccessToken]:
+        """Revoke the oldest where the person has as many as may be; sessions and grants end in the order they began.
 
-def _forget_ended(connection: sa.Connection, before_s: float) -> None:
-    ended = sa.select(_grants.c.grant_id).where(_grants.c.ends_at_s < before_s)
+        `too_many_requests` where the holder has had too many tokens revoked.
+        """
+        check_holder(connection, holder_of(request.client_id, request.subject), self._limits.revocations)
+        of_page = _grants.c.client_id == PAGE_CLIENT
+        alike = of_page if request.client_id == PAGE_CLIENT else sa.not_(of_page)
+        held = sa.select(_grants.c.grant_id).where(
+            _grants.c.subject == request.subject, alike, _grants.c.revoked.is_(False), _grants.c.ends_at_s > now_s
+        )
+        newest = held.order_by(_grants.c.ends_at_s.desc(), _grants.c.grant_id)
+        older = connection.execute(newest.offset(self._limits.per_person_max - 1)).scalars()
+        return _revoke(connection, list(older))
+
+    def _check_tokens(self, connection: sa.Connection, grant_id: str, now_s: float) -> None:
+        holding = _access_tokens.c.grant_id == grant_id, _access_tokens.c.expires_at_s > now_s
+        expiries = list(connection.execute(sa.select(_access_tokens.c.expires_at_s).where(*holding)).scalars())
+        if len(expiries) >= self._limits.tokens_max:
+            raise PenstockError(
+                "too_many_requests",
+                f"{len(expiries)} access tokens of this login have not expired (auth.tokens_per_login_max): use the "
+                "one that you have until shortly before it expires",
+                retry_after_s=min(expiries) - now_s,
+            )
+
+
+def _forget_ended(connection: sa.Connection, now_s: float) -> None:
+    """What has ended long ago, was revoked, or was allowed and never fetched: its tokens are unknown from now on."""
+    unused = sa.and_(_grants.c.used.is_(False), _grants.c.code_expires_at_s < now_s - _CLOCKS_S)
+    gone = sa.or_(_grants.c.ends_at_s < now_s - _OUTLIVES_S, unused, _grants.c.revoked.is_(True))
+    ended = sa.select(_grants.c.grant_id).where(gone)
     for table in (_refresh_tokens, _access_tokens):
         connection.execute(sa.delete(table).where(table.c.grant_id.in_(ended)))
-    connection.execute(sa.delete(_grants).where(_grants.c.ends_at_s < before_s))
+    connection.execute(sa.delete(_grants).where(gone))
+
+
+def _forget_tokens(connection: sa.Connection, grant_id: str, now_s: float) -> None:
+    """What has expired of one grant: an old refresh token that comes back after that is refused as unknown."""
+    for table in (_access_tokens, _refresh_tokens):
+        expired = table.c.grant_id == grant_id, table.c.expires_at_s < now_s - _CLOCKS_S
+        connection.execute(sa.delete(table).where(*expired))
 
 
 def _refuse_revoked(connection: sa.Connection, session: str) -> None:
@@ -261,15 +320,15 @@ def _add_tokens(
 def _revoke(connection: sa.Connection, grant_ids: list[str]) -> list[AccessToken]:
     connection.execute(sa.update(_grants).where(_grants.c.grant_id.in_(grant_ids)).values(revoked=True))
     of_grants = _access_tokens.c.grant_id.in_(grant_ids)
+    found = sa.select(_access_tokens, _grants.c.client_id, _grants.c.subject).join(
+        _grants, _grants.c.grant_id == _access_tokens.c.grant_id
+    )
     tokens = [
-        AccessToken(row.token_id, row.expires_at_s)
-        for row in connection.execute(sa.select(_access_tokens).where(of_grants))
+        AccessToken(row.token_id, row.expires_at_s, holder_of(row.client_id, row.subject))
+        for row in connection.execute(found.where(of_grants))
     ]
     connection.execute(sa.delete(_access_tokens).where(of_grants))
-    for token in tokens:
-        connection.execute(sa.delete(REVOKED).where(REVOKED.c.token_id == token.token_id))
-        row = {"token_id": token.token_id, "expires_at_s": token.expires_at_s}
-        connection.execute(sa.insert(REVOKED).values(row))
+    remember_revoked(connection, tokens)
     return tokens
 
 

@@ -62,7 +62,8 @@ class _Login:
             return self._again(request, form, "There is no such account, or this is not its password.", status=403)
         LOGINS.labels("done").inc()
         _log.info("logged_in", account=account.name)
-        token = await self._embedded.begin_session(account)
+        token, ended = await self._embedded.begin_session(account)
+        self._authority.end_tokens(ended)
         # Not a parameter of its own: what follows is always a page of this server.
         home = _HOMES.get(form.get("then", ""), "/")
         response = self._pages.go(f"/oauth/authorize?{query}" if query else home)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from penstock.http.access import Principal
 
-__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "granted_scope", "meaning_of", "name_of"]
+__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "granted_scope", "meaning_of", "name_of",
+           "subject_of"]  # fmt: skip
 
-#: `sub` of a person with an account: this before the account's name.
+#: What `sub` of a person with an account begins with, so that no client has the same (RFC 9068, 5).
 ACCOUNT_PREFIX = "account:"
 #: What a person may do, by `sub`; None for who is not known any more.
 Rights = Callable[[str], frozenset[str] | None]
@@ -47,9 +48,15 @@ def granted_scope(asked: str, scopes: frozenset[str]) -> str:
     return " ".join(dict.fromkeys(found))
 
 
+def subject_of(name: str, account_id: str) -> str:
+    """`sub` of a person: `account:<name>/<id>`, for an account without an id of its own `account:<name>`."""
+    return f"{ACCOUNT_PREFIX}{name}/{account_id}" if account_id else f"{ACCOUNT_PREFIX}{name}"
+
+
 def name_of(subject: str) -> str:
-    """How a person is shown the own name: an account's name without its prefix."""
-    return subject.removeprefix(ACCOUNT_PREFIX)
+    """How a person is shown the own name: the account's, of its `sub`; another `sub` as it is."""
+    name = subject.removeprefix(ACCOUNT_PREFIX)
+    return subject if name == subject else name.partition("/")[0]
 
 
 def meaning_of(scope: str) -> str:

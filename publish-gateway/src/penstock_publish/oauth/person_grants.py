@@ -23,12 +23,14 @@ from authlib.oauth2.rfc7636 import CodeChallenge  # type: ignore[import-untyped]
 from penstock.errors import PenstockError
 from penstock.ports.clock import Clock
 from penstock_publish.oauth.clients import new_secret
-from penstock_publish.oauth.grant_store import AccessToken, CodeRequest, Grant, GrantStore, Reused
+from penstock_publish.oauth.grant_store import CodeRequest, Grant, GrantLimits, GrantStore, Reused
 from penstock_publish.oauth.issuer import IssuedToken, TokenIssuer
 from penstock_publish.oauth.people import Person, Rights, granted_scope
+from penstock_publish.oauth.revocation_rows import AccessToken, RevocationLimits
 from penstock_publish.settings import AuthSettings
 
-__all__ = ["ALL_AUTH_METHODS", "CodeGrant", "GrantContext", "InvalidTargetError", "Pkce", "RefreshGrant"]
+__all__ = ["ALL_AUTH_METHODS", "CodeGrant", "GrantContext", "InvalidTargetError", "Pkce", "RefreshGrant",
+           "grant_limits"]  # fmt: skip
 
 ALL_AUTH_METHODS = ["client_secret_basic", "client_secret_post", "none"]
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")  # the base64url text of a SHA-256
@@ -50,6 +52,7 @@ class GrantContext:
         self.issuer = issuer
         self.rights = rights
         self.settings = settings
+        self.limits = grant_limits(settings)
         self._clock = clock
         self.revoked: list[AccessToken] = []
 
@@ -65,6 +68,15 @@ class GrantContext:
         """RFC 8707: none, or the address under which this gateway is known."""
         if resource and resource.rstrip("/") != self.issuer.url:
             raise InvalidTargetError(f"the resource here is {self.issuer.url}")
+
+
+def grant_limits(settings: AuthSettings) -> GrantLimits:
+    """What the settings say of logins and of revoked tokens."""
+    return GrantLimits(
+        per_person_max=settings.logins_per_person_max,
+        tokens_max=settings.tokens_per_login_max,
+        revocations=RevocationLimits(settings.revocations_per_holder_max, settings.revocations_max),
+    )
 
 
 class Pkce(CodeChallenge):  # type: ignore[misc]  # Authlib is untyped
@@ -173,7 +185,7 @@ class CodeGrant(_OfPerson, AuthorizationCodeGrant):  # type: ignore[misc]  # Aut
             resource=(data.get("resource") or "").rstrip("/"),
         )
         try:
-            context.store.begin(
+            context.revoked += context.store.begin(
                 code,
                 asked,
                 now_s=context.now_s(),

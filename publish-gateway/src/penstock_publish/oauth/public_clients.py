@@ -15,11 +15,11 @@ from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.oauth.client_store import ClientStore
 from penstock_publish.oauth.clients import Client, Clients
 from penstock_publish.oauth.redirects import check_redirect_uri
+from penstock_publish.oauth.revocation_rows import TOKEN_LIFETIME_MAX_S, AccessToken
 
 __all__ = ["open_clients", "public_client", "remove_public_client"]
 
 _NAME_CHARS_MAX = 100
-_TOKEN_LIFETIME_MAX_S = 86_400.0  # the bound of `auth.token_lifetime_s`: so long a removed client is remembered
 
 
 def public_client(name: str, *, scope: str, redirect_uris: Sequence[str]) -> Client:
@@ -52,7 +52,7 @@ def remove_public_client(clients: Clients, client_id: str, *, now_s: float) -> N
         raise PenstockError(
             "bad_request", "this client has a secret; `penstock applications remove` ends applications"
         )
-    clients.revoke(mark_of_client(client_id), expires_at_s=now_s + _TOKEN_LIFETIME_MAX_S)
+    clients.revoke(AccessToken(mark_of_client(client_id), now_s + TOKEN_LIFETIME_MAX_S))
     clients.remove(client_id)
 
 

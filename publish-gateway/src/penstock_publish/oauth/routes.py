@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from penstock.http.followed_issuer import Revoked
 from penstock.http.problem import guarded
 from penstock.http.resource_metadata import resource_metadata_routes
 from penstock_publish.authority import Authority, EmbeddedServer
@@ -81,19 +80,24 @@ class _Endpoints:
         return _json(self._embedded.keys.public_jwks(), cache="public, max-age=300")
 
     async def revocations(self, request: web.Request) -> web.Response:
-        """`{"revoked": [{"jti", "exp"}]}` for the other services, as public as the keys: ids are no credentials.
+        """`{"revoked": [{"jti", "exp"}], "next", "whole"}` for the other services, as public as the keys: ids are no
+        credentials. `?after=` with `next` of the reply before: what is new since then, `whole` false.
 
-        The tag stands for the keys, too, so that who follows the list learns of keys that were replaced.
+        The tag is that of the whole list. It stands for the keys, too, so that who follows the list learns of keys
+        that were replaced.
         """
         keys = " ".join(sorted(self._embedded.keys.verifying))
         made_of = (self._authority.revocations_version, keys)
         if self._listed[0] != made_of:  # kept: who asks needs no right, and the list may be long
-            listed = msgspec.json.encode(Revoked(self._authority.revocations()))
-            self._listed = made_of, listed, f'"{hashlib.sha256(listed + keys.encode()).hexdigest()[:32]}"'
+            whole = self._authority.revocations()
+            named = msgspec.json.encode(whole.revoked) + keys.encode()
+            self._listed = made_of, msgspec.json.encode(whole), f'"{hashlib.sha256(named).hexdigest()[:32]}"'
         _, body, tag = self._listed
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
+        if after := request.query.get("after", ""):
+            body = msgspec.json.encode(self._authority.revocations(after))
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def server_metadata(self, request: web.Request) -> web.Response:

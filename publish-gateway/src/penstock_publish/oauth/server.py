@@ -22,7 +22,6 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.clients import Client, Clients
-from penstock_publish.oauth.grant_store import AccessToken
 from penstock_publish.oauth.people import Person
 from penstock_publish.oauth.person_grants import (
     CodeGrant,
@@ -32,9 +31,10 @@ from penstock_publish.oauth.person_grants import (
     RefreshGrant,
 )
 from penstock_publish.oauth.redirects import matches_redirect
+from penstock_publish.oauth.revocation_rows import AccessToken
 from penstock_publish.oauth.token_endpoints import SECRET_METHODS, Introspection, Revocation
 
-__all__ = ["AskedFor", "OAuthReply", "OAuthServer", "Refusal"]
+__all__ = ["Answered", "AskedFor", "OAuthReply", "OAuthServer", "Refusal"]
 
 # Authlib refuses http:// outside loopback; whether the listener needs TLS is decided by the command line, once.
 _REQUEST_URI = "https://penstock.invalid/oauth"
@@ -68,6 +68,14 @@ class Refusal:
     error: str
     detail: str
     location: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Where a person is sent to with the answer; tokens that had to end for it."""
+
+    location: str
+    revoked: tuple[AccessToken, ...] = ()
 
 
 class OAuthServer:
@@ -109,16 +117,17 @@ class OAuthServer:
             return self._refusal(error, query.get("state"))
         return AskedFor(grant.request.client.client, grant.request.scope, grant.redirect_uri)
 
-    def answer(self, query: Mapping[str, str], person: Person | None) -> str | Refusal:
+    def answer(self, query: Mapping[str, str], person: Person | None) -> Answered | Refusal:
         """Where to send the person: with a code, or where `person` is None with the news that access was denied."""
         if isinstance(asked := self.asked(query), Refusal):
             return asked
         request = _request(query, {}, method="GET")
         grant = self._authlib.get_consent_grant(request)
+        self._rooms.revoked.clear()
         reply = self._authlib.create_authorization_response(request, grant_user=person, grant=grant)
         if not isinstance(reply, OAuthReply) or "Location" not in reply.headers:
             raise PenstockError("internal", "the authorization server gave no address to go to")
-        return self._with_issuer(reply.headers["Location"])
+        return Answered(self._with_issuer(reply.headers["Location"]), tuple(self._rooms.revoked))
 
     def _refusal(self, error: OAuth2Error, state: str | None) -> Refusal:
         detail = str(error.description or error.error)

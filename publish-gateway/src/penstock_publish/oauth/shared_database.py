@@ -22,6 +22,14 @@ from penstock_publish.oauth.clients import (
     secret_in_file,
     write_client_file,
 )
+from penstock_publish.oauth.revocation_rows import (
+    REVOKED,
+    AccessToken,
+    RevocationLimits,
+    check_room,
+    forget_expired,
+    remember_revoked,
+)
 
 __all__ = ["SharedDatabase"]
 
@@ -29,15 +37,14 @@ __all__ = ["SharedDatabase"]
 _OVERLAP = timedelta(seconds=60)
 _LOCK = int.from_bytes(b"authorit", "big")
 
-_metadata = sa.MetaData()
 #: Beside `client_rows.CLIENTS`: the development client's secret as it is.
 _secrets = sa.table("clients", sa.column("client_id"), sa.column("secret"))
-_revoked = sa.Table(
+#: Beside `revocation_rows.REVOKED`: when a row was written, by the database's clock.
+_revoked = sa.table(
     "revoked_tokens",
-    _metadata,
-    sa.Column("token_id", sa.Text, primary_key=True),
-    sa.Column("expires_at_s", sa.Double, nullable=False),
-    sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=False),
+    sa.column("token_id"),
+    sa.column("expires_at_s"),
+    sa.column("revoked_at", sa.DateTime(timezone=True)),
 )
 
 
@@ -48,7 +55,7 @@ class SharedDatabase:
         assert database.postgres is not None, "opened with the URL of a PostgreSQL database"
         self._data_dir = data_dir
         self._transaction = database.transaction
-        database.create(DETAILS)
+        database.create(DETAILS, REVOKED)
         self._seen: datetime | None = None  # the database's clock at the last look at revocations
 
     def find(self, client_id: str) -> Client | None:
@@ -71,17 +78,22 @@ class SharedDatabase:
         with self._transaction("removing a client") as connection:
             remove_client(connection, client_id)
 
-    def revoke(self, token_id: str, *, expires_at_s: float) -> None:
+    def revoke(self, token: AccessToken, limits: RevocationLimits | None = None) -> None:
         """Remember a token as revoked until it would have expired; other replicas see it at their next look."""
         with self._transaction("revoking a token") as connection:
-            connection.execute(sa.delete(_revoked).where(_revoked.c.token_id == token_id))
-            row = {"token_id": token_id, "expires_at_s": expires_at_s, "revoked_at": sa.func.clock_timestamp()}
-            connection.execute(sa.insert(_revoked).values(row))
+            if limits is not None:
+                check_room(connection, token.holder, limits)
+            remember_revoked(connection, [token])
+
+    def forget_revoked(self, before_s: float) -> None:
+        """Forget tokens that expired before."""
+        with self._transaction("forgetting revoked tokens") as connection:
+            forget_expired(connection, before_s)
 
     def revoked(self, now_s: float) -> dict[str, float]:
         """Revoked token ids with their expiry in epoch seconds; what has expired is forgotten."""
         with self._transaction("reading revoked tokens") as connection:
-            connection.execute(sa.delete(_revoked).where(_revoked.c.expires_at_s < now_s))
+            forget_expired(connection, now_s)
             return self._look(connection, _revoked.c.expires_at_s >= now_s)
 
     def revoked_since(self) -> dict[str, float]:

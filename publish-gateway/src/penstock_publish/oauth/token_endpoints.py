@@ -13,8 +13,9 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.clients import Clients
-from penstock_publish.oauth.grant_store import AccessToken, Grant
+from penstock_publish.oauth.grant_store import Grant
 from penstock_publish.oauth.person_grants import ALL_AUTH_METHODS, GrantContext
+from penstock_publish.oauth.revocation_rows import token_of
 
 __all__ = ["SECRET_METHODS", "Introspection", "Revocation"]
 
@@ -75,8 +76,9 @@ class Revocation(_Tokens, RevocationEndpoint):  # type: ignore[misc]  # Authlib 
         if token.grant is not None:
             self.context.revoke_family(token.grant)
         if token.principal is not None:
-            self.clients.revoke(token.principal.token_id, expires_at_s=token.principal.expires_at_s)
-            self.context.revoked.append(AccessToken(token.principal.token_id, token.principal.expires_at_s))
+            revoked = token_of(token.principal)
+            self.clients.revoke(revoked, self.context.limits.revocations)
+            self.context.revoked.append(revoked)
 
 
 class Introspection(_Tokens, IntrospectionEndpoint):  # type: ignore[misc]  # Authlib is untyped

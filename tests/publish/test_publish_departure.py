@@ -1,0 +1,123 @@
+"""What goes with who goes: an account's applications, what applications have registered, and nothing to an heir."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+
+import aiohttp
+import pytest
+from publish.conftest import Gateway, close_of, receive
+
+from penstock.errors import PenstockError
+from penstock_publish.applications.departure import remove_account
+from penstock_publish.oauth.accounts import Account, AccountStore, open_accounts
+from penstock_publish.oauth.settings import LoginSettings
+
+PASSWORD = "correct horse battery staple"
+SCOPE = "orders:read applications:write"
+
+
+@pytest.fixture
+def command(gateway: Gateway) -> Iterator[AccountStore]:
+    """As `penstock accounts` has it, beside the process that runs."""
+    opened, close = open_accounts(gateway.data_dir, LoginSettings(scrypt_log2_n=14, scrypt_p=1), None)
+    yield opened
+    close()
+
+
+class Registrar:
+    """Registers applications with one token, and gets tokens for them."""
+
+    def __init__(self, gateway: Gateway, http: aiohttp.ClientSession, token: str) -> None:
+        self.gateway, self.http = gateway, http
+        self.headers = {"Authorization": f"Bearer {token}"}
+        self.made: dict[str, str] = {}  # with which this one was registered
+
+    async def register(self, name: str, scope: str = "orders:read") -> tuple[int, dict[str, str]]:
+        url = f"{self.gateway.url}/v1/applications"
+        async with self.http.post(url, json={"name": name, "scope": scope}, headers=self.headers) as reply:
+            return reply.status, await reply.json()
+
+    async def as_application(self, name: str, scope: str = "orders:read") -> Registrar:
+        """One that this one registers."""
+        status, made = await self.register(name, scope)
+        assert status == 201, made
+        token = await self.token_of(made["client_id"], made["client_secret"])
+        found = Registrar(self.gateway, self.http, token or "")
+        found.made = made
+        return found
+
+    async def token_of(self, client_id: str, secret: str) -> str | None:
+        form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+        async with self.http.post(f"{self.gateway.url}/oauth/token", data=form) as reply:
+            return (await reply.json()).get("access_token")
+
+    async def status(self) -> int:
+        async with self.http.get(f"{self.gateway.url}/v1/topics", headers=self.headers) as reply:
+            return reply.status
+
+
+async def an_account(gateway: Gateway, command: AccountStore, name: str = "ann") -> Account:
+    return await asyncio.to_thread(partial(command.add, name, PASSWORD, SCOPE, now_s=gateway.clock.now_ms() / 1000))
+
+
+def person(gateway: Gateway, http: aiohttp.ClientSession, account: Account) -> Registrar:
+    """Somebody in the portal."""
+    issued = gateway.authority.embedded.issuer.issue("page", SCOPE, subject=account.subject)
+    return Registrar(gateway, http, issued)
+
+
+async def test_a_removed_account_takes_its_applications_along_and_an_heir_of_its_name_has_none(
+    gateway, http, command
+):
+    account = await an_account(gateway, command)
+    ann, subject = person(gateway, http, account), account.subject
+    board = await ann.as_application("board", SCOPE)
+    child = await board.as_application("child")
+    other = await person(gateway, http, await an_account(gateway, command, "bob")).as_application("board")
+    async with gateway.subscribe("orders", headers=board.headers) as ws:
+        await receive(ws, 1)
+        now_s = gateway.clock.now_ms() / 1000
+        ended = await asyncio.to_thread(partial(remove_account, command, "ann", now_s=now_s))
+        assert set(ended) == {board.made["client_id"], child.made["client_id"]}
+        await gateway.clock.advance(1)
+        assert (await close_of(ws))[0] == 4401
+    assert [await one.status() for one in (board, child, other)] == [401, 401, 200]
+    for one in (board, child):
+        assert await one.token_of(one.made["client_id"], one.made["client_secret"]) is None
+    status, problem = await ann.register("late")  # with a token that this process does not know to be revoked
+    assert (status, problem["code"]) == (401, "invalid_token")
+
+    heir = await an_account(gateway, command)
+    assert heir.name == "ann" and heir.subject != subject
+    async with http.get(f"{gateway.url}/v1/applications", headers=person(gateway, http, heir).headers) as reply:
+        assert (await reply.json())["applications"] == []
+
+
+async def test_an_account_of_an_earlier_version_is_who_it_was_until_it_is_removed(gateway, command):
+    await an_account(gateway, command)
+    with command.database.transaction("as it was kept before") as connection:
+        connection.exec_driver_sql("UPDATE accounts SET account_id = ''")
+    before = await asyncio.to_thread(command.find, "account:ann")
+    assert before is not None and before.subject == "account:ann"
+    await asyncio.to_thread(partial(remove_account, command, "ann", now_s=0.0))
+    heir = await an_account(gateway, command)
+    assert await asyncio.to_thread(command.find, "account:ann") is None
+    assert await asyncio.to_thread(command.find, heir.subject) == heir
+    with pytest.raises(PenstockError, match="no account 'bob'"):
+        await asyncio.to_thread(partial(remove_account, command, "bob", now_s=0.0))
+
+
+async def test_a_deleted_application_takes_along_what_it_has_registered(gateway, http, command):
+    ann = person(gateway, http, await an_account(gateway, command))
+    board = await ann.as_application("board", SCOPE)
+    child = await board.as_application("child", SCOPE)
+    grandchild = await child.as_application("grandchild")
+    url = f"{gateway.url}/v1/applications/{board.made['client_id']}"
+    async with http.delete(url, headers=ann.headers) as reply:
+        assert reply.status == 204
+    assert [await one.status() for one in (board, child, grandchild)] == [401, 401, 401]
+    async with http.get(f"{gateway.url}/v1/applications", headers=ann.headers) as reply:
+        assert (await reply.json())["applications"] == []
