@@ -7,7 +7,7 @@ are random and kept as SHA-256. What changes together is one transaction, so rep
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 
@@ -86,7 +86,7 @@ class GrantLimits:
 
     per_person_max: int = 100
     tokens_max: int = 100
-    revocations: RevocationLimits = RevocationLimits()
+    revocations: RevocationLimits = field(default_factory=RevocationLimits)
 
 
 @dataclass(frozen=True, slots=True)
