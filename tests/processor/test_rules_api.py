@@ -201,6 +201,13 @@ async def test_partitions_are_all_read_and_a_dry_run_takes_its_share_of_each() -
         assert len(await system.rows("alerts")) == 15
         answer = (await system.call("POST", "/any/dry-run?events=7"))[1]
         assert (answer["events"], answer["hits"]) == (7, 7)
+        await system.send(lot("m0", 9.0), lot("m0", 10.0))
+        answer = (await system.call("POST", "/any/dry-run?rows=7"))[1]
+        shown = [(row["market"], row["price"]) for row in answer["rows"]]
+        assert shown == [("m0", 4), ("m0", 9), ("m0", 10), ("m1", 3), ("m1", 4), ("m2", 3), ("m2", 4)]
+        body = {"source": "lots", "predicate": "price > 4 OR market = 'm1'", "target": "x", "columns": "price"}
+        answer = (await system.call("POST", "/few/dry-run?rows=5", body))[1]
+        assert [row["price"] for row in answer["rows"]] == [9, 10, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

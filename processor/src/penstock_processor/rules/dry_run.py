@@ -51,15 +51,17 @@ async def dry_run(
 ) -> DryRun:
     """Run the rule, switched on or not, over the newest `events` that the log has of its source.
 
-    Of a source with several partitions, an equal share of each. At most `rows` rows are shown, the newest ones.
+    Of a source with several partitions, an equal share of each. At most `rows` rows are shown, the newest ones: of
+    several partitions an equal share, too, and more of those that have more where others have few.
     """
     catalog = await log.catalog()
     tried = msgspec.structs.replace(rule, enabled=True)
     plan = await asyncio.to_thread(plan_rules, RuleSet(rule.source).put([tried], now_ms=0), catalog, bind)
     trial = _Trial(plan)
     spec = plan.sources[plan.source].spec
-    found: list[pl.DataFrame] = []
+    hits: list[pl.DataFrame] = []  # by partition, those that have any
     for partition in range(spec.partitions):
+        found: list[pl.DataFrame] = []
         share = events // spec.partitions + (1 if partition < events % spec.partitions else 0)
         head = await log.head(spec.name, partition)
         at = max(head.first, head.next - share)
@@ -71,7 +73,8 @@ async def dry_run(
             found += await asyncio.to_thread(trial.run, taken)
             found = _newest(found, rows)
             at = taken.next
-    trial.result.rows = await asyncio.to_thread(_shown, found, target_specs(plan)[0])
+        hits += found
+    trial.result.rows = await asyncio.to_thread(_shown, _shared(hits, rows), target_specs(plan)[0])
     return trial.result
 
 
@@ -105,7 +108,15 @@ def _newest(frames: list[pl.DataFrame], rows: int) -> list[pl.DataFrame]:
     return [pl.concat(frames).tail(rows)] if frames else []
 
 
+def _shared(hits: list[pl.DataFrame], rows: int) -> list[pl.DataFrame]:
+    """The newest of each: those that have the fewest first, what they leave is shared by the others."""
+    shares = [0] * len(hits)
+    left = rows
+    for done, n in enumerate(sorted(range(len(hits)), key=lambda n: hits[n].height)):
+        shares[n] = min(hits[n].height, left // (len(hits) - done))
+        left -= shares[n]
+    return [frame.tail(share) for frame, share in zip(hits, shares, strict=True)]
+
+
 def _shown(frames: list[pl.DataFrame], target: StreamSpec) -> list[msgspec.Raw]:
-    if not frames:
-        return []
-    return [msgspec.Raw(line) for line in rows_to_lines(frames[0].drop(OP_COLUMN), target.columns)]
+    return [msgspec.Raw(line) for frame in frames for line in rows_to_lines(frame.drop(OP_COLUMN), target.columns)]
