@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp
 DATA ?= penstock-data
 PORT ?= 8080
 
-.PHONY: help setup up test test-compose autobahn check format bench bench-eval bench-fanout bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
+.PHONY: help setup up test test-compose test-keycloak autobahn check format bench bench-eval bench-fanout bench-kafka bench-nexmark bench-rules bench-siddhi soak docs golden golden-plans clean
 
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ test-compose: $(STAMP) ## the compose files for real: healthy, the tour, contain
 
 autobahn: $(STAMP) ## every case of the Autobahn suite against the WebSocket edge, some minutes; needs Python 2.7
 	PYTHONPATH=tests $(BIN)/python -m publish.autobahn_suite
+
+test-keycloak: $(STAMP) ## tokens of a real Keycloak on everything that takes tokens; needs Java 17 and, the first time, Maven
+	PENSTOCK_TEST_KEYCLOAK=1 PENSTOCK_TEST_REQUIRE=keycloak $(BIN)/python -m pytest tests/keycloak
 
 check: $(STAMP) ## ruff, mypy, import rules, generated documents
 	$(BIN)/ruff check .

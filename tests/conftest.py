@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Needs Docker and minutes: `make test-compose` asks for it.
-collect_ignore = [] if os.environ.get("PENSTOCK_TEST_COMPOSE") else ["container"]
+#: Need Docker, or a Keycloak, and minutes: `make test-compose` and `make test-keycloak` ask for them.
+collect_ignore = [
+    folder
+    for folder, variable in (("container", "PENSTOCK_TEST_COMPOSE"), ("keycloak", "PENSTOCK_TEST_KEYCLOAK"))
+    if not os.environ.get(variable)
+]
 
 #: Fixtures that live beside their server.
 pytest_plugins = ["kafka_broker", "postgres_server"]

@@ -84,6 +84,24 @@ def test_further_issuers_are_trusted_beside_the_first_and_followed_by_every_proc
     assert all(check.ok for one in opened for role in one.roles for check in role.ready())
 
 
+async def test_an_issuer_that_is_listed_stands_instead_of_the_embedded_one_by_its_own_rules(
+    tmp_path: Path,
+):
+    rules = {"issuer": "https://id.example/realm", "name": "id", "algorithms": ["RS256"], "profile": "jwt"}
+    settings = made(issuer="https://id.example/realm", issuers=[rules])
+    assert followed_issuer(settings, ("publish",), clock=CLOCK) is None
+    authority = await open_authority(tmp_path, settings.auth, clock=CLOCK, public_url="http://publish.example")
+    assert authority.embedded is None
+    for access in (authority.access, remote_access(settings, None, public_url="http://publish.example", clock=CLOCK)):
+        [opened] = external_issuers(settings, clock=CLOCK)
+        access.trust([opened.trusted])
+        assert access.issuers.names == ("https://id.example/realm",)
+        assert [check.ok for role in opened.roles for check in role.ready()] == [False], "not ready without its keys"
+    await authority.close()
+    with pytest.raises(ValueError, match=r"entry in auth\.issuers"):
+        made(issuer="https://id.example/realm", issuers=[rules], jwks_url="https://id.example/keys")
+
+
 def test_two_issuers_that_are_the_same_or_are_both_to_be_asked_are_refused(monkeypatch):
     monkeypatch.setenv("SECRET", "x")
     asked = {"client_id": "rs", "client_secret_env": "SECRET"}

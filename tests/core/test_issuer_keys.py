@@ -209,7 +209,6 @@ async def test_metadata_that_does_not_hold_gives_no_keys(changes):
 async def test_ten_thousand_tokens_with_made_up_keys_make_one_fetch_in_a_cooldown():
     async with listening(keys_min_interval_s=3600.0) as (server, opened):
         issuers = await known(opened)
-        opened.trusted.keys._asked_at_s = None  # as if the cooldown of the fetch at the start were over
         body, signature = b64(json.dumps(server.maker.claims())), b64(bytes(64))
 
         async def send(number: int) -> str:
@@ -269,6 +268,29 @@ async def test_while_the_key_set_is_broken_the_old_keys_count_and_no_redirect_is
         with pytest.raises(PenstockError, match="kid"):
             await issuers.verified(TokenMaker(server.maker.issuer, CLOCK, kid="k2").token())
         assert await issuers.verified(server.maker.token())
+
+
+OF_OTHERS = {"keys": [{**RS256, "kid": "e", "use": "enc"}]}
+
+
+async def test_when_the_last_key_for_us_is_taken_out_of_the_set_its_tokens_are_refused():
+    async with listening(keys_min_interval_s=0.01) as (server, opened):
+        issuers, token = await known(opened), server.maker.token()
+        assert (await issuers.verified(token)).subject.endswith(":somebody")
+        server.keys = OF_OTHERS
+        await asyncio.sleep(0.02)
+        for refused_token in (TokenMaker(server.maker.issuer, CLOCK, kid="k2").token(), token):
+            with pytest.raises(PenstockError, match="kid"):
+                await issuers.verified(refused_token)
+        assert "none for ES256" in opened.roles[0].ready()[0].detail
+
+
+async def test_an_issuer_that_makes_its_first_key_with_its_first_token_is_followed():
+    async with listening(keys_min_interval_s=3600.0) as (server, opened):
+        server.keys = OF_OTHERS  # before it is asked
+        issuers = await known(opened)
+        server.keys = server.maker.jwks()  # right after we have asked by ourselves
+        assert (await issuers.verified(server.maker.token())).subject.endswith(":somebody")
 
 
 async def test_a_key_set_that_takes_too_long_holds_nobody_longer_than_the_time_limit():

@@ -236,7 +236,7 @@ def _say_what_was_found(
         log_written=sorted(names & WRITING_ROLES),
         store=_without_password(settings.store_address),
         store_written="data" in names,
-        keys="its own" if followed is None else followed.keys_url,
+        keys=settings.auth.issuer or "its own" if followed is None else followed.keys_url,
         other_issuers=[one.issuer for one in settings.auth.issuers],
         other_services={role: settings.services.urls_of(role) for role in ROLES if role not in names},
     )

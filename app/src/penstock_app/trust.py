@@ -8,6 +8,7 @@ from penstock.errors import PenstockError
 from penstock.http.credentials import JwtAccess
 from penstock.http.discovery import check_address
 from penstock.http.followed_issuer import FollowedIssuer
+from penstock.http.issuers import Issuers
 from penstock.http.open_issuer import OpenedIssuer, ResourceRules, name_of_issuer, open_issuer
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
@@ -21,11 +22,14 @@ _OWN_NAMES = frozenset({"account", "client"})
 
 
 def followed_issuer(settings: PenstockSettings, names: Collection[str], *, clock: Clock) -> FollowedIssuer | None:
-    """The first issuer, if this process must fetch its keys; None where it is the issuer, or reads them from a file.
+    """The first issuer, if this process must fetch its keys; None where it is the issuer, reads them from a file, or
+    has it among those of `external_issuers`.
 
     `bad_request` if `auth.jwks_url` is not https beyond loopback.
     """
     follow, auth = settings.services.follow, settings.auth
+    if auth.listed_issuer:
+        return None
     if auth.issuer is not None:
         if auth.jwks_file is not None and auth.jwks_url is None:
             return None
@@ -45,7 +49,7 @@ def followed_issuer(settings: PenstockSettings, names: Collection[str], *, clock
 
 
 def external_issuers(settings: PenstockSettings, *, clock: Clock) -> Sequence[OpenedIssuer]:
-    """Those of `auth.issuers`, beside the first one; their roles must run. Blocking: files are read.
+    """Those of `auth.issuers`, beside the first one or with it; their roles must run. Blocking: files are read.
 
     `bad_request` for two of the same name, whose subjects could not be told apart, and for a name of ours.
     """
@@ -62,7 +66,7 @@ def external_issuers(settings: PenstockSettings, *, clock: Clock) -> Sequence[Op
         follow=settings.services.follow,
         limits=auth.limits,
     )
-    return [open_issuer(one, rules, clock=clock) for one in auth.issuers]
+    return [open_issuer(one, rules, clock=clock, required=one.issuer == auth.issuer) for one in auth.issuers]
 
 
 def remote_access(
@@ -70,6 +74,8 @@ def remote_access(
 ) -> JwtAccess:
     """Checks tokens of `auth.issuer`, else of the publish gateway at `public_url`. Blocking where a file is read."""
     auth = settings.auth
+    if auth.listed_issuer:  # the caller adds all that are listed
+        return JwtAccess(Issuers([]), public_url=public_url)
     keys: Mapping[str, VerifyingKey]
     if followed is not None:
         keys = followed.keys

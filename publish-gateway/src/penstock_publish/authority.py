@@ -16,7 +16,8 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
-from penstock.http.followed_issuer import FollowedIssuer, RevokedToken
+from penstock.http.followed_issuer import FollowedIssuer, Revoked
+from penstock.http.issuers import Issuers
 from penstock.http.revocation import EVERY_TOKEN, is_revoked
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
@@ -154,8 +155,8 @@ class Authority:
             try:
                 self._learn(await embedded.revoked_elsewhere())
                 await self._follow_keys(embedded)
-            except PenstockError as error:
                 await self._purge(embedded)
+            except PenstockError as error:
                 if self.trouble is None:
                     _log.warning("revocations_unknown", code=error.code, detail=error.detail)
                 self.trouble = error.detail
@@ -171,7 +172,6 @@ class Authority:
             for listener in self._listeners:
                 listener(EVERY_TOKEN)
 
-    def _learn(self, found: Mapping[str, float]) -> None:
     async def _purge(self, embedded: EmbeddedServer) -> None:
         """Forget what has expired, here and in the database, every `auth.revocations_purge_s`."""
         now_s = self._clock.monotonic_s()
@@ -181,6 +181,7 @@ class Authority:
             await embedded.forget_revoked(before_s)
             self._purged_at_s = now_s
 
+    def _learn(self, found: Mapping[str, float]) -> None:
         before_s = self._clock.now_ms() / 1000 - _FORGET_S
         for token_id in found.keys() - self._revoked.expiries.keys():
             if found[token_id] < before_s:
@@ -222,9 +223,14 @@ def _open(
     revoked = RevokedTokens({})
     try:
         if settings.issuer is None:
-            return _open_embedded(data_dir, settings, database, clock=clock, public_url=public_url, revoked=revoked)
-        verifier = _verifier(settings, _external_keys(settings, followed), settings.issuer, clock, revoked)
-        access = JwtAccess(verifier, public_url=public_url, keys=followed)
+            return _open_embedded(data_dir, settings, database, clock=clock, public_url=public_url)
+        if settings.listed_issuer:  # the caller adds all that are listed
+            access = JwtAccess(Issuers([]), public_url=public_url)
+        else:
+            verifier = _verifier(
+                settings, _external_keys(settings, followed), settings.issuer, clock, revoked.expiries
+            )
+            access = JwtAccess(verifier, public_url=public_url, keys=followed)
         return Authority(settings, access, public_url, revoked, None, database=database, clock=clock)
     except BaseException:
         database.close()

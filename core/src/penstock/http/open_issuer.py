@@ -44,9 +44,16 @@ class OpenedIssuer:
 
 
 def open_issuer(
-    settings: IssuerSettings, rules: ResourceRules, *, clock: Clock, environment: Mapping[str, str] | None = None
+    settings: IssuerSettings,
+    rules: ResourceRules,
+    *,
+    clock: Clock,
+    required: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> OpenedIssuer:
-    """`bad_request` names the setting that is wrong. Blocking: files are read."""
+    """`required`: the process is not ready without its keys. `bad_request` names the setting that is wrong. Blocking:
+    files are read.
+    """
     place = f"auth.issuers: {settings.issuer[:200]}"
     if urlsplit(settings.issuer).scheme not in ("http", "https"):
         raise PenstockError("bad_request", f"{place}: an issuer is an address, as `iss` of its tokens has it")
@@ -82,7 +89,7 @@ def open_issuer(
     if settings.jwks_file is not None:
         keys = _keys_in(settings.jwks_file, settings, rules.follow.keys_max)
     else:
-        followed = _followed(settings, rules.follow, clock)
+        followed = _followed(settings, rules.follow, clock, required=required)
         keys = followed.keys
         roles.append(followed)
     verifier = TokenVerifier(
@@ -103,7 +110,7 @@ def name_of_issuer(settings: IssuerSettings) -> str:
     return settings.name or urlsplit(settings.issuer).netloc
 
 
-def _followed(settings: IssuerSettings, follow: FollowSettings, clock: Clock) -> FollowedIssuer:
+def _followed(settings: IssuerSettings, follow: FollowSettings, clock: Clock, *, required: bool) -> FollowedIssuer:
     return FollowedIssuer(
         keys_url=settings.jwks_url,
         revocations_url=None,
@@ -117,7 +124,7 @@ def _followed(settings: IssuerSettings, follow: FollowSettings, clock: Clock) ->
         issuer=settings.issuer,
         algorithms=settings.algorithms,
         insecure_http=settings.insecure_http,
-        required=False,
+        required=required,
     )
 
 

@@ -18,8 +18,8 @@ from joserfc.util import urlsafe_b64decode
 
 from penstock.http.settings import TokenLimits
 
-__all__ = ["BadToken", "NoSuchKey", "SignedText", "VerifyingKey", "read_json", "read_signed", "verify_signed",
-           "verifying_keys"]  # fmt: skip
+__all__ = ["BadToken", "NoKeyFits", "NoSuchKey", "SignedText", "VerifyingKey", "read_json", "read_signed",
+           "verify_signed", "verifying_keys"]  # fmt: skip
 
 VerifyingKey = ECKey | RSAKey | OKPKey
 
@@ -48,6 +48,10 @@ class NoSuchKey(BadToken):
     def __init__(self, kid: str) -> None:
         super().__init__("the token was signed with a key that is not known here (kid)")
         self.kid = kid
+
+
+class NoKeyFits(ValueError):
+    """A key set has keys, and none can verify by the algorithms asked for: they are gone, or not made yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,8 @@ def verifying_keys(document: object, *, algorithms: Collection[str], keys_max: i
     """The keys of a JSON Web Key Set that can verify one of `algorithms`, by `kid`, else by thumbprint.
 
     Passed over: keys for encryption (`use`, `key_ops`), of other algorithms (`alg`), broken or weak ones, and all
-    that share a `kid`. ValueError if it is no key set, has more than `keys_max` keys, or none that is left.
+    that share a `kid`. ValueError if it is no key set, is empty, or has more than `keys_max` keys; NoKeyFits if
+    none is left.
     """
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("no JSON Web Key Set: it has no list of keys")
@@ -154,7 +159,8 @@ def verifying_keys(document: object, *, algorithms: Collection[str], keys_max: i
             found[name] = key
         seen.add(name)
     if not found:
-        raise ValueError(f"the key set has no key for {', '.join(algorithms)}")
+        kind = NoKeyFits if listed else ValueError
+        raise kind(f"the key set has no key for {', '.join(algorithms)}")
     return found
 
 
