@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
@@ -31,8 +31,7 @@ class AuthSettings(BaseModel, frozen=True):
 
     issuer: str | None = Field(
         default=None,
-        description="Issuer of an external authorization server, instead of the embedded one under the public URL. "
-        "Its keys and rules are those of its entry in issuers, where it has one.",
+        description="Issuer of an external authorization server; unset: the embedded one, under the public URL.",
     )
     jwks_file: Path | None = Field(
         default=None,
@@ -86,6 +85,7 @@ class AuthSettings(BaseModel, frozen=True):
         gt=0,
         le=60,
     )
+    token_cache_max: int = Field(
     revocations_purge_s: float = Field(
         default=60.0, description="How often revoked tokens that have expired are forgotten.", gt=0, le=3_600
     )
@@ -113,7 +113,6 @@ class AuthSettings(BaseModel, frozen=True):
         ge=1,
         le=10_000,
     )
-    token_cache_max: int = Field(
         default=10_000, description="Verified tokens remembered by their hash.", ge=1, le=1_000_000
     )
     form_bytes_max: int = Field(
@@ -128,17 +127,6 @@ class AuthSettings(BaseModel, frozen=True):
         description="Scopes of the page's session where it is opened without a secret. On a machine with several "
         "users, take scopes away here or close the page.",
     )
-
-    @property
-    def listed_issuer(self) -> bool:
-        """True if `issuer` has an entry in `issuers`, which says everything else about it."""
-        return self.issuer is not None and any(one.issuer == self.issuer for one in self.issuers)
-
-    @model_validator(mode="after")
-    def _keys_in_one_place(self) -> Self:
-        if self.listed_issuer and (self.jwks_url is not None or self.jwks_file is not None):
-            raise ValueError("this issuer has an entry in auth.issuers: give jwks_url or jwks_file there")
-        return self
 
 
 class DoorSettings(BaseModel, frozen=True):

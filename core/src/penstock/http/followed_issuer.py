@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from penstock.http.discovery import fetch_json, fetch_metadata, read_limited
 from penstock.http.metrics import KEY_FETCHES
-from penstock.http.signatures import NoKeyFits, VerifyingKey, verifying_keys
+from penstock.http.signatures import VerifyingKey, verifying_keys
 from penstock.ports.clock import Clock
 from penstock.role import Check
 
@@ -95,7 +95,7 @@ class FollowedIssuer:
         self._clock, self._settings = clock, settings
         self._session: aiohttp.ClientSession | None = None
         self._keys_at_s: float | None = None
-        self._asked_at_s: float | None = None  # the last time that a token made us ask
+        self._asked_at_s: float | None = None  # the last time that keys were asked for
         self._heard_at_s: float | None = None  # the last time that everything was answered
         self._unknown: OrderedDict[str, float] = OrderedDict()  # names asked for in vain, and when
         self._list_tag = ""
@@ -122,8 +122,7 @@ class FollowedIssuer:
         if self._heard_at_s is None:
             return [Check(self.name, not self._required, self._trouble or f"asking {self.keys_url}")]
         if not self._trouble:
-            lacking = "" if self.keys else f", none for {', '.join(self._algorithms)}: is that what it signs with?"
-            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}{lacking}")]
+            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}")]
         silent_s = self._clock.monotonic_s() - self._heard_at_s
         return [Check(self.name, True, f"as of {silent_s:.0f} s ago: {self._trouble}")]
 
@@ -154,7 +153,6 @@ class FollowedIssuer:
                 return True
             if self._session is None or not self._may_ask():
                 return False
-            self._asked_at_s = self._clock.monotonic_s()
             try:
                 await self._fetch_keys(self._session)
             except (aiohttp.ClientError, TimeoutError, ValueError):
@@ -199,11 +197,12 @@ class FollowedIssuer:
         return False
 
     async def _fetch_keys(self, session: aiohttp.ClientSession) -> None:
+        self._asked_at_s = self._clock.monotonic_s()
         settings = self._settings
         try:
             url = self._keys_url or await self._discovered(session)
             document = await fetch_json(session, url, max_bytes=settings.keys_max_bytes)
-            found = self._fitting(document)
+            found = verifying_keys(document, algorithms=self._algorithms, keys_max=settings.keys_max)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             KEY_FETCHES.labels("failed").inc()
             raise
@@ -214,15 +213,6 @@ class FollowedIssuer:
             if kid not in self.keys or self.keys[kid] != key:  # the same object: what it verified goes on to count
                 self.keys[kid] = key
         self._keys_at_s = self._clock.monotonic_s()
-
-    def _fitting(self, document: object) -> dict[str, VerifyingKey]:
-        """Those of a key set. None is an answer, too: the last one was taken away, or the first is made when it is
-        needed, as Keycloak does for an algorithm that nobody has asked for yet.
-        """
-        try:
-            return verifying_keys(document, algorithms=self._algorithms, keys_max=self._settings.keys_max)
-        except NoKeyFits:
-            return {}
 
     async def _discovered(self, session: aiohttp.ClientSession) -> str:
         metadata = await fetch_metadata(
