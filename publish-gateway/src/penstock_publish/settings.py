@@ -85,7 +85,6 @@ class AuthSettings(BaseModel, frozen=True):
         gt=0,
         le=60,
     )
-    token_cache_max: int = Field(
     revocations_purge_s: float = Field(
         default=60.0, description="How often revoked tokens that have expired are forgotten.", gt=0, le=3_600
     )
@@ -113,6 +112,7 @@ class AuthSettings(BaseModel, frozen=True):
         ge=1,
         le=10_000,
     )
+    token_cache_max: int = Field(
         default=10_000, description="Verified tokens remembered by their hash.", ge=1, le=1_000_000
     )
     form_bytes_max: int = Field(
