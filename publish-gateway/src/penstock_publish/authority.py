@@ -17,6 +17,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.followed_issuer import FollowedIssuer, Revoked
+from penstock.http.issuers import Issuers
 from penstock.http.revocation import EVERY_TOKEN, is_revoked
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
@@ -223,8 +224,13 @@ def _open(
     try:
         if settings.issuer is None:
             return _open_embedded(data_dir, settings, database, clock=clock, public_url=public_url)
-        verifier = _verifier(settings, _external_keys(settings, followed), settings.issuer, clock, revoked.expiries)
-        access = JwtAccess(verifier, public_url=public_url, keys=followed)
+        if settings.listed_issuer:  # the caller adds all that are listed
+            access = JwtAccess(Issuers([]), public_url=public_url)
+        else:
+            verifier = _verifier(
+                settings, _external_keys(settings, followed), settings.issuer, clock, revoked.expiries
+            )
+            access = JwtAccess(verifier, public_url=public_url, keys=followed)
         return Authority(settings, access, public_url, revoked, None, database=database, clock=clock)
     except BaseException:
         database.close()

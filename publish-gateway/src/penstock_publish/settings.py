@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
@@ -31,7 +31,8 @@ class AuthSettings(BaseModel, frozen=True):
 
     issuer: str | None = Field(
         default=None,
-        description="Issuer of an external authorization server; unset: the embedded one, under the public URL.",
+        description="Issuer of an external authorization server, instead of the embedded one under the public URL. "
+        "Its keys and rules are those of its entry in issuers, where it has one.",
     )
     jwks_file: Path | None = Field(
         default=None,
@@ -127,6 +128,17 @@ class AuthSettings(BaseModel, frozen=True):
         description="Scopes of the page's session where it is opened without a secret. On a machine with several "
         "users, take scopes away here or close the page.",
     )
+
+    @property
+    def listed_issuer(self) -> bool:
+        """True if `issuer` has an entry in `issuers`, which says everything else about it."""
+        return self.issuer is not None and any(one.issuer == self.issuer for one in self.issuers)
+
+    @model_validator(mode="after")
+    def _keys_in_one_place(self) -> Self:
+        if self.listed_issuer and (self.jwks_url is not None or self.jwks_file is not None):
+            raise ValueError("this issuer has an entry in auth.issuers: give jwks_url or jwks_file there")
+        return self
 
 
 class DoorSettings(BaseModel, frozen=True):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from penstock.http.discovery import fetch_json, fetch_metadata, read_limited
 from penstock.http.metrics import KEY_FETCHES
-from penstock.http.signatures import VerifyingKey, verifying_keys
+from penstock.http.signatures import NoKeyFits, VerifyingKey, verifying_keys
 from penstock.ports.clock import Clock
 from penstock.role import Check
 
@@ -38,7 +38,7 @@ class FollowSettings(BaseModel, frozen=True):
     keys_min_interval_s: float = Field(
         default=1.0, gt=0, description="Least time between two fetches because of a token with an unknown key."
     )
-    revocations_poll_s: float = Field(default=1.0, gt=0, description="How often revoked tokens are asked for.")
+    revocations_poll_s: float = Field(default=0.4, gt=0, description="How often revoked tokens are asked for.")
     timeout_s: float = Field(default=5.0, gt=0, description="Time for one reply of the issuer.")
     reply_max_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, description="Largest list of revoked tokens.")
     keys_max_bytes: int = Field(default=256 * 1024, ge=1024, description="Largest key set, and largest metadata.")
@@ -95,7 +95,7 @@ class FollowedIssuer:
         self._clock, self._settings = clock, settings
         self._session: aiohttp.ClientSession | None = None
         self._keys_at_s: float | None = None
-        self._asked_at_s: float | None = None  # the last time that keys were asked for
+        self._asked_at_s: float | None = None  # the last time that a token made us ask
         self._heard_at_s: float | None = None  # the last time that everything was answered
         self._unknown: OrderedDict[str, float] = OrderedDict()  # names asked for in vain, and when
         self._list_tag = ""
@@ -122,7 +122,8 @@ class FollowedIssuer:
         if self._heard_at_s is None:
             return [Check(self.name, not self._required, self._trouble or f"asking {self.keys_url}")]
         if not self._trouble:
-            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}")]
+            lacking = "" if self.keys else f", none for {', '.join(self._algorithms)}: is that what it signs with?"
+            return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}{lacking}")]
         silent_s = self._clock.monotonic_s() - self._heard_at_s
         return [Check(self.name, True, f"as of {silent_s:.0f} s ago: {self._trouble}")]
 
@@ -153,6 +154,7 @@ class FollowedIssuer:
                 return True
             if self._session is None or not self._may_ask():
                 return False
+            self._asked_at_s = self._clock.monotonic_s()
             try:
                 await self._fetch_keys(self._session)
             except (aiohttp.ClientError, TimeoutError, ValueError):
@@ -197,12 +199,11 @@ class FollowedIssuer:
         return False
 
     async def _fetch_keys(self, session: aiohttp.ClientSession) -> None:
-        self._asked_at_s = self._clock.monotonic_s()
         settings = self._settings
         try:
             url = self._keys_url or await self._discovered(session)
             document = await fetch_json(session, url, max_bytes=settings.keys_max_bytes)
-            found = verifying_keys(document, algorithms=self._algorithms, keys_max=settings.keys_max)
+            found = self._fitting(document)
         except (aiohttp.ClientError, TimeoutError, ValueError):
             KEY_FETCHES.labels("failed").inc()
             raise
@@ -213,6 +214,15 @@ class FollowedIssuer:
             if kid not in self.keys or self.keys[kid] != key:  # the same object: what it verified goes on to count
                 self.keys[kid] = key
         self._keys_at_s = self._clock.monotonic_s()
+
+    def _fitting(self, document: object) -> dict[str, VerifyingKey]:
+        """Those of a key set. None is an answer, too: the last one was taken away, or the first is made when it is
+        needed, as Keycloak does for an algorithm that nobody has asked for yet.
+        """
+        try:
+            return verifying_keys(document, algorithms=self._algorithms, keys_max=self._settings.keys_max)
+        except NoKeyFits:
+            return {}
 
     async def _discovered(self, session: aiohttp.ClientSession) -> str:
         metadata = await fetch_metadata(
