@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 
 import pytest
+from prometheus_client import REGISTRY
 from publish.conftest import (
     close_of,
     events,
@@ -12,13 +14,16 @@ from publish.conftest import (
     running_gateway,
     totals_batch,
 )
+from websockets.exceptions import InvalidStatus
 
+from penstock.http.access import Principal
 from penstock.http.socket_life import Close
 from penstock.model.batch import Op
 from penstock.model.position import Cursor
 from penstock_publish.authority import open_authority
 from penstock_publish.durable.positions import PositionKey
-from penstock_publish.durable.registry import DurableSubscriptions
+from penstock_publish.durable.registry import DurableSubscriptions, owner_of
+from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.settings import AuthSettings, DurableSettings
 from penstock_publish.topics.history import After, Start
 
@@ -183,6 +188,79 @@ async def test_what_was_acknowledged_is_there_after_a_restart_of_the_gateway(tmp
             assert [event["d"]["n"] for event in await events(ws, 3)] == [3, 4, 5]
 
 
+class Broken:
+    """The table of positions is away, as in a damaged file, until `mend`."""
+
+    def __init__(self, data_dir):
+        self._path = data_dir / "publish.db"
+
+    def _rename(self, before, after):
+        with closing(sqlite3.connect(self._path)) as connection:
+            connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    def break_(self):
+        self._rename("durable_subscriptions", "away")
+
+    def mend(self):
+        self._rename("away", "durable_subscriptions")
+
+
+async def acknowledged_while_broken(gateway, http, broken):
+    """Acknowledge the second of six events, then the fourth and fifth while nothing can be written: a clear close."""
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        await gateway.orders(0, 6)
+        found = await events(ws, 6)
+        await acknowledged(ws, found[1]["c"])
+        assert (await listed(gateway, http))[0]["cursor"] == found[1]["c"]  # by now it is written
+        await asyncio.to_thread(broken.break_)
+        await say(ws, id="a", ack=found[3]["c"])
+        assert await receive(ws, 1) == [{"id": "a", "ok": True}]
+        refused = {}
+        for _ in range(100):
+            await gateway.pass_time(0.5)
+            await say(ws, id="b", ack=found[4]["c"])
+            [refused] = await receive(ws, 1)
+            if "err" in refused:
+                break
+        assert (refused["id"], refused.get("err"), refused.get("retry")) == ("b", "store_unavailable", True)
+        await gateway.pass_time(6)
+        code, reason = await close_of(ws)
+        assert (code, reason["code"], reason["retry_ms"]) == (4503, "store_unavailable", 1_000)
+    with pytest.raises(InvalidStatus) as refusal:
+        await gateway.subscribe("orders", durable="mine")
+    assert refusal.value.response.status_code == 503
+
+
+async def test_acknowledgements_outlive_a_database_that_fails_for_a_while(gateway, http):
+    broken = Broken(gateway.data_dir)
+    await acknowledged_while_broken(gateway, http, broken)
+    await asyncio.to_thread(broken.mend)
+    await gateway.pass_time(0.5)
+    async with gateway.subscribe("orders", durable="mine") as ws:
+        [event] = await events(ws, 1)
+        assert event["d"]["n"] == 5
+        await acknowledged(ws, event["c"])
+    assert (await listed(gateway, http))[0]["cursor"] == event["c"]
+
+
+async def test_what_could_not_be_written_before_the_end_comes_again(tmp_path, clock, http):
+    broken = Broken(tmp_path)
+    async with running_gateway(tmp_path, clock) as gateway:
+        await acknowledged_while_broken(gateway, http, broken)
+    await asyncio.to_thread(broken.mend)
+    async with running_gateway(tmp_path, clock) as gateway:
+        await gateway.orders(0, 6)
+        async with gateway.subscribe("orders", durable="mine") as ws:
+            assert [event["d"]["n"] for event in await events(ws, 4)] == [2, 3, 4, 5]
+
+
+def test_a_person_at_a_client_is_an_owner_of_its_own():
+    callers = [("app", "app"), ("account:ann", "app"), ("account:ben", "app"), ("ann", 'app","account:')]
+    owners = [owner_of(Principal(subject, client, frozenset(), 0.0, "")) for subject, client in callers]
+    assert owners[0] == "app"
+    assert len(set(owners)) == 4
+
+
 KEY = PositionKey("shop", "mine", "orders")
 
 
@@ -222,6 +300,40 @@ async def until(clock, done):
         await clock.advance(0.3)
         await asyncio.sleep(0.02)
     pytest.fail("it did not happen")
+
+
+async def test_a_name_that_nobody_uses_for_long_is_forgotten_and_one_in_use_is_not(tmp_path, clock):
+    settings = DurableSettings(expire_after_s=86_400, expire_check_s=7_200, flush_s=60)
+    database = open_gateway_database(tmp_path)
+    registry = DurableSubscriptions(database, clock=clock, settings=settings)
+    before = REGISTRY.get_sample_value("penstock_durable_expired_total") or 0
+
+    async def names() -> list[str]:
+        return [position.key.name for position in await registry.of_owner("shop")]
+
+    async def pass_hours(hours: int) -> None:
+        for _ in range(2 * hours):
+            await clock.advance(1_800)
+            await names()  # in the thread in which names expire: what was begun there has ended
+
+    registry.start()
+    try:
+        held = await registry.claim(PositionKey("shop", "held", "orders"), start_at(0))
+        (await registry.claim(PositionKey("shop", "left", "orders"), start_at(0))).release()
+        await pass_hours(23)
+        assert await names() == ["held", "left"]
+        await pass_hours(6)
+        assert await names() == ["held"]
+        assert REGISTRY.get_sample_value("penstock_durable_expired_total") == before + 1
+        held.acknowledge(*after(7))
+        held.release()
+        await pass_hours(21)
+        assert await registry.cursor(held.key) == after(7)[1]
+        await pass_hours(6)
+        assert await names() == []
+    finally:
+        await registry.close()
+        await asyncio.to_thread(database.close)
 
 
 async def test_replicas_share_positions_and_the_newer_holder_wins(tmp_path, clock, postgres_url):

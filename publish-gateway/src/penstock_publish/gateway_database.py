@@ -58,7 +58,9 @@ class GatewayDatabase:
             try:
                 with self.engine.begin() as connection:
                     yield connection
-            except sa.exc.OperationalError as error:
+            except sa.exc.DatabaseError as error:
+                if type(error) not in (sa.exc.OperationalError, sa.exc.DatabaseError):
+                    raise  # what was asked for is wrong, not the database; a damaged file is the base class itself
                 detail = (
                     f"{doing}: {error.orig}; is there room on the disk of the data folder, and may we write there?"
                 )

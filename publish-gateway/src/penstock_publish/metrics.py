@@ -12,6 +12,7 @@ __all__ = [
     "DOOR_SERVICE_UP",
     "DOOR_TUNNELS",
     "DURABLE_ACKS",
+    "DURABLE_EXPIRED",
     "DURABLE_HELD",
     "EMAILS",
     "EMAILS_ACTIVE",
@@ -77,6 +78,7 @@ QUOTA_CLOSED = Counter(
 )
 QUOTA_CONNECTIONS = Gauge("penstock_quota_connections", "Open connections of metered applications.", ["plan"])
 DURABLE_ACKS = Counter("penstock_durable_acks_total", "Acknowledgements of durable subscriptions.")
+DURABLE_EXPIRED = Counter("penstock_durable_expired_total", "Durable subscriptions deleted since nobody used them.")
 DURABLE_HELD = Gauge("penstock_durable_held", "Durable subscriptions that a connection of this process has.")
 EMAILS = Counter("penstock_emails_total", "Mails given to the SMTP server, each try.", ["outcome"])
 EMAILS_ACTIVE = Gauge("penstock_emails_active", "E-mail subscriptions that this process works at.")

@@ -94,7 +94,7 @@ class PublishRole:
             settings=settings,
             intake=intake or self._door.intake(),
         )
-        self._durable_routes = DurableRoutes(authority.access, self._durable)
+        self._durable_routes = DurableRoutes(authority.access, self._durable, settings.durable)
         embedded = authority.embedded
         self._webhooks = Webhooks(
             ports.log,

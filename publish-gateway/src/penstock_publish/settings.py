@@ -210,7 +210,9 @@ class SocketSettings(BaseModel, frozen=True):
 class DurableSettings(BaseModel, frozen=True):
     """Durable subscriptions: positions that subscribers have acknowledged."""
 
-    per_client_max: int = Field(default=100, description="Durable subscriptions of one client.", ge=1)
+    per_client_max: int = Field(
+        default=100, description="Durable subscriptions of one client; of each person at a client as many.", ge=1
+    )
     name_chars_max: int = Field(default=100, description="Length of a durable subscription's name.", ge=1, le=200)
     flush_s: float = Field(
         default=0.25,
@@ -220,6 +222,20 @@ class DurableSettings(BaseModel, frozen=True):
         le=60,
     )
     flush_max: int = Field(default=1_000, description="Acknowledged cursors written at once.", ge=1)
+    patience_s: float = Field(
+        default=5.0,
+        description="How long the database may fail before subscribers whose acknowledgements wait for it are closed "
+        "with 4503.",
+        ge=0,
+    )
+    expire_after_s: float | None = Field(
+        default=30 * 86_400.0,
+        description="A durable subscription that no connection has had for so long is deleted; unset: none is.",
+        ge=86_400,
+    )
+    expire_check_s: float = Field(
+        default=3_600.0, description="How often those that have expired are looked for.", gt=0, le=43_200
+    )
 
 
 class PublishSettings(BaseModel, frozen=True):

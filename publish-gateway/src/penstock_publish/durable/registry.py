@@ -3,6 +3,10 @@
 A cursor is written within `durable.flush_s`, many in one transaction, so a crash costs that much: what was
 acknowledged just before may come again, never the other way round. Each has one holder; who asks for it later takes
 it over, in this process at once, from a replica that shares the database at its next look.
+
+While the database fails, acknowledgements wait here and are refused as well, so that nobody takes them for kept;
+after `durable.patience_s` those that wait for one are closed. What nobody has had for `durable.expire_after_s` is
+deleted.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
+import msgspec
 import structlog
 
 from penstock.errors import PenstockError
+from penstock.http.access import Principal
 from penstock.http.socket_life import Close
 from penstock.model.position import Cursor
 from penstock.ports.clock import Clock
@@ -24,16 +30,24 @@ from penstock.role import Check
 from penstock_publish.durable import positions
 from penstock_publish.durable.positions import POSITIONS, Position, PositionKey
 from penstock_publish.gateway_database import GatewayDatabase
-from penstock_publish.metrics import DURABLE_ACKS, DURABLE_HELD
+from penstock_publish.metrics import DURABLE_ACKS, DURABLE_EXPIRED, DURABLE_HELD
 from penstock_publish.settings import DurableSettings
 from penstock_publish.topics.history import After, Start
 
-__all__ = ["DurableSubscriptions", "Hold"]
+__all__ = ["DurableSubscriptions", "Hold", "owner_of"]
 
 _log = structlog.get_logger(__name__)
 
 _TAKEN_OVER = Close(4409, "taken_over")
 _DELETED = Close(4404, "unknown_subscription")
+_NOT_KEPT = Close(4503, "store_unavailable", retry_ms=1_000)
+
+
+def owner_of(principal: Principal) -> str:
+    """Whose a durable subscription is: the client's, or that of one person who uses it, and of nobody else."""
+    if principal.subject == principal.client_id:
+        return principal.client_id
+    return msgspec.json.encode([principal.client_id, principal.subject]).decode()
 
 
 class Hold:
@@ -53,9 +67,11 @@ class Hold:
 
     def acknowledge(self, after: After, text: str) -> None:
         """See `Acks`. Cumulative: an older cursor than one before changes nothing."""
-        cursor = after.cursor
-        if cursor is None or self._lost is not None:
-            return
+        if self._lost is None and after.cursor is not None:
+            self._note(after, after.cursor, text)
+            self._registry.check()
+
+    def _note(self, after: After, cursor: Cursor, text: str) -> None:
         if after.key_hash is not None:  # inside the rows of a table, which come before the log
             if self._acked is None and after.key_hash >= self._rows:
                 self._rows = after.key_hash
@@ -100,6 +116,8 @@ class DurableSubscriptions:
         self._is_made = False
         self._flushing = asyncio.Lock()
         self._running: asyncio.Task[None] | None = None
+        self._failing_since_s: float | None = None
+        self._next_expiry_s = clock.monotonic_s()
         self.trouble: str | None = None  # why acknowledged cursors are not kept
 
     async def cursor(self, key: PositionKey) -> str | None:
@@ -136,18 +154,18 @@ class DurableSubscriptions:
             before.take_away(_TAKEN_OVER)
         return hold
 
-    async def of_client(self, client_id: str) -> list[Position]:
-        """All of a client, with what was acknowledged until now. `store_unavailable`."""
+    async def of_owner(self, owner: str) -> list[Position]:
+        """All of an owner, with what was acknowledged until now. `store_unavailable`."""
         await self._ready()
         await self.flush()
         return await self._database.run(
-            "listing durable subscriptions", lambda connection: positions.of_client(connection, client_id)
+            "listing durable subscriptions", lambda connection: positions.of_owner(connection, owner)
         )
 
-    async def delete(self, client_id: str, name: str, topic: str | None) -> bool:
+    async def delete(self, owner: str, name: str, topic: str | None) -> bool:
         """Delete those of that name; connections that have one are closed. False if there was none."""
         await self._ready()
-        deleting = partial(positions.forget, client_id=client_id, name=name, topic=topic)
+        deleting = partial(positions.forget, owner=owner, name=name, topic=topic)
         gone = await self._database.run("deleting a durable subscription", deleting)
         for key in gone:
             self._take_away(key, _DELETED)
@@ -157,6 +175,12 @@ class DurableSubscriptions:
         """Write this cursor soon."""
         DURABLE_ACKS.inc()
         self._pending[hold.key, hold.holder] = cursor
+
+    def check(self) -> None:
+        """`store_unavailable` while acknowledged cursors cannot be written: they wait here, and may be lost."""
+        if self.trouble is not None:
+            detail = f"what was acknowledged is not kept yet: {self.trouble}"
+            raise PenstockError("store_unavailable", detail, retry_after_s=1.0)
 
     def release(self, hold: Hold) -> None:
         """The connection is gone; what it acknowledged is still written."""
@@ -188,12 +212,42 @@ class DurableSubscriptions:
             try:
                 await self.flush()
                 await self._look_at_replicas()
+                await self._expire()
             except PenstockError as error:
-                if self.trouble is None:
-                    _log.warning("acknowledgements_not_kept", code=error.code, detail=error.detail)
-                self.trouble = error.detail
+                self._fail(error)
             else:
-                self.trouble = None
+                self.trouble = self._failing_since_s = None
+
+    def _fail(self, error: PenstockError) -> None:
+        """Say it once; close those who have waited too long for an acknowledgement to be kept."""
+        now_s = self._clock.monotonic_s()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+            _log.warning("acknowledgements_not_kept", code=error.code, detail=error.detail)
+        self.trouble = error.detail
+        if now_s < self._failing_since_s + self._settings.patience_s:
+            return
+        for key, holder in list(self._pending):
+            hold = self._holds.get(key)
+            if hold is not None and hold.holder == holder:
+                hold.take_away(_NOT_KEPT)
+
+    async def _expire(self) -> None:
+        """Now and then: note which are in use, delete those that nobody has had for too long."""
+        now_s, after_s = self._clock.monotonic_s(), self._settings.expire_after_s
+        if after_s is None or now_s < self._next_expiry_s:
+            return
+        await self._ready()
+        held = {key: hold.holder for key, hold in self._holds.items()}
+        now_ms = self._clock.now_ms()
+        touching = partial(positions.touch, held=held, now_ms=now_ms)
+        await self._database.run("noting durable subscriptions in use", touching)
+        expiring = partial(positions.expire, before_ms=now_ms - round(after_s * 1000))
+        gone = await self._database.run("deleting durable subscriptions that nobody uses", expiring)
+        self._next_expiry_s = now_s + self._settings.expire_check_s
+        if gone:
+            DURABLE_EXPIRED.inc(gone)
+            _log.info("durable_subscriptions_expired", count=gone, unused_s=after_s)
 
     async def flush(self) -> None:
         """Write what is pending. `store_unavailable`: it is written later."""

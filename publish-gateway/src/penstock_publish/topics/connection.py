@@ -51,7 +51,10 @@ class Acks(Protocol):
     """A sink for what a subscriber has acknowledged."""
 
     def acknowledge(self, after: After, text: str) -> None:
-        """Everything up to the cursor, read and as text, has been dealt with. Kept soon, not at once."""
+        """Everything up to the cursor, read and as text, has been dealt with. Kept soon, not at once.
+
+        `store_unavailable` where nobody knows when: it is not forgotten, but cannot be relied on.
+        """
         ...
 
     def release(self) -> None:

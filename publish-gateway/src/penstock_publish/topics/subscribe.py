@@ -21,7 +21,7 @@ from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock.ports.store import Store
 from penstock_publish.durable.positions import PositionKey
-from penstock_publish.durable.registry import DurableSubscriptions, Hold
+from penstock_publish.durable.registry import DurableSubscriptions, Hold, owner_of
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import check_open, deprecated_notice
 from penstock_publish.plans.fields import QuotaExceeded
@@ -160,7 +160,7 @@ class Subscriber:
         spec, outlet, name = prepared.spec, caller.outlet, prepared.wanted.durable
         hold = None
         if name is not None:
-            hold = await self._durable.claim(PositionKey(caller.principal.client_id, name, spec.name), prepared.start)
+            hold = await self._durable.claim(PositionKey(owner_of(caller.principal), name, spec.name), prepared.start)
         try:
             live = await self._hub.topic(spec)
             # Nothing is awaited from here on: meanwhile another one took the last place, or the topic was retired.
@@ -239,7 +239,7 @@ class Subscriber:
     async def _where_acknowledged(self, spec: StreamSpec, wanted: TopicRequest, principal: Principal) -> TopicRequest:
         """A durable subscription goes on after what was acknowledged, unless the caller says otherwise."""
         assert wanted.durable is not None
-        cursor = await self._durable.cursor(PositionKey(principal.client_id, wanted.durable, spec.name))
+        cursor = await self._durable.cursor(PositionKey(owner_of(principal), wanted.durable, spec.name))
         return wanted if cursor is None else replace(wanted, after=parse_after(spec, cursor))
 
     def _connect(
