@@ -78,6 +78,10 @@ class _Opening:
         """See `Access`: nobody can be known yet."""
         raise self._not_yet()
 
+    async def require_token(self, token: str, scope: str, *, writes: str | None = None) -> Principal:
+        """See `Access`: nobody can be known yet."""
+        raise self._not_yet()
+
     def _checks(self) -> list[Check]:
         return [Check("log and store", False, self.missing)]
 

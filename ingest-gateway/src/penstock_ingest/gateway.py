@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -91,6 +91,25 @@ class Gateway:
                 gatherer = await self._open_gatherer(name)
             return await gatherer.add(lines_of(body, form), trace)
         return await self._accept_alone(await self.streams.get(name), body, form, trace=trace)
+
+    async def accept_each(self, name: str, bodies: Sequence[bytes]) -> Sequence[Accepted | BaseException]:
+        """As `accept` for several bodies of a single event each, in their order; they share appends where they may.
+
+        An error stands in the place of its reply. Where too many events wait for the log, this waits.
+        """
+        if self.handover is not None and not await self.handover.is_direct(name):
+            return [await _caught(self._hand_over(name, body, Form.OBJECT, trace="")) for body in bodies]
+        replies: list[asyncio.Future[Accepted]] = []
+        for body in bodies:
+            try:
+                gatherer = self._gatherers.get(name) or await self._open_gatherer(name)
+                await gatherer.room()
+                replies.append(gatherer.add(lines_of(body, Form.OBJECT)))
+            except PenstockError as error:
+                refused: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+                refused.set_exception(error)
+                replies.append(refused)
+        return await asyncio.gather(*replies, return_exceptions=True)
 
     async def complete(self, name: str, through_ms: int) -> list[str]:
         """Record that the stream is complete through that event time, in every partition; the cursors reached."""
@@ -199,3 +218,11 @@ class Gateway:
         return Accepted(
             admission.accepted, admission.duplicate, rejected, admission.errors, stream.cursors(positions), trace
         )
+
+
+async def _caught(accepting: Awaitable[Accepted]) -> Accepted | BaseException:
+    """The error in the place of the reply."""
+    try:
+        return await accepting
+    except PenstockError as error:
+        return error

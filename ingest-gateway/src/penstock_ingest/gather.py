@@ -39,6 +39,11 @@ class Gatherer(Generic[Reply]):
         self._waiting: deque[tuple[bytes, str, asyncio.Future[Reply]]] = deque()
         self._work: asyncio.Task[None] | None = None
 
+    async def room(self) -> None:
+        """Return once not too many wait; for who sends many, and can wait itself."""
+        while len(self._waiting) >= self._waiting_max:
+            await asyncio.wait({self._waiting[0][2]})
+
     def add(self, text: bytes, trace: str = "") -> asyncio.Future[Reply]:
         """The reply to this event, once its group is durable; `too_many_requests` where too many wait."""
         if len(self._waiting) >= self._waiting_max:

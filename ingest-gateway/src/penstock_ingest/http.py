@@ -19,6 +19,7 @@ from penstock.ports.log import Log, RejectedFilter
 from penstock_ingest import metrics
 from penstock_ingest.body import decompress, form_of
 from penstock_ingest.gateway import Accepted, Gateway
+from penstock_ingest.in_flight import InFlight
 from penstock_ingest.spans import describe_accepted, name_of
 from penstock_ingest.streams import source_of
 
@@ -43,18 +44,18 @@ class _Replay(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class IngestHttp:
-    """The routes, and the bytes of bodies that are in flight."""
+    """The routes. `in_flight`: bytes of bodies, shared with the other edges of this process."""
 
-    def __init__(self, gateway: Gateway, *, log: Log, access: Access, traces: Traces) -> None:
+    def __init__(self, gateway: Gateway, in_flight: InFlight, *, log: Log, access: Access, traces: Traces) -> None:
         self._gateway = gateway
         self._settings = gateway.settings
         self._log = log
         self._access = access
         self._traces = traces
-        self._in_flight_bytes = 0
+        self._in_flight = in_flight
         self.requests = 0  # being answered
         self.draining = False
-        metrics.IN_FLIGHT_BYTES.set_function(lambda: self._in_flight_bytes)
+        metrics.IN_FLIGHT_BYTES.set_function(lambda: in_flight.size_bytes)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """As in the table of the HTTP interface."""
@@ -71,13 +72,13 @@ class IngestHttp:
         """Count what is admitted without being a request of its own; `draining`, `too_many_requests`."""
         if self.draining:
             raise PenstockError("draining", "this gateway is stopping; send again", retry_after_s=1.0)
-        self._hold(size_bytes, 0)
+        self._in_flight.hold(size_bytes)
         self.requests += 1
         try:
             yield
         finally:
             self.requests -= 1
-            self._in_flight_bytes -= size_bytes
+            self._in_flight.release(size_bytes)
 
     def _counted(self, handler: Handler) -> Handler:
         async def reply(request: web.Request) -> web.StreamResponse:
@@ -97,21 +98,21 @@ class IngestHttp:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         await self._access.require(request, _WRITE, writes=request.match_info["stream"])
         headers = request.headers
-        held_bytes = self._hold(request.content_length or 0, 0)
+        held_bytes = self._in_flight.hold(request.content_length or 0)
         try:
             body = await self._body(request, self._settings.body_max_bytes)
             encoding = headers.get("Content-Encoding")
             if encoding is not None:
                 body = decompress(body, encoding, self._settings.body_max_bytes)
             if len(body) != held_bytes:
-                held_bytes = self._hold(len(body), held_bytes)
+                held_bytes = self._in_flight.hold(len(body), held_bytes)
             form = form_of(body, headers.get("Content-Type", ""))
             stream, trace = request.match_info["stream"], current_trace()
             accepted = await self._gateway.accept(stream, body, form, trace=trace)
             if trace:
                 describe_accepted(accepted, stream=stream, trace=trace)
         finally:
-            self._in_flight_bytes -= held_bytes
+            self._in_flight.release(held_bytes)
         return _reply(accepted)
 
     async def _watermark(self, request: web.Request) -> web.StreamResponse:
@@ -176,18 +177,6 @@ class IngestHttp:
         except (web.RequestPayloadError, web.HTTPException) as error:
             raise PenstockError("bad_request", f"the body cannot be read: {error}") from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _hold(self, size_bytes: int, held_bytes: int) -> int:
-        """Count `size_bytes` as in flight instead of `held_bytes`; 429 where that is too much."""
-        after_bytes = self._in_flight_bytes + size_bytes - held_bytes
-        if size_bytes > held_bytes and after_bytes > max(self._settings.in_flight_max_bytes, size_bytes):
-            raise PenstockError(
-                "too_many_requests",
-                f"{self._in_flight_bytes} bytes are being admitted; send fewer requests at once",
-                retry_after_s=self._settings.retry_after_s,
-            )
-        self._in_flight_bytes = after_bytes
-        return size_bytes
 
 
 def _reply(accepted: Accepted) -> web.Response:

@@ -8,6 +8,7 @@ __all__ = ["APPEND_EVENTS", "APPEND_SECONDS", "BODY_BYTES", "DEDUPE_IDS", "DEDUP
            "FEED_EVENTS", "FEED_RETRIES",
            "INLET_LAG_EVENTS", "INLET_LAG_SECONDS", "INLET_RECORDS",
            "IN_FLIGHT_BYTES", "IS_ADMITTER", "OUTRUN_APPENDS", "REFUSED_REQUESTS", "REJECTED_EVENTS",
+           "SOCKETS", "SOCKETS_CLOSED", "SOCKET_BATCHES", "SOCKET_BYTES",
            "UNKNOWN_FIELD_REQUESTS"]  # fmt: skip
 
 EVENTS = Counter("penstock_ingest_events_total", "Events by outcome.", ["stream", "outcome"])
@@ -24,6 +25,15 @@ UNKNOWN_FIELD_REQUESTS = Counter(
     ["stream"],
 )
 IN_FLIGHT_BYTES = Gauge("penstock_ingest_in_flight_bytes", "Bytes of bodies being read or appended.")
+SOCKETS = Gauge("penstock_ingest_sockets", "Open WebSockets into streams.")
+SOCKETS_CLOSED = Counter(
+    "penstock_ingest_sockets_closed_total", "WebSockets that ended, by our close code, or `client`.", ["code"]
+)
+SOCKET_BATCHES = Counter(
+    "penstock_ingest_socket_batches_total", "Messages of WebSockets that were replied to, by outcome.",
+    ["stream", "outcome"],
+)  # fmt: skip
+SOCKET_BYTES = Counter("penstock_ingest_socket_bytes_total", "Bytes of batches that came by WebSocket.", ["stream"])
 APPEND_SECONDS = Histogram(
     "penstock_ingest_append_seconds",
     "Time of one durable append, as ingest sees it.",

@@ -14,9 +14,12 @@ from penstock.role import Check, Ports
 from penstock_ingest.feeds import Feeds
 from penstock_ingest.gateway import Gateway
 from penstock_ingest.http import IngestHttp
+from penstock_ingest.in_flight import InFlight
 from penstock_ingest.inlet_pump import InletPump
 from penstock_ingest.intake import DirectIntake
 from penstock_ingest.settings import IngestSettings
+from penstock_ingest.sockets.routes import Sockets
+from penstock_ingest.sockets.session import Means
 
 __all__ = ["IngestRole", "build"]
 
@@ -34,7 +37,9 @@ class IngestRole:
     def __init__(self, settings: IngestSettings, ports: Ports, *, feeds_folder: Path | None = None) -> None:
         self._ports = ports
         self._gateway = Gateway(settings, ports)
-        self._http = IngestHttp(self._gateway, log=ports.log, access=ports.access, traces=ports.traces)
+        in_flight = InFlight(settings.in_flight_max_bytes, retry_after_s=settings.retry_after_s)
+        self._http = IngestHttp(self._gateway, in_flight, log=ports.log, access=ports.access, traces=ports.traces)
+        self._sockets = Sockets(Means(self._gateway, in_flight, ports.access, ports.clock, settings))
         self._is_open = False
         self._feeds = None if feeds_folder is None else Feeds(self._gateway, ports, folder=feeds_folder)
         inlet = ports.inlet
@@ -44,8 +49,8 @@ class IngestRole:
         )  # fmt: skip
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """See `IngestHttp.routes`."""
-        return self._http.routes()
+        """See `IngestHttp.routes` and `Sockets.routes`."""
+        return [*self._http.routes(), *self._sockets.routes()]
 
     async def replay_admission(self, event: RejectedEvent, raw: bytes) -> dict[str, object]:
         """See `Gateway.replay_admission`; for the processor's replay endpoint, wired by the application."""
@@ -66,6 +71,7 @@ class IngestRole:
         _logger.info("ingest started")
         stopped = asyncio.ensure_future(stop.wait())
         learning = asyncio.ensure_future(self._gateway.learn_always())
+        sweeping = asyncio.ensure_future(self._sockets.run())
         standing, pump = self._gateway.standing, self._pump
         work = [asyncio.ensure_future(each.run()) for each in (self._feeds, pump, standing) if each is not None]
         try:
@@ -80,6 +86,8 @@ class IngestRole:
             stopped.cancel()
             learning.cancel()
             self._http.draining = True
+            await self._sockets.drain()
+            sweeping.cancel()
             while self._http.requests:
                 await self._ports.clock.sleep(_DRAIN_POLL_S)
             for each in work:  # what brings events before the standing: who takes over begins where it ended

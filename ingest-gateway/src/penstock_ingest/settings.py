@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-__all__ = ["DedupeSettings", "FeedSettings", "IngestSettings", "InletSettings"]
+__all__ = ["DedupeSettings", "FeedSettings", "IngestSettings", "IngestSocketSettings", "InletSettings"]
 
 
 class DedupeSettings(BaseModel, frozen=True):
@@ -74,6 +74,46 @@ class FeedSettings(BaseModel, frozen=True):
     )
 
 
+class IngestSocketSettings(BaseModel, frozen=True):
+    """WebSockets into streams. Bytes of all edges at once: ingest.in_flight_max_bytes."""
+
+    connections_max: int = Field(default=1_000, ge=1, description="Open WebSockets; beyond it 429.")
+    unauthenticated_max: int = Field(
+        default=100, ge=0, description="WebSockets that wait for their token in the first message."
+    )
+    auth_timeout_s: float = Field(
+        default=10.0, gt=0, description="How long a WebSocket with auth=message waits for its token."
+    )
+    message_max_bytes: int = Field(
+        default=4 * 1024 * 1024,
+        ge=1024,
+        description="Largest message; one of up to twice as much is refused by a line, beyond it the WebSocket is "
+        "closed with 1009.",
+    )
+    in_flight_max: int = Field(
+        default=256, ge=1, description="Messages of one WebSocket without a reply yet; then it is not read."
+    )
+    in_flight_max_bytes: int = Field(
+        default=8 * 1024 * 1024, ge=1024, description="Their bytes; then it is not read."
+    )
+    ping_s: float = Field(default=15.0, gt=0, description="Pace of pings.")
+    pings_missed_max: int = Field(default=2, ge=1, description="Unanswered pings after which a WebSocket is closed.")
+    expiring_s: float = Field(default=60.0, ge=0, description="Notice given before a token expires.")
+    check_s: float = Field(
+        default=0.25, gt=0, description="How often it is looked whether the tokens of open WebSockets still count."
+    )
+    answer_wait_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="How long what was read is still stored and answered when a WebSocket ends; at a drain as long "
+        "as the process has.",
+    )
+    close_wait_s: float = Field(default=2.0, gt=0, description="Wait for the other side's close frame.")
+    drain_retry_ms: int = Field(
+        default=1_000, ge=0, description="Hint when to come back after a drain: each gets this to twice this."
+    )
+
+
 class IngestSettings(BaseModel, frozen=True):
     """Limits of the HTTP edge; beyond them a request is refused, never cut."""
 
@@ -103,6 +143,7 @@ class IngestSettings(BaseModel, frozen=True):
     gather_waiting_max: int = Field(
         default=10_000, ge=1, description="Single events of a stream that wait for an append; beyond it 429."
     )
+    socket: IngestSocketSettings = Field(default=IngestSocketSettings(), description="WebSockets into streams.")
     dedupe: DedupeSettings = Field(default=DedupeSettings(), description="What counts as a duplicate.")
     feeds: FeedSettings = Field(default=FeedSettings(), description="Sources that are fetched from others.")
     inlet: InletSettings = Field(default=InletSettings(), description="Events from the log's inlet.")

@@ -88,3 +88,7 @@ class Access(Protocol):
         issuer cannot be asked at the moment).
         """
         ...
+
+    async def require_token(self, token: str, scope: str, *, writes: str | None = None) -> Principal:
+        """As `require`, for a token that came in another way, or once more for one whose use goes on."""
+        ...

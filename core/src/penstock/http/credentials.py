@@ -42,10 +42,11 @@ class JwtAccess:
 
     async def require(self, request: web.Request, scope: str, *, writes: str | None = None) -> Principal:
         """The principal if it may use `scope`; the errors are those of `Access.require`."""
-        principal = await self.authenticated(request)
-        if not principal.allows(scope) and not (writes is not None and principal.may_write(writes)):
-            raise self.scope_error(scope)
-        return principal
+        return self._permitted(await self.authenticated(request), scope, writes)
+
+    async def require_token(self, token: str, scope: str, *, writes: str | None = None) -> Principal:
+        """See `Access`."""
+        return self._permitted(await self.verified(token), scope, writes)
 
     async def authenticated(self, request: web.Request) -> Principal:
         """The principal of a request, whatever its scopes; its issuer is asked where that is needed.
@@ -86,6 +87,11 @@ class JwtAccess:
             f"the token lacks the scope {scope}; ask for it at the token endpoint, or have it granted to the client",
             extra={**self._extra(challenge), "scope": scope},
         )
+
+    def _permitted(self, principal: Principal, scope: str, writes: str | None) -> Principal:
+        if not principal.allows(scope) and not (writes is not None and principal.may_write(writes)):
+            raise self.scope_error(scope)
+        return principal
 
     def _credential(self, request: web.Request) -> str:
         refuse_token_in_url(request)

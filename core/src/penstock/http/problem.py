@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from aiohttp import web
 
 from penstock.errors import PenstockError
 
-__all__ = ["Handler", "guarded", "problem"]
+__all__ = ["Handler", "guarded", "members_of", "problem"]
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,7 +27,17 @@ def problem(error: PenstockError) -> web.Response:
         headers["Allow"] = allow
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    body = {
+    return web.Response(
+        status=error.status,
+        body=msgspec.json.encode(members_of(error, extra)),
+        headers=headers,
+        content_type="application/problem+json",
+    )
+
+
+def members_of(error: PenstockError, extra: Mapping[str, object]) -> dict[str, object]:
+    """Problem details as JSON: `type`, `title`, `status`, `code`, `detail`, and the members of `extra`."""
+    return {
         "type": f"/errors/{error.code}",
         "title": error.code.replace("_", " "),
         "status": error.status,
@@ -35,12 +45,6 @@ def problem(error: PenstockError) -> web.Response:
         "detail": error.detail,
         **extra,
     }
-    return web.Response(
-        status=error.status,
-        body=msgspec.json.encode(body),
-        headers=headers,
-        content_type="application/problem+json",
-    )
 
 
 def guarded(handler: Handler) -> Handler:

@@ -1,0 +1,1 @@
+"""WebSockets into streams: one message a batch, one reply a message."""
