@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from mail_server import MailServer, mail_server
 from publish.conftest import Gateway, orders_batch, running_gateway
 
@@ -261,13 +260,13 @@ async def test_a_mail_is_not_sent_again_because_the_database_is_away(mailing, ht
         elsewhere.execute("BEGIN EXCLUSIVE")
         return "250 taken"
 
+    database = mailing.authority.database
+    await database.run("waiting less", lambda one: one.exec_driver_sql("PRAGMA busy_timeout = 20"))
     post.of_mail = taken
     await mailing.orders(0, 1)
     await until(lambda: post.mails)
     with pytest.raises(PenstockError, match="locked"):
-        await mailing.authority.database.run(
-            "asking behind the delivery", lambda one: one.execute(sa.text("SELECT 1 FROM emails"))
-        )
+        await database.run("asking behind the delivery", lambda one: one.exec_driver_sql("SELECT 1 FROM emails"))
     elsewhere.execute("ROLLBACK")
     elsewhere.close()
     post.of_mail = lambda: "250 taken"

@@ -12,9 +12,10 @@ from publish.conftest import loopback_socket, serving
 
 from penstock.errors import PenstockError
 from penstock.ports.clock import SystemClock
+from penstock_publish.outbound.attempt import Outcome
 from penstock_publish.outbound.backoff import pause_s
 from penstock_publish.webhooks.addresses import JudgingResolver, allowed, check_url
-from penstock_publish.webhooks.outcome import Outcome, verdict_of
+from penstock_publish.webhooks.outcome import verdict_of
 from penstock_publish.webhooks.sender import Sender
 from penstock_publish.webhooks.settings import WebhookSettings
 from penstock_publish.webhooks.signing import new_secret
@@ -114,9 +115,9 @@ async def test_receivers_that_never_answer_do_not_take_the_turn_of_others():
     settings = WebhookSettings(insecure_http=True, networks_allowed=networks, request_timeout_s=5)
     sender = Sender(clock=SystemClock(), settings=settings)
     async with serving(loopback_socket(), [web.post("/slow", slow), web.post("/fast", fast)]) as url:
-        waiting = [asyncio.create_task(sender.send(f"{url}/slow", new_secret(), "m", b"{}")) for _ in range(120)]
+        waiting = [asyncio.create_task(sender.send(f"{url}/slow", [new_secret()], "m", b"{}")) for _ in range(120)]
         await asyncio.sleep(0.3)
-        verdict = await sender.send(f"{url}/fast", new_secret(), "m", b"{}")
+        verdict = await sender.send(f"{url}/fast", [new_secret()], "m", b"{}")
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -19,6 +19,9 @@ __all__ = [
     "EVENTS_DELIVERED",
     "EVENTS_FANNED_OUT",
     "LOGINS",
+    "OUTBOUND_EVENTS",
+    "OUTBOUND_PAUSED",
+    "OUTBOUND_RETRYING",
     "PAGES",
     "QUOTA_BYTES",
     "QUOTA_CLOSED",
@@ -34,7 +37,6 @@ __all__ = [
     "UPSTREAM_SECONDS",
     "UPSTREAM_SOCKETS",
     "WEBHOOKS_ACTIVE",
-    "WEBHOOK_EVENTS",
     "WEBHOOK_REQUESTS",
 ]
 
@@ -83,5 +85,19 @@ DURABLE_HELD = Gauge("penstock_durable_held", "Durable subscriptions that a conn
 EMAILS = Counter("penstock_emails_total", "Mails given to the SMTP server, each try.", ["outcome"])
 EMAILS_ACTIVE = Gauge("penstock_emails_active", "E-mail subscriptions that this process works at.")
 WEBHOOKS_ACTIVE = Gauge("penstock_webhooks_active", "Webhooks that this process works at.")
-WEBHOOK_EVENTS = Counter("penstock_webhook_events_total", "Events that receivers of webhooks took.")
+OUTBOUND_EVENTS = Counter(
+    "penstock_outbound_events_total",
+    "Events of webhooks and e-mail subscriptions that were delivered, or refused: put aside after the last try.",
+    ["kind", "outcome"],
+)
+OUTBOUND_PAUSED = Gauge(
+    "penstock_outbound_paused",
+    "Webhooks and e-mail subscriptions that this process holds and that are paused.",
+    ["kind"],
+)
+OUTBOUND_RETRYING = Gauge(
+    "penstock_outbound_retrying",
+    "Webhooks and e-mail subscriptions that wait for the next try, or for the database.",
+    ["kind"],
+)
 WEBHOOK_REQUESTS = Counter("penstock_webhook_requests_total", "Requests to receivers of webhooks.", ["outcome"])

@@ -127,7 +127,8 @@ class PublishRole:
         self._log = ports.log
         self._clock = ports.clock
         self._running = False
-        authority.on_revocation(self._hub.revoke)
+        for listener in (self._hub.revoke, self._webhooks.heard, self._emails.heard):
+            authority.on_revocation(listener)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
@@ -16,26 +15,12 @@ from penstock_publish.emails.addresses import domain_of
 from penstock_publish.emails.model import Email
 from penstock_publish.emails.settings import EmailSettings
 from penstock_publish.emails.template import fill, value_text
+from penstock_publish.outbound.reading import Gathered
 
-__all__ = ["Gathered", "compose", "message_id", "wait_s"]
+__all__ = ["compose", "message_id", "wait_s"]
 
 _HOUR_MS = 3_600_000
 _GAP = "Some events before these are missing: the log no longer had them."
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """What one mail is about: the first envelopes, how many there were in all, and the cursor after them."""
-
-    envelopes: Sequence[bytes]
-    events: int
-    cursor: str
-    gap: bool
-
-    @property
-    def empty(self) -> bool:
-        """True if there is nothing to say."""
-        return not self.events and not self.gap
 
 
 def message_id(email_id: str, cursor: str, from_address: str) -> str:
@@ -74,7 +59,7 @@ def _subject(email: Email, gathered: Gathered, settings: EmailSettings) -> str:
 
 
 def _text(email: Email, gathered: Gathered, settings: EmailSettings) -> str:
-    parts = [_GAP] if gathered.gap else []
+    parts = [] if gathered.gap is None else [_GAP]
     size, events = 0, 0
     for envelope in gathered.envelopes:
         op, row = _row(envelope)

@@ -1,4 +1,4 @@
-"""An e-mail subscription and its failed mails, as they are kept and shown. Nothing here does anything."""
+"""An e-mail subscription, as it is kept and shown. Nothing here does anything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from penstock.codecs.json_values import write_timestamp
 
-__all__ = ["Email", "FailedMail"]
+__all__ = ["Email"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,27 +47,4 @@ class Email:
             "cursor": self.cursor,
             "created_at": write_timestamp(self.created_at_ms, zoned=True),
             "paused": self.paused,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class FailedMail:
-    """A mail that the server did not take for `recipients`, to be sent again as it is; `id` is its Message-ID."""
-
-    id: str
-    email_id: str
-    recipients: str
-    body: str
-    events: int
-    reason: str
-    failed_at_ms: int
-
-    def as_json(self) -> dict[str, object]:
-        """Without the mail."""
-        return {
-            "id": self.id,
-            "to": self.recipients.split(","),
-            "events": self.events,
-            "reason": self.reason,
-            "failed_at": write_timestamp(self.failed_at_ms, zoned=True),
         }

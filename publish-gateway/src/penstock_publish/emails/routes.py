@@ -45,7 +45,7 @@ class EmailRoutes:
             path="/v1/emails",
             parameter="email",
             name="e-mail subscription",
-            redeliver=self._redeliver,
+            redeliver=emails.redeliver,
         )
         self._clock = clock
 
@@ -90,10 +90,6 @@ class EmailRoutes:
         )
         await self._registry.add(email)
         return reply_json(email.as_json(), status=201)
-
-    async def _redeliver(self, email: Email) -> tuple[int, int]:
-        self._emails.check_on()
-        return await self._emails.redeliver(email)
 
 
 def _recipients(asked: Sequence[str], settings: EmailSettings) -> list[str]:

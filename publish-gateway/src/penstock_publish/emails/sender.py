@@ -8,28 +8,14 @@ import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 from penstock_publish.emails.addresses import domain_of
 from penstock_publish.emails.settings import EmailSettings
+from penstock_publish.outbound.attempt import Attempt
 
-__all__ = ["Sender", "Sent"]
+__all__ = ["Sender"]
 
 _Replies = Mapping[str, tuple[int, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of a mail, by recipient: those not named have it. `detail`: the server's last words, for people."""
-
-    later: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
-    detail: str = ""
-
-    @property
-    def outcome(self) -> str:
-        """For metrics."""
-        return "later" if self.later else "refused" if self.refused else "delivered"
 
 
 class Sender:
@@ -39,7 +25,7 @@ class Sender:
         self._settings = settings
         self._threads = ThreadPoolExecutor(settings.connections_max, thread_name_prefix="penstock-email")
 
-    async def send(self, mail: bytes, to: Sequence[str]) -> Sent:
+    async def send(self, mail: bytes, to: Sequence[str]) -> Attempt:
         """What became of it; never raises for what the server does."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._send, mail, to)
 
@@ -47,7 +33,7 @@ class Sender:
         """Take no more mails; what is under way may still arrive."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _send(self, mail: bytes, to: Sequence[str]) -> Sent:
+    def _send(self, mail: bytes, to: Sequence[str]) -> Attempt:
         everyone = tuple(to)
         try:
             return self._handed_over(mail, everyone)
@@ -56,14 +42,14 @@ class Sender:
         except smtplib.SMTPDataError as error:
             detail = _said(error.smtp_code, error.smtp_error)
             if error.smtp_code >= 500:
-                return Sent(refused=everyone, detail=detail)
-            return Sent(later=everyone, detail=detail)
+                return Attempt(refused=everyone, detail=detail)
+            return Attempt(later=everyone, detail=detail)
         except smtplib.SMTPResponseException as error:  # of connection, login or sender: the operator's to mend
-            return Sent(later=everyone, detail=_said(error.smtp_code, error.smtp_error))
+            return Attempt(later=everyone, detail=_said(error.smtp_code, error.smtp_error))
         except (smtplib.SMTPException, OSError, ValueError) as error:
-            return Sent(later=everyone, detail=f"the mail server: {str(error) or type(error).__name__}"[:300])
+            return Attempt(later=everyone, detail=f"the mail server: {str(error) or type(error).__name__}"[:300])
 
-    def _handed_over(self, mail: bytes, to: tuple[str, ...]) -> Sent:
+    def _handed_over(self, mail: bytes, to: tuple[str, ...]) -> Attempt:
         settings = self._settings
         assert settings.host is not None  # nothing is sent without
         assert settings.from_address is not None  # settings see to it
@@ -98,12 +84,12 @@ class Sender:
         return "" if settings.password is None else settings.password.get_secret_value()
 
 
-def _by_recipient(replies: _Replies, to: tuple[str, ...], *, among: tuple[str, ...]) -> Sent:
+def _by_recipient(replies: _Replies, to: tuple[str, ...], *, among: tuple[str, ...]) -> Attempt:
     """Of the recipients `among` those of `to`, who do not have it: refused with 5xx, else it may do later."""
     refused = tuple(one for one in to if one in replies and replies[one][0] >= 500)
     later = tuple(one for one in among if one not in refused)
     last = next(reversed(list(replies.values())), None)
-    return Sent(later, refused, "" if last is None else _said(*last))
+    return Attempt(later, refused, "" if last is None else _said(*last))
 
 
 def _said(code: int, text: bytes | str) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from penstock_publish.emails.addresses import is_address
+from penstock_publish.outbound.settings import StandingSettings
 
 __all__ = ["EmailSettings"]
 
 
-class EmailSettings(BaseModel, frozen=True):
+class EmailSettings(StandingSettings, frozen=True):
     """The SMTP server, who may get mails, and how many."""
 
     host: str | None = Field(default=None, description="The SMTP server; unset: there are no e-mail alerts.")
@@ -47,30 +48,34 @@ class EmailSettings(BaseModel, frozen=True):
     subject_chars_max: int = Field(default=200, ge=20, le=900, description="Length of a subject.")
     template_chars_max: int = Field(default=4_000, ge=1, description="Length of a template.")
     recipients_max: int = Field(default=10, ge=1, le=100, description="Addresses of one subscription.")
-    per_client_max: int = Field(default=20, ge=0, description="E-mail subscriptions of one client; 0: none.")
-    total_max: int = Field(default=1_000, ge=0, description="E-mail subscriptions in all.")
     batch_events_max: int = Field(default=500, ge=1, le=10_000, description="Events read at once.")
     batch_bytes_max: int = Field(default=1024 * 1024, ge=1_024, description="Bytes of events read at once.")
     connections_max: int = Field(default=4, ge=1, le=64, description="Connections to the server at once.")
     timeout_s: float = Field(default=15.0, gt=0, le=120, description="Wait for each reply of the server.")
-    attempts_max: int = Field(default=10, ge=1, description="Tries of one mail, the first included.")
     backoff_first_s: float = Field(
         default=5.0, gt=0, description="First pause between tries; it doubles, and half of it is random."
     )
-    backoff_max_s: float = Field(default=600.0, gt=0, description="Longest pause between tries.")
     failed_max: int = Field(
         default=100,
         ge=1,
-        description="Failed mails kept of one subscription; then it waits until they are sent again.",
+        description="Failed mails kept of one subscription; then it waits until they are sent again or deleted.",
     )
     redeliver_max: int = Field(default=20, ge=1, description="Failed mails sent again by one call.")
-    idle_s: float = Field(
-        default=10.0, gt=0, description="How long a subscription waits for events before it looks again."
-    )
-    lease_s: float = Field(
-        default=15.0, gt=0, description="A process that is gone loses its subscriptions to others after this."
-    )
-    body_bytes_max: int = Field(default=16_384, ge=256, description="Largest body of a request of ours.")
+
+    @property
+    def gather_events_max(self) -> int:
+        """A mail can be about many."""
+        return self.events_gathered_max
+
+    @property
+    def kept_events_max(self) -> int:
+        """What a mail shows."""
+        return self.events_shown_max
+
+    @property
+    def send_s(self) -> float:
+        """One reply of several, which come quickly most of the time."""
+        return self.timeout_s
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.errors import PenstockError
@@ -17,12 +17,14 @@ from penstock_publish.topics.request import TopicRequest
 from penstock_publish.topics.session import Slow
 from penstock_publish.topics.subscribe import Subscriber
 
-__all__ = ["PAUSING", "Batch", "Beginning", "Granted", "TopicReader"]
+__all__ = ["PAUSING", "Batch", "Beginning", "Gathered", "Granted", "TopicReader"]
 
-#: The scopes that a client has now; None: there is no such client any more.
-Granted = Callable[[str], Awaitable[frozenset[str] | None]]
+#: What a client and the subject that it acts for have now, each a set of scopes; None: one of them is gone.
+Granted = Callable[[str, str], Awaitable[Sequence[frozenset[str]] | None]]
 #: Codes of errors after which trying again is no use before somebody has changed something.
-PAUSING = frozenset({"unknown_topic", "insufficient_scope", "bad_filter", "bad_cursor"})
+PAUSING = frozenset(
+    {"unknown_topic", "topic_retired", "insufficient_scope", "bad_filter", "bad_cursor", "bad_request"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,21 @@ class Batch:
     envelopes: list[bytes]
     cursor: str
     gap: dict[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What goes out as one: the first envelopes, how many there were in all, the cursor after them."""
+
+    envelopes: Sequence[bytes]
+    events: int
+    cursor: str
+    gap: dict[str, object] | None
+
+    @property
+    def empty(self) -> bool:
+        """True if there is nothing to say."""
+        return not self.events and self.gap is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +94,43 @@ class TopicReader:
             raise access.scope_error(spec.read_scope)
         if principal.confined(spec.read_scope):
             raise PenstockError("insufficient_scope", f"{kind} of {spec.name} needs the scope {spec.read_scope}")
-        if self._granted is not None and await self._granted(principal.client_id) is None:
+        if self._granted is not None and await self._granted(principal.client_id, principal.subject) is None:
             # Its rights could not be looked up later, when the token is not here.
             raise PenstockError("bad_request", f"make {kind} with the token of an application")
         wanted = TopicRequest(parse_after(spec, after), filter_text.strip(), Form.ENVELOPE, Slow.GAP, 1, 0.0)
         found = await self._subscriber.look_up(spec, wanted, principal)
         return Beginning(spec, wanted.filter_text, found.start.resume)
 
-    async def read(self, standing: Standing, at: str) -> Batch:
-        """What comes after the cursor `at`, up to the limits; PenstockError if the owner may not read it any more."""
-        spec = (await self._log.catalog()).streams.get(standing.topic)
-        if spec is None or not spec.publish:
-            raise PenstockError("unknown_topic", f"there is no topic '{standing.topic}' any more")
-        principal = _principal_of(standing)
+    async def check(self, standing: Standing) -> None:
+        """What its owner has now suffices, or `insufficient_scope`; `unknown_topic`. Asked right before sending."""
+        spec = await self._spec_of(standing)
+        has: Sequence[frozenset[str]] | None = ()
         if self._granted is not None:
-            has = await self._granted(standing.client_id) or frozenset()
-            principal = replace(principal, scopes=principal.scopes & has)
-        if not principal.allows(spec.read_scope):
+            has = await self._granted(standing.client_id, standing.subject)
+        principal = _principal_of(standing)
+        each = () if has is None else (principal, *(replace(principal, scopes=scopes) for scopes in has))
+        if not each or not all(one.allows(spec.read_scope) for one in each):
             raise PenstockError("insufficient_scope", f"{standing.client_id} may not read {spec.name} any more")
+
+    async def gather(self, standing: Standing, at: str, *, events_max: int, kept_max: int) -> Gathered:
+        """What there is after the cursor `at`, up to about `events_max` events or a gap; `kept_max` are kept."""
+        kept: list[bytes] = []
+        events = 0
+        while True:
+            batch = await self.read(standing, at)
+            at = batch.cursor
+            kept += batch.envelopes[: kept_max - len(kept)]
+            events += len(batch.envelopes)
+            if not batch.envelopes or batch.gap is not None or events >= events_max:
+                return Gathered(kept, events, at, batch.gap)
+
+    async def read(self, standing: Standing, at: str) -> Batch:
+        """What comes after the cursor `at`, up to the limits, by what the token had; else an error of `PAUSING`.
+
+        What it has now is asked when something is to be sent: `check`.
+        """
+        spec = await self._spec_of(standing)
+        principal = _principal_of(standing)
         after = parse_after(spec, at)
         wanted = TopicRequest(after, standing.filter, Form.ENVELOPE, Slow.GAP, self._events_max, 0.0)
         found = await self._subscriber.look_up(spec, wanted, principal)
@@ -115,6 +151,12 @@ class TopicReader:
                 batch = replace(batch, cursor=cursor.decode())
             batch = replace(batch, cursor=piece.resume)
         return batch
+
+    async def _spec_of(self, standing: Standing) -> StreamSpec:
+        spec = (await self._log.catalog()).streams.get(standing.topic)
+        if spec is None or not spec.publish:
+            raise PenstockError("unknown_topic", f"there is no topic '{standing.topic}' any more")
+        return spec
 
 
 def _principal_of(standing: Standing) -> Principal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic
+from typing import Generic
 
 import msgspec
 from aiohttp import web
@@ -11,7 +11,8 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.credentials import JwtAccess
 from penstock.http.problem import guarded
-from penstock_publish.outbound.registry import AnyStanding, Registry
+from penstock_publish.outbound.registry import Registry
+from penstock_publish.outbound.standing import AnyStanding
 
 __all__ = ["StandingRoutes", "reply_json"]
 
@@ -25,7 +26,7 @@ class StandingRoutes(Generic[AnyStanding]):
 
     def __init__(
         self,
-        registry: Registry[AnyStanding, Any],
+        registry: Registry[AnyStanding],
         access: JwtAccess,
         *,
         path: str,
@@ -48,8 +49,17 @@ class StandingRoutes(Generic[AnyStanding]):
             web.get(one, guarded(self._show), allow_head=False),
             web.delete(one, guarded(self._delete)),
             web.get(f"{one}/failed", guarded(self._failed), allow_head=False),
+            web.delete(f"{one}/failed/{{failed}}", guarded(self._drop)),
             web.post(f"{one}/redeliver", guarded(self._redeliver)),
         ]
+
+    async def own(self, request: web.Request) -> AnyStanding:
+        """The one that the path names; `not_found` where it is not this client's."""
+        principal = await self._access.authenticated(request)
+        found = await self._registry.find(request.match_info[self._parameter])
+        if found is None or found.client_id != principal.client_id:
+            raise PenstockError("not_found", f"this client has no such {self._name}; GET {self._path} lists them")
+        return found
 
     async def _list(self, request: web.Request) -> web.Response:
         principal = await self._access.authenticated(request)
@@ -57,26 +67,25 @@ class StandingRoutes(Generic[AnyStanding]):
         return reply_json({self._path.rpartition("/")[2]: [one.as_json() for one in own]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        return reply_json((await self._own(request)).as_json())
+        return reply_json((await self.own(request)).as_json())
 
     async def _delete(self, request: web.Request) -> web.Response:
-        await self._registry.remove(await self._own(request))
+        await self._registry.remove(await self.own(request))
         return web.Response(status=204)
 
     async def _failed(self, request: web.Request) -> web.Response:
-        found = await self._registry.failed_of(await self._own(request))
+        found = await self._registry.failed_of(await self.own(request))
         return reply_json({"failed": [one.as_json() for one in found]})
 
-    async def _redeliver(self, request: web.Request) -> web.Response:
-        delivered, left = await self._send_again(await self._own(request))
-        return reply_json({"delivered": delivered, "left": left})
+    async def _drop(self, request: web.Request) -> web.Response:
+        standing = await self.own(request)
+        if not await self._registry.drop_failed(standing, request.match_info["failed"]):
+            raise PenstockError("not_found", f"nothing of that id has failed; GET {self._path}/.../failed lists it")
+        return web.Response(status=204)
 
-    async def _own(self, request: web.Request) -> AnyStanding:
-        principal = await self._access.authenticated(request)
-        found = await self._registry.find(request.match_info[self._parameter])
-        if found is None or found.client_id != principal.client_id:
-            raise PenstockError("not_found", f"this client has no such {self._name}; GET {self._path} lists them")
-        return found
+    async def _redeliver(self, request: web.Request) -> web.Response:
+        delivered, left = await self._send_again(await self.own(request))
+        return reply_json({"delivered": delivered, "left": left})
 
 
 def reply_json(document: object, *, status: int = 200) -> web.Response:

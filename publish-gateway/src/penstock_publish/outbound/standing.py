@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-__all__ = ["Standing"]
+from penstock.codecs.json_values import write_timestamp
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["AnyStanding", "Failed", "Served", "Standing"]
 
 
 class Standing(Protocol):
@@ -33,3 +39,39 @@ class Standing(Protocol):
     def as_json(self) -> dict[str, object]:
         """As its owner sees it."""
         ...
+
+
+if TYPE_CHECKING:
+
+    class _Kept(Standing, DataclassInstance, Protocol): ...
+
+
+AnyStanding = TypeVar("AnyStanding", bound="_Kept")
+Served = TypeVar("Served", bound="_Kept", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What came to nothing, to be sent again as it is; `id` is that of the message.
+
+    `recipients`: who does not have it, with commas between; empty where there is one only.
+    """
+
+    id: str
+    standing_id: str
+    recipients: str
+    body: str
+    events: int
+    reason: str
+    failed_at_ms: int
+
+    def as_json(self) -> dict[str, object]:
+        """Without the events: they are in the body."""
+        to = {"to": self.recipients.split(",")} if self.recipients else {}
+        return {
+            "id": self.id,
+            **to,
+            "events": self.events,
+            "reason": self.reason,
+            "failed_at": write_timestamp(self.failed_at_ms, zoned=True),
+        }

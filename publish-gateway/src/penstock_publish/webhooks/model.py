@@ -1,4 +1,4 @@
-"""A webhook and its failed requests, as they are kept and shown. Nothing here does anything."""
+"""A webhook, as it is kept and shown. Nothing here does anything."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 from penstock.codecs.json_values import write_timestamp
 
-__all__ = ["Failed", "Webhook"]
+__all__ = ["Webhook"]
 
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """`cursor`: everything up to it was delivered or is among the failed. `paused`: why nothing is sent; None: it is.
-
-    `subject`, `client_id` and `scope` are of the token that made it: with them it reads the topic.
-    """
+    """See `Standing`. `secret_before` signs, too, until its time is up: receivers change over meanwhile."""
 
     id: str
     client_id: str
@@ -27,6 +24,12 @@ class Webhook:
     cursor: str
     created_at_ms: int
     paused: str | None = None
+    secret_before: str = ""
+    secret_before_until_ms: int = 0
+
+    def secrets(self, now_ms: int) -> tuple[str, ...]:
+        """Those that sign now."""
+        return (self.secret, self.secret_before) if now_ms < self.secret_before_until_ms else (self.secret,)
 
     def as_json(self) -> dict[str, object]:
         """As its owner sees it: without the secret."""
@@ -38,25 +41,4 @@ class Webhook:
             "cursor": self.cursor,
             "created_at": write_timestamp(self.created_at_ms, zoned=True),
             "paused": self.paused,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A request that came to nothing, to be sent again as it is."""
-
-    id: str
-    webhook_id: str
-    body: str
-    events: int
-    reason: str
-    failed_at_ms: int
-
-    def as_json(self) -> dict[str, object]:
-        """Without the events: they are in the request."""
-        return {
-            "id": self.id,
-            "events": self.events,
-            "reason": self.reason,
-            "failed_at": write_timestamp(self.failed_at_ms, zoned=True),
         }

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-__all__ = ["Outcome", "Verdict", "verdict_of"]
+from penstock_publish.outbound.attempt import Outcome
+
+__all__ = ["Verdict", "verdict_of"]
 
 _GONE = 410
 #: Nobody there yet, too slow, or told to come later: the same request may do in a while.
 _LATER = frozenset({404, 408, 425, 429})
-
-
-class Outcome(StrEnum):
-    """DELIVERED; LATER: try again; REFUSED: this request will never do; GONE: no request will."""
-
-    DELIVERED = "delivered"
-    LATER = "later"
-    REFUSED = "refused"
-    GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)

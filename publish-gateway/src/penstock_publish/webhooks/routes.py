@@ -49,6 +49,7 @@ class WebhookRoutes:
         """For the listener."""
         return [
             web.post("/v1/webhooks", guarded(self._make)),
+            web.post("/v1/webhooks/{webhook}/secret", guarded(self._renew)),
             *self._standing.routes(),
         ]
 
@@ -79,3 +80,7 @@ class WebhookRoutes:
         )
         await self._registry.add(webhook)
         return reply_json({**webhook.as_json(), "secret": webhook.secret}, status=201)  # shown this once
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        webhook = await self._standing.own(request)
+        return reply_json({"id": webhook.id, "secret": await self._webhooks.renew_secret(webhook)})  # shown this once

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import aiohttp
 from yarl import URL
 
 from penstock.ports.clock import Clock
+from penstock_publish.outbound.attempt import Outcome
 from penstock_publish.webhooks.addresses import JudgingResolver
-from penstock_publish.webhooks.outcome import Outcome, Verdict, verdict_of
+from penstock_publish.webhooks.outcome import Verdict, verdict_of
 from penstock_publish.webhooks.settings import WebhookSettings
 from penstock_publish.webhooks.signing import headers_of
 
@@ -22,9 +25,9 @@ class Sender:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, url: str, secret: str, message: str, body: bytes) -> Verdict:
+    async def send(self, url: str, secrets: Sequence[str], message: str, body: bytes) -> Verdict:
         """What became of it; never raises for what the other side does."""
-        headers = headers_of(secret, message, body, now_s=self._clock.now_ms() // 1000)
+        headers = headers_of(secrets, message, body, now_s=self._clock.now_ms() // 1000)
         headers |= {"Content-Type": "application/json", "User-Agent": "Penstock-Webhook/1"}
         try:
             async with self._open().post(

@@ -37,12 +37,18 @@ def body_of(topic: str, envelopes: Sequence[bytes], *, gap: dict[str, object] | 
     return b'%b,"data":{"topic":%b,"events":[%b]%b}}' % (head, msgspec.json.encode(topic), events, missing)
 
 
-def headers_of(secret: str, message: str, body: bytes, *, now_s: int) -> dict[str, str]:
-    """`webhook-id`, `webhook-timestamp` and `webhook-signature` (v1: HMAC-SHA256 over `id.timestamp.body`)."""
-    key = base64.b64decode(secret.removeprefix(_PREFIX))
-    signed = hmac.new(key, f"{message}.{now_s}.".encode() + body, hashlib.sha256).digest()
+def headers_of(secrets: Sequence[str], message: str, body: bytes, *, now_s: int) -> dict[str, str]:
+    """`webhook-id`, `webhook-timestamp` and `webhook-signature`: for each secret v1, HMAC-SHA256 over
+    `id.timestamp.body`, with blanks between.
+    """
+    signed = f"{message}.{now_s}.".encode() + body
     return {
         "webhook-id": message,
         "webhook-timestamp": str(now_s),
-        "webhook-signature": "v1," + base64.b64encode(signed).decode(),
+        "webhook-signature": " ".join(_signature(secret, signed) for secret in secrets),
     }
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix(_PREFIX))
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
