@@ -72,8 +72,9 @@ class RuleBook:
     async def put(self, rules: Sequence[Rule], expected_version: int | None = None) -> list[ShownRule]:
         """Add or replace rules: all of one source together, and none of any if one of them is wrong.
 
-        They work on events that the log takes after this. `expected_version` (of a single rule) 0: must not exist;
-        None: not checked. SqlErrors, `bad_request`, `unknown_stream`, `conflict`, `precondition_failed`.
+        The first ones of a source work from the log's end on, others from the event on that the rules of the source
+        have come to. `expected_version` (of a single rule) 0: must not exist; None: not checked. SqlErrors,
+        `bad_request`, `unknown_stream`, `conflict`, `precondition_failed`.
         """
         if not 1 <= len(rules) <= self.settings.put_max:
             raise PenstockError("bad_request", f"put 1 to {self.settings.put_max} rules at once")
