@@ -71,14 +71,14 @@ def missing() -> str | None:
         return "the suite is pinned for Linux on x86-64"
     if _python2() is None:
         return "install a Python 2.7 with pip and name it in PENSTOCK_PYTHON2"
+    if shutil.which("cc") is None and not _packages_folder().is_dir():
+        return "install a C compiler, for the part of the suite that masks and checks texts"
     return None
 
 
 def install() -> Path:
     """The folder of the suite's packages, filled once: first another one, so that a half filled one is never used."""
-    cache_folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    pins = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
-    folder = Path(os.environ.get("PENSTOCK_TEST_CACHE", cache_folder / "penstock-tests")) / f"autobahn-{pins}"
+    folder = _packages_folder()
     if folder.is_dir():
         return folder
     python = _python2()
@@ -115,7 +115,7 @@ async def run_cases(
         "exclude-agent-cases": {},
     }
     (folder / "spec.json").write_text(json.dumps(spec))
-    words = ["-s", "-E", "-c", _LAUNCHER, str(packages), "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
+    words = ["-s", "-E", "-u", "-c", _LAUNCHER, str(packages), "-m", "fuzzingclient", "-s", str(folder / "spec.json")]
     with (folder / "output").open("wb") as sink:
         process = await asyncio.create_subprocess_exec(python, *words, stdout=sink, stderr=sink, cwd=folder)
         try:
@@ -131,6 +131,12 @@ async def run_cases(
         number: Outcome(found["behavior"], found["behaviorClose"], found["remoteCloseCode"], found["duration"])
         for number, found in json.loads(index.read_text())[_AGENT].items()
     }
+
+
+def _packages_folder() -> Path:
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    pins = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
+    return Path(os.environ.get("PENSTOCK_TEST_CACHE", cache_folder / "penstock-tests")) / f"autobahn-{pins}"
 
 
 @cache
