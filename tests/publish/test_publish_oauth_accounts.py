@@ -191,7 +191,10 @@ async def test_a_login_leads_nowhere_else(alone):
 
 
 async def test_a_login_from_the_portal_leads_back_to_it_and_to_nothing_else(alone):
-    for then, home in (("portal", "/docs"), ("https://attacker.example", "/"), ("//attacker.example", "/")):
+    pages = ("/docs", "/docs/applications", "/docs/topics/a%2Fb", "/docs/relations/raw.orders")
+    others = ("https://attacker.example", "//attacker.example", "/docs//attacker.example", "/docs/topics/a?b=c",
+              "/docs\\\\attacker.example", "/oauth/authorize")  # fmt: skip
+    for then, home in (*zip(pages, pages, strict=True), *((other, "/") for other in others)):
         page = await alone.get(f"/oauth/login?then={quote(then, safe='')}")
         fields = {**page.hidden, "account": "ann@example.org", "password": "wrong"}
         again = await alone.submit("/oauth/login", fields)

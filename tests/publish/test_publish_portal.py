@@ -6,10 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 from publish.conftest import ORDERS, TOTALS, orders_batch
 from token_issuer import TokenMaker
+from yarl import URL
 
 from penstock.errors import STATUS, PenstockError
 from penstock.model.position import Cursor
@@ -109,6 +111,22 @@ async def test_a_stranger_sees_how_to_sign_in_and_no_topic(gateway, http):
     assert "/docs/relations/" not in text
 
 
+@pytest.mark.parametrize("path", ["/docs/topics/orders", "/docs/topics/a%2Fb", "/docs/relations/totals"])
+async def test_a_stranger_with_a_browser_is_led_to_the_login_and_back(gateway, http, path):
+    browser = {**FOREIGN, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    url = URL(f"{gateway.url}{path}", encoded=True)
+    async with http.get(url, headers=browser, allow_redirects=False) as reply:
+        assert (reply.status, reply.headers["Location"]) == (303, f"/oauth/login?then={quote(path, safe='')}")
+        login = reply.headers["Location"]
+    async with http.get(URL(f"{gateway.url}{login}", encoded=True), headers=browser) as reply:
+        assert f'name="then" value="{path}"' in await reply.text()
+    async with http.get(url, headers={**browser, **gateway.headers("alerts:read")}) as reply:
+        assert (reply.status, reply.content_type) == (404, "text/html")  # signed in: going round would not help
+        assert "that you may read" in await reply.text()
+    async with http.get(url, headers=FOREIGN) as reply:
+        assert (reply.status, reply.content_type) == (404, "application/problem+json")
+
+
 async def test_the_sample_is_the_newest_event_for_who_may_read_it_else_made(gateway, http):
     await gateway.commit(orders_batch([("a", 1, "north"), ("b", 77, "south")]))
     _, text = await text_of(gateway, http, "/docs/topics/orders")
@@ -180,9 +198,16 @@ async def test_asyncapi_is_whole(gateway, http, query):
     assert set(document["servers"]["gateway"]) == {"host", "protocol", "security"}
     for reference in references(document):
         resolved(document, reference)
+    lines = {line.name for line in (*NOTICES, *CLIENT_LINES, REPLY)}
+    assert len(lines) == len(NOTICES) + len(CLIENT_LINES) + 1
+    several = document["channels"].pop("/v1/topics", None)
+    assert (several is None) == bool(query)
+    if several is not None:
+        assert several["address"] == "/v1/topics"
+        assert set(several["messages"]) == {*(f"event.{name}" for name in document["channels"]), *lines}
+        assert {document["operations"][name]["action"] for name in ("subscribe", "control")} == {"send", "receive"}
     for name, channel in document["channels"].items():
         assert channel["address"] == f"/v1/topics/{name}"
-        lines = {line.name for line in (*NOTICES, *CLIENT_LINES, REPLY)}
         assert set(channel["messages"]) == {"event", *lines}
         assert set(channel["bindings"]["ws"]) == {"method", "query", "bindingVersion"}
     actions = {name: operation["action"] for name, operation in document["operations"].items()}
@@ -195,7 +220,7 @@ async def test_asyncapi_is_whole(gateway, http, query):
 
 def test_a_topic_with_an_odd_name_is_still_pointed_to():
     odd = OfferedTopic(replace(ORDERS, name="a/b~c"), Lifecycle(State.PUBLISHED))
-    document = asyncapi("http://127.0.0.1:1", [odd])
+    document = asyncapi("http://127.0.0.1:1", [odd], whole=True)
     for reference in references(document):
         resolved(document, reference)
 

@@ -35,8 +35,9 @@ def document_routes(offers: Offers, url: str) -> Sequence[web.AbstractRouteDef]:
 
     async def asyncapi_json(request: web.Request) -> web.Response:
         offer = await offers.of(request)
-        topics = [offer.topic(request.query["topic"])] if "topic" in request.query else offer.topics
-        return _reply(request, asyncapi(url, topics, issuer=issuer), "asyncapi")
+        if "topic" in request.query:
+            return _reply(request, asyncapi(url, [offer.topic(request.query["topic"])], issuer=issuer), "asyncapi")
+        return _reply(request, asyncapi(url, offer.topics, whole=True, issuer=issuer), "asyncapi")
 
     async def error_code(request: web.Request) -> web.Response:
         code = request.match_info["code"]

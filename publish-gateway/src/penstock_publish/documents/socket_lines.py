@@ -68,10 +68,7 @@ CLIENT_LINES: tuple[Line, ...] = (
          {"id": _ID, "credit": _COUNT, "t": _TEXT}, ["credit"], {"credit": 500}),
     Line("line_ack", "Everything up to this cursor has been dealt with.",
          {"id": _ID, "ack": _TEXT, "t": _TEXT}, ["ack"], {"ack": "MS4wMTk4ZTQuOQ"}),
-    Line("line_pub", "An event, or several in an array, into a stream; the reply comes when they are durable.",
-         {"id": _ID, "pub": _TEXT, "d": {"type": ["object", "array"]}, "key": _TEXT, "idem": _TEXT}, ["pub", "d"],
-         {"id": 3, "pub": "orders", "d": {"id": "o7", "amount": 120}}),
-    Line("line_pub", "An event into a stream, or several; needs the scope ingest:write, answered when durable.",
+    Line("line_pub", "An event, or several in an array, into a stream; needs ingest:write, answered when durable.",
          {"id": _ID, "pub": _TEXT, "d": {"type": ["object", "array"]}, "key": _TEXT, "idem": _TEXT}, ["pub", "d"],
          {"id": 3, "pub": "orders", "d": {"id": "o1", "amount": 250.0}}),
 )  # fmt: skip

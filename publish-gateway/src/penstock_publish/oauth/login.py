@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import structlog
@@ -18,7 +19,9 @@ __all__ = ["login_routes"]
 
 _log = structlog.get_logger(__name__)
 _SHOWN_CHARS_MAX = 100
-_HOMES = {"portal": "/docs"}  # where else than to the board a login may lead
+_THEN_CHARS_MAX = 700  # the longest name of a topic, every character of it escaped
+#: Where else than to the board a login may lead: pages of the portal, and nothing outside of this server.
+_PAGES = re.compile(r"/docs(/(topics|relations)/[A-Za-z0-9._~%-]+|/applications|/reference)?")
 
 
 def login_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
@@ -41,7 +44,9 @@ class _Login:
 
     async def ask(self, request: web.Request) -> web.StreamResponse:
         """The form alone, for who comes from the page."""
-        return self._pages.show(request, "login.html", {"query": "", "then": request.query.get("then", "")[:100]})
+        return self._pages.show(
+            request, "login.html", {"query": "", "then": request.query.get("then", "")[:_THEN_CHARS_MAX]}
+        )
 
     async def enter(self, request: web.Request) -> web.StreamResponse:
         """Check name and password: a session, or the form again."""
@@ -64,8 +69,8 @@ class _Login:
         _log.info("logged_in", account=account.name)
         token, ended = await self._embedded.begin_session(account)
         self._authority.end_tokens(ended)
-        # Not a parameter of its own: what follows is always a page of this server.
-        home = _HOMES.get(form.get("then", ""), "/")
+        then = form.get("then", "")
+        home = then if _PAGES.fullmatch(then) else "/"
         response = self._pages.go(f"/oauth/authorize?{query}" if query else home)
         set_session_cookie(self._authority, response, token)
         response.del_cookie(FORM_COOKIE, path="/oauth")
@@ -80,7 +85,10 @@ class _Login:
         status: int,
         retry_after_s: float | None = None,
     ) -> web.Response:
-        shown = {name: form.get(name, "")[:_SHOWN_CHARS_MAX] for name in ("account", "then")}
+        shown = {
+            "account": form.get("account", "")[:_SHOWN_CHARS_MAX],
+            "then": form.get("then", "")[:_THEN_CHARS_MAX],
+        }
         shown |= {"query": form.get("query", ""), "problem": problem}
         response = self._pages.show(request, "login.html", shown, status=status)
         if retry_after_s is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import msgspec
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from penstock.errors import STATUS
+from penstock.errors import STATUS, PenstockError
 from penstock.http.access import Principal
-from penstock.http.problem import guarded
+from penstock.http.problem import Handler, guarded
 from penstock.ports.clock import Clock
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
@@ -36,8 +37,8 @@ def portal_routes(authority: Authority, log: Log, offers: Offers, *, clock: Cloc
     pages = _Pages(authority, log, offers, clock=clock)
     return [
         web.get("/docs", guarded(pages.home)),
-        web.get("/docs/topics/{topic}", guarded(pages.topic)),
-        web.get("/docs/relations/{relation}", guarded(pages.relation)),
+        web.get("/docs/topics/{topic}", guarded(pages.shown(pages.topic))),
+        web.get("/docs/relations/{relation}", guarded(pages.shown(pages.relation))),
         web.get("/docs/applications", guarded(pages.applications)),
         web.get("/docs/reference", guarded(pages.reference)),
     ]
@@ -56,6 +57,29 @@ class _Pages:
         )
         self._templates.filters |= {"pretty": _pretty, "one_line": _one_line}
 
+    def shown(self, handler: Handler) -> Handler:
+        """Wrap a handler: people for whom something is not there are led to the login and back, or told in words.
+
+        Programs get the problem as it is.
+        """
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except PenstockError as error:
+                if "text/html" not in request.headers.get("Accept", ""):
+                    raise
+                response, signed_in, offer = await self._visit(request)
+                if not signed_in and offer.visitor.principal is None and self._authority.embedded is not None:
+                    here = quote(request.rel_url.raw_path, safe="")
+                    return web.Response(status=303, headers={"Location": f"/oauth/login?then={here}"})
+                response.set_status(error.status)
+                return self._render(
+                    request, response, "missing.html", offer, section="", signed_in=signed_in, detail=error.detail
+                )
+
+        return reply
+
     async def home(self, request: web.Request) -> web.Response:
         """The catalogue."""
         return await self._page(request, "home.html", section="catalogue")
@@ -68,6 +92,7 @@ class _Pages:
         shows_rows = may_read and offer.visitor.sees_all(topic.scope)
         sample = await sample_of(self._log, topic.spec, may_read=shows_rows)
         return self._render(
+            request,
             response,
             "topic.html",
             offer,
@@ -87,6 +112,7 @@ class _Pages:
         relation = offer.relation(request.match_info["relation"])
         commands = relation_commands(self._authority.public_url, relation, issuer=self._offers.issuer)
         return self._render(
+            request,
             response,
             "relation.html",
             offer,
@@ -115,7 +141,7 @@ class _Pages:
 
     async def _page(self, request: web.Request, template: str, *, section: str, **values: object) -> web.Response:
         response, signed_in, offer = await self._visit(request)
-        return self._render(response, template, offer, section=section, signed_in=signed_in, **values)
+        return self._render(request, response, template, offer, section=section, signed_in=signed_in, **values)
 
     async def _visit(self, request: web.Request) -> tuple[web.Response, bool, Offer]:
         """The reply with its session, whether there is one, and what the visitor is shown."""
@@ -132,10 +158,19 @@ class _Pages:
         return Principal(PAGE_CLIENT, PAGE_CLIENT, frozenset(settings.page_scope.split()), expires_at_s, "")
 
     def _render(
-        self, response: web.Response, template: str, offer: Offer, *, section: str, signed_in: bool, **values: object
+        self,
+        request: web.Request,
+        response: web.Response,
+        template: str,
+        offer: Offer,
+        *,
+        section: str,
+        signed_in: bool,
+        **values: object,
     ) -> web.Response:
         response.text = self._templates.get_template(template).render(
             url=self._authority.public_url,
+            here=request.rel_url.raw_path,
             offer=offer,
             section=section,
             signed_in=signed_in,
