@@ -93,6 +93,19 @@ def test_a_function_is_called_for_batches_and_the_rows_it_cannot_take_are_reject
     assert rejected == 1
 
 
+def test_a_rejected_row_is_told_with_itself_and_what_the_function_raised(folder: Path) -> None:
+    (folder / "readings.ndjson").write_text('{"id":1,"degrees":50,"unit":"C"}\n{"id":2,"degrees":51.5,"unit":"K"}\n')
+    (folder / "app.sql").write_text(APP)
+    out, err = io.BytesIO(), io.StringIO()
+    given = [f"readings={folder / 'readings'}.ndjson"]
+    run_eval(folder / "app.sql", given, ["warm=-"], final=False, strict=False, stats=False, stdout=out, stderr=err)
+    assert err.getvalue().splitlines() == [
+        'rejected: readings {"id":2,"degrees":51.5,"unit":"K"}: function_failed: warm: an expression of warm has no '
+        "value for this row: CELSIUS: ValueError: what unit is this?",
+        "1 rows rejected, 0 late",
+    ]
+
+
 def test_a_correct_use_is_an_app_and_a_changed_file_is_read_again(folder: Path) -> None:
     source = FunctionFiles([folder])
     assert check_app("app", APP, functions=source) == []
@@ -246,4 +259,6 @@ def test_rows_that_fail_do_not_touch_the_others(rows: list[tuple[int, bool]]) ->
     made = entry.build(call, [Compiled(pl.col("n")), Compiled(pl.col("f"))])
     assert made.error is not None
     found = frame.select(made.value.alias("v"), made.error.alias("e")).rows()
-    assert found == [(None, "function_failed") if fails else (n * 2, None) for n, fails in rows]
+    assert found == [
+        (None, "function_failed: DOUBLED: RuntimeError") if fails else (n * 2, None) for n, fails in rows
+    ]

@@ -62,16 +62,28 @@ def test_whatever_a_function_ends_with_is_a_matter_of_its_rows(failure: type[Bas
     @scalar(arguments=["BIGINT"], returns="BIGINT")
     def refusing(n: pl.Series) -> pl.Series:
         if (n == 2).any():
-            raise failure("no")
+            raise failure("not\n a \ud800")
         return n
 
     @aggregate(arguments=["BIGINT"], returns="BIGINT")
     def total(n: pl.Series) -> object:
         return refusing(n).sum()
 
-    expected = [(1, None), (None, "function_failed"), (3, None)]
+    expected = [(1, None), (None, f"function_failed: F: {failure.__name__}: not a ?"), (3, None)]
     assert pl.DataFrame({"n": [1, 2, 3]}).select(compiled(refusing)).rows() == expected
     assert pl.DataFrame({"n": [[1], [2], [3]]}).select(compiled(total)).rows() == expected
+
+
+def test_an_error_without_words_of_its_own_is_named() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    @scalar(arguments=["BIGINT"], returns="BIGINT")
+    def mute(n: pl.Series) -> pl.Series:
+        raise Silent
+
+    assert pl.DataFrame({"n": [1]}).select(compiled(mute)).rows() == [(None, "function_failed: F: Silent")]
 
 
 def test_a_function_that_needs_a_row_fails_none_where_there_is_none() -> None:
@@ -142,5 +154,5 @@ def test_a_number_with_a_fraction_is_no_integer_and_rejects_its_row(
     numbers = pl.DataFrame({"n": range(len(given))})
     values, errors = zip(*numbers.select(compiled(chosen)).rows(), strict=True)
     failed = [expected[n] is None and given[n] is not None for n in range(len(given))]
-    assert [code == "function_failed" for code in errors] == failed
+    assert [code is not None and code.startswith("function_failed: F: ") for code in errors] == failed
     assert [None if bad else value for value, bad in zip(values, failed, strict=True)] == expected

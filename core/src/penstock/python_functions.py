@@ -8,7 +8,8 @@
 
 A function gets Polars Series, one for each argument and as long as each other, NULL as null, and returns one as long
 as they are. It is called for whole batches, and must give the same for the same arguments. Where it raises, it is
-called again for parts of the batch, so that only those rows are rejected (`function_failed`) that it cannot take.
+called again for parts of the batch, so that only those rows are rejected that it cannot take: `function_failed`, with
+what it raised.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = ["FAILED", "AggregateFunction", "ScalarFunction", "aggregate", "aggreg
 
 FAILED = "function_failed"
 _VALUE, _ERROR = "value", "error"
+_SAID_CHARS_MAX = 300  # of what a function raised
 _FAILURES = (Exception, SystemExit, pl.exceptions.PanicException)  # what an app's own code may end with
 _Body = Callable[..., pl.Series]
 _Fold = Callable[..., object]
@@ -113,7 +115,9 @@ def entry_of(name: str, function: ScalarFunction) -> Function:
     def build(_: Call, args: Sequence[Compiled]) -> Compiled:
         packed = pl.struct(arg.value.alias(str(n)) for n, arg in enumerate(args))
         result = pl.Struct({_VALUE: polars_type(function.returns), _ERROR: pl.String()})
-        found = packed.map_batches(once(_guarded(function), waits=False), return_dtype=result, is_elementwise=True)
+        found = packed.map_batches(
+            once(_guarded(name, function), waits=False), return_dtype=result, is_elementwise=True
+        )
         error = merge_errors([*(arg.error for arg in args), found.struct.field(_ERROR)])
         return Compiled(found.struct.field(_VALUE), error)
 
@@ -128,14 +132,14 @@ def aggregate_entry_of(name: str, function: AggregateFunction) -> Function:
         [group] = args
         result = pl.Struct({_VALUE: polars_type(function.returns), _ERROR: pl.String()})
         found = group.value.map_batches(
-            once(_folding(function), waits=False), return_dtype=result, is_elementwise=True
+            once(_folding(name, function), waits=False), return_dtype=result, is_elementwise=True
         )
         return Compiled(found.struct.field(_VALUE), merge_errors([group.error, found.struct.field(_ERROR)]))
 
     return Function(name, checked.usage, checked.doc, checked.check, build, ())
 
 
-def _folding(function: AggregateFunction) -> Callable[[pl.Series], pl.Series]:
+def _folding(name: str, function: AggregateFunction) -> Callable[[pl.Series], pl.Series]:
     """The function over each of a column of arrays: values beside the error code of each row."""
     dtype = polars_type(function.returns)
 
@@ -144,8 +148,8 @@ def _folding(function: AggregateFunction) -> Callable[[pl.Series], pl.Series]:
         columns = [values.struct.field(name) for name in values.struct.fields] if several else [values]
         try:
             return pl.Series([function(*columns)], dtype=dtype, strict=True)[0], None
-        except _FAILURES:  # a matter of its group
-            return None, FAILED
+        except _FAILURES as error:  # a matter of its group
+            return None, _failed(name, error)
 
     def each(groups: pl.Series) -> pl.Series:
         found = [(None, None) if group is None else one(group) for group in groups]
@@ -154,9 +158,10 @@ def _folding(function: AggregateFunction) -> Callable[[pl.Series], pl.Series]:
     return each
 
 
-def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
+def _guarded(name: str, function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
     """The function over packed arguments: values beside the error code of each row."""
     dtype = polars_type(function.returns)
+    fraction = f"{FAILED}: {name}: a number with a fraction where {function.returns} was declared"
 
     def once_for(packed: pl.Series) -> tuple[pl.Series, list[str | None]]:
         found = function(*(packed.struct.field(name) for name in packed.struct.fields))
@@ -166,21 +171,30 @@ def _guarded(function: ScalarFunction) -> Callable[[pl.Series], pl.Series]:
         if cut is None:
             return found.cast(dtype), [None] * len(found)
         whole = pl.select(pl.when(~cut).then(found))[:, 0]
-        return whole.cast(dtype), [FAILED if each else None for each in cut]
+        return whole.cast(dtype), [fraction if each else None for each in cut]
 
     def attempt(packed: pl.Series) -> pl.Series:
         try:
             return _result(*once_for(packed))
-        except _FAILURES:  # a matter of its rows
-            return each(packed)
+        except _FAILURES as error:  # a matter of its rows
+            if len(packed) <= 1:
+                return _result(pl.Series([None] * len(packed), dtype=dtype), [_failed(name, error)] * len(packed))
+            return halved(packed)
 
-    def each(packed: pl.Series) -> pl.Series:
-        if len(packed) <= 1:
-            return _result(pl.Series([None] * len(packed), dtype=dtype), [FAILED] * len(packed))
+    def halved(packed: pl.Series) -> pl.Series:
         half = len(packed) // 2
         return pl.concat([attempt(packed[:half]), attempt(packed[half:])])
 
     return attempt
+
+
+def _failed(name: str, error: BaseException) -> str:
+    """The error code of a row, with what the function raised."""
+    try:
+        said = " ".join(str(error).encode(errors="replace").decode().split())
+    except _FAILURES:  # its words are the app's own code, too
+        said = ""
+    return f"{FAILED}: {name}: {type(error).__name__}{': ' * bool(said)}{said}"[:_SAID_CHARS_MAX]
 
 
 def _would_be_cut(found: pl.Series, wanted: pl.DataType) -> pl.Series | None:

@@ -24,16 +24,17 @@ from penstock_processor.evaluation.sinks import Sinks, open_sinks
 from penstock_processor.function_files import FunctionFiles
 from penstock_processor.logical.plan import AppPlan
 from penstock_processor.logical.plan_app import plan_app
-from penstock_processor.operators.interface import Engine, SourceBlock, StepResult
+from penstock_processor.operators.interface import Engine, RowProblem, SourceBlock, StepResult
 from penstock_processor.operators.step import MAX_WATERMARK
 
 __all__ = ["Figures", "evaluate", "run_eval"]
 
 _SHOWN_REJECTIONS = 10
+_SHOWN_CHARS = 200  # of a row
 _LATE = "late"
 
-#: Called with each rejected row: relation, row number in its file (None: it came out of state), code, detail.
-OnRejected = Callable[[str, int | None, str, str], None]
+#: Called with each rejected row: its relation and number or, of the first ones, itself; code, detail.
+OnRejected = Callable[[str, str, str], None]
 
 
 @dataclass(slots=True)
@@ -81,11 +82,10 @@ def run_eval(
     wanted = _places(outputs, list(targets), "--output")
     shown = 0
 
-    def say(relation: str, row: int | None, code: str, detail: str) -> None:
+    def say(place: str, code: str, detail: str) -> None:
         nonlocal shown
         shown += 1
         if shown <= _SHOWN_REJECTIONS and not stats:
-            place = relation if row is None else f"{relation} row {row}"
             stderr.write(f"rejected: {place}: {code}: {detail}\n")
 
     with ExitStack() as stack:
@@ -167,7 +167,7 @@ class _Run:
             self.figures.events += piece.frame.height + len(piece.bad)
             self.figures.rejected += len(piece.bad)
             for bad in piece.bad:
-                self._on_rejected(name, bad.row, bad.code, bad.detail)
+                self._on_rejected(f"{name} row {bad.row}", bad.code, bad.detail)
             yield piece.frame
 
     def take(self, result: StepResult, blocks: Sequence[SourceBlock]) -> None:
@@ -178,8 +178,19 @@ class _Run:
                 self.figures.late += 1
             else:
                 self.figures.rejected += 1
-            relation = problem.relation or ""
-            self._on_rejected(relation, None, problem.code, f"{problem.statement}: {problem.detail}")
+            place = problem.relation or ""
+            if self.figures.rejected + self.figures.late <= _SHOWN_REJECTIONS:
+                place = f"{place} {_row_of(problem, blocks)}".strip()
+            self._on_rejected(place, problem.code, f"{problem.statement}: {problem.detail}")
+
+
+def _row_of(problem: RowProblem, blocks: Sequence[SourceBlock]) -> str:
+    """The row as JSON, as far as anybody would read."""
+    text = problem.values or ""
+    for block in blocks:
+        if problem.row is not None and (block.relation, block.partition) == (problem.relation, problem.partition):
+            text = msgspec.json.encode(block.frame.row(problem.row, named=True)).decode()
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
 
 
 def _places(given: Sequence[str], known: Sequence[str], option: str) -> dict[str, str]:

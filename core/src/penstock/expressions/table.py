@@ -16,8 +16,9 @@ __all__ = ["Compiled", "Function", "OwnCall", "Parameter", "Typing", "failing", 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """An expression over a frame's columns. `error`: a String expression, the code of what failed in a row, else
-    null; None: cannot fail. Where `error` is set, `value` means nothing. Neither ever raises for a batch.
+    """An expression over a frame's columns. `error`: a String expression, the code of what failed in a row (`code:
+    what is to be said of it`, where there is more), else null; None: cannot fail. Where `error` is set, `value` means
+    nothing. Neither ever raises for a batch.
     """
 
     value: pl.Expr

@@ -79,11 +79,12 @@ class Step:
         return (len(self._blocks) - 1) << 32
 
     def reject(self, rows: pl.DataFrame, codes: str | Sequence[str], detail: str) -> None:
-        """Report each of `rows` (with `$at`) as a problem of the running statement."""
+        """Report each of `rows` (with `$at`) as a problem of the running statement. `codes`: as `Compiled.error`."""
         origins = rows[AT].to_list()
         each = [codes] * len(origins) if isinstance(codes, str) else codes
-        for n, (at, code) in enumerate(zip(origins, each, strict=True)):
-            self.problems.append(self._problem(rows, n, at=at, code=code, detail=detail))
+        for n, (at, found) in enumerate(zip(origins, each, strict=True)):
+            code, colon, said = found.partition(": ")
+            self.problems.append(self._problem(rows, n, at=at, code=code, detail=f"{detail}{colon}{said}"))
 
     def _problem(self, rows: pl.DataFrame, n: int, *, at: int, code: str, detail: str) -> RowProblem:
         if at == NOWHERE:
