@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 from publish.autobahn_cases import CLOSE, TEXT, client_frame
 from publish.conftest import loopback_socket, serving
+from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -85,6 +86,20 @@ async def test_pings_of_a_peer_that_reads_nothing_are_answered_as_far_as_its_buf
         unsent.append(wire.unsent_bytes())
     writer.transport.abort()
     assert 20_000 <= unsent[-1] == max(unsent) <= 20_000 + 127
+
+
+async def test_a_peer_that_breaks_a_rule_and_leaves_at_once_is_no_failure_of_ours(place):
+    """Its end of the line is gone when ours is to be ended."""
+    loop, sock = asyncio.get_running_loop(), socket.socket()
+    sock.setblocking(False)
+    await loop.sock_connect(sock, ("127.0.0.1", place.port))
+    await loop.sock_sendall(sock, HANDSHAKE)
+    assert (await loop.sock_recv(sock, 1_000)).startswith(b"HTTP/1.1 101 ")
+    with capture_logs() as logged:
+        sock.send(b"\x81\x05hello")  # no mask
+        sock.close()  # before the server looks
+        await place.wires.closed()
+    assert logged == []
 
 
 async def test_messages_that_nobody_takes_stop_the_reading_and_all_come_in_order(place):

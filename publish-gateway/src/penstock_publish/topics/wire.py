@@ -207,8 +207,7 @@ class Wire(asyncio.Protocol):
         if isinstance(end, Refusal):
             reason = close_reason(_REASONS[end.code], retry_ms=None, after=self._resume_text())
             self._close(end.code, reason)
-            if self._transport.can_write_eof() and not self._transport.is_closing():
-                self._transport.write_eof()  # we read no more of its frames; its end of the line is the answer
+            self._end_line()
         elif isinstance(end, CloseFrame):
             self._close(end.code, b"")
             self._hang_up(end)
@@ -224,6 +223,15 @@ class Wire(asyncio.Protocol):
             self._patience = loop.call_later(wait_s, self._lose_patience, wait_s)
         self._closing = True
         self._wake()
+
+    def _end_line(self) -> None:
+        """Nothing more comes from here, and we read no more of its frames: its end of the line is the answer."""
+        if not self._transport.can_write_eof() or self._transport.is_closing():
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # it has gone since
+            self._transport.abort()
 
     def _hang_up(self, end: CloseFrame | Refusal) -> None:
         """Both have closed: it is for the server to end the line (RFC 6455, 7.1.1)."""
