@@ -16,6 +16,10 @@ from pydantic import ValidationError
 from yarl import URL
 
 from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.http.revocation import EVERY_TOKEN, mark_of_client
+from penstock.role import Ports
+from penstock_publish.service import build
 from penstock_publish.settings import PublishSettings
 from penstock_publish.upstreams.crossing import target_of
 
@@ -29,6 +33,7 @@ class Upstream:
         self.seen: list[dict[str, Any]] = []
         self.closed_with: int | None = None
         self.sent = 0
+        self.closed = 0
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -100,6 +105,7 @@ class Upstream:
             else:
                 await socket.send_bytes(message.data)
         self.closed_with = socket.close_code
+        self.closed += 1
         return socket
 
 
@@ -342,6 +348,59 @@ async def test_a_socket_ends_with_its_token_or_its_revocation(fronted, http):
         assert await socket.receive_str() == "x!"
         fronted.authority.revoked_now(principal)
         assert (await socket.receive(timeout=5)).data == 4401
+
+
+async def test_sockets_end_when_all_keys_are_replaced_at_once_and_with_their_client(fronted, http):
+    async with socket_of(fronted, http) as old:
+        await old.send_str("x")
+        assert await old.receive_str() == "x!"
+        for listener in fronted.authority._listeners:
+            listener(EVERY_TOKEN)
+        assert (await old.receive(timeout=5)).data == 4401
+    async with socket_of(fronted, http) as new:
+        await new.send_str("x")
+        assert await new.receive_str() == "x!", "a token of after it is good"
+        mark = mark_of_client("tester")
+        fronted.authority.revoked_now(Principal("tester", "tester", frozenset(), 2e9, mark))
+        assert (await new.receive(timeout=5)).data == 4401
+
+
+async def test_who_does_not_read_is_cut_off_with_its_token_and_holds_up_nobody(fronted, upstream, http):
+    tokens = [a_token(fronted.authority, SCOPE) for _ in range(2)]
+    async with (
+        socket_of(fronted, http, headers={"Authorization": f"Bearer {tokens[0]}"}) as stalled,
+        socket_of(fronted, http, headers={"Authorization": f"Bearer {tokens[1]}"}) as other,
+    ):
+        await stalled.send_str("flood")
+        before = -1
+        async with asyncio.timeout(10):
+            while upstream[0].sent != before or before <= 0:
+                before = upstream[0].sent
+                await asyncio.sleep(0.2)
+        for token in tokens:
+            fronted.authority.revoked_now(await fronted.authority.access.verified(token))
+            await asyncio.sleep(0.05)
+        assert (await other.receive(timeout=0.4)).data == 4401
+        async with asyncio.timeout(1.5):
+            while upstream[0].closed < 2:  # noqa: ASYNC110 # the server's side has no event
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("secret", "place"),
+    [
+        ({"env": "NO_SUCH_SECRET"}, "the environment variable NO_SUCH_SECRET"),
+        ({"file": "/no/such"}, "the file /no/such"),
+    ],
+)
+async def test_a_secret_that_is_not_there_keeps_the_gateway_from_starting(tmp_path, clock, secret, place):
+    upstreams = [{"name": "prices", "kind": "rest", "url": "http://127.0.0.1:1", "scope": SCOPE,
+                  "secret_headers": {"X-Api-Key": secret}}]  # fmt: skip
+    async with running_gateway(tmp_path, clock) as gateway:
+        ports = Ports(gateway.log, gateway.store, clock, gateway.authority.access)
+        role = build(PublishSettings.model_validate({"upstreams": upstreams}), ports, authority=gateway.authority)
+        with pytest.raises(PenstockError, match=f"'prices'.*X-Api-Key.*{place}.*start again"):
+            await asyncio.wait_for(role.run(asyncio.Event()), 5)
 
 
 async def test_an_upstream_that_drops_or_says_too_much_closes_the_callers_side(fronted, http):

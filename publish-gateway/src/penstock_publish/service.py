@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from penstock.errors import PenstockError
 from penstock.ports.intake import Intake
 from penstock.role import Check, Ports
 from penstock_publish.applications.service import ApplicationService
@@ -129,6 +130,7 @@ class PublishRole:
         self._running = False
         for listener in (self._hub.revoke, self._webhooks.heard, self._emails.heard):
             authority.on_revocation(listener)
+        authority.on_hold(self._hub.holds)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
@@ -148,6 +150,11 @@ class PublishRole:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after subscribers until `stop`, then send them away with a hint when to come back."""
+        try:
+            await self._upstreams.open()
+        except PenstockError:
+            await self._upstreams.close()
+            raise
         self._running = True
         door = asyncio.create_task(self._door.run(stop))
         lifecycles = asyncio.create_task(self._lifecycles.run(stop))

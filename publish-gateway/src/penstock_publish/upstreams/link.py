@@ -131,15 +131,20 @@ class UpstreamLink:
         try:
             text = secret.file.read_text() if secret.file is not None else self._environment[secret.env or ""]
         except (OSError, KeyError, UnicodeDecodeError) as error:
-            raise PenstockError(
-                "bad_request",
-                f"the secret of the header {name} of the upstream '{self.upstream.name}' cannot be read from "
-                f"{secret.file or secret.env}",
-            ) from error
-        value = secret.prefix + text.strip()
-        if not value.isprintable():
-            raise PenstockError("bad_request", f"the secret of the header {name} of the upstream is no single line")
-        return value
+            why = error.strerror if isinstance(error, OSError) else "not set" if secret.env else "no text"
+            raise self._no_secret(name, secret, f"cannot be read ({why})") from error
+        text = text.strip()
+        if not text or not text.isprintable():
+            raise self._no_secret(name, secret, "is not one line of text")
+        return secret.prefix + text
+
+    def _no_secret(self, name: str, secret: HeaderSecret, why: str) -> PenstockError:
+        place = f"the file {secret.file}" if secret.file is not None else f"the environment variable {secret.env}"
+        return PenstockError(
+            "bad_request",
+            f"publish.upstreams '{self.upstream.name}': the secret of the header {name} {why}; put it into {place}, "
+            "or take the header out of secret_headers, and start again",
+        )
 
 
 def _no_redirects() -> aiohttp.TraceConfig:

@@ -13,6 +13,7 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import SESSION_COOKIE
 from penstock.http.problem import problem
+from penstock.http.revocation import EVERY_TOKEN
 from penstock.http.socket_life import close_reason
 from penstock.http.subprotocol import SUBPROTOCOL
 from penstock.ports.clock import Clock
@@ -23,6 +24,7 @@ from penstock_publish.plans.metering import Flow, Metering
 from penstock_publish.topics.entrance import Entrance
 from penstock_publish.upstreams.crossing import PREFIX
 from penstock_publish.upstreams.link import UpstreamLink
+from penstock_publish.upstreams.passage import Passage
 from penstock_publish.upstreams.settings import Upstream
 
 __all__ = ["UpstreamRoutes"]
@@ -46,21 +48,25 @@ class UpstreamRoutes:
         self._links = {upstream.name: UpstreamLink(upstream, environment) for upstream in upstreams}
         self._authority, self._entrance, self._metering, self._clock = authority, entrance, metering, clock
         self._busy = dict.fromkeys(self._links, 0)
-        self._tunnels: dict[Tunnel, Principal] = {}
+        self._passages: set[Passage] = set()
         self._look = asyncio.Event()
-        authority.on_revocation(lambda _: self._look.set())
+        self._keys = 0  # how often all keys were replaced at once: tokens of before are no longer any good
+        authority.on_revocation(self._heard)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Every method: which ones pass is said by the upstream's settings. None without upstreams."""
         path = PREFIX + "{upstream}"
         return [web.route("*", each, self._answer) for each in (path, path + "/{rest:.*}")] if self._links else []
 
+    async def open(self) -> None:
+        """Read the secrets of all, before `run`; `bad_request` for one that is not there."""
+        for link in self._links.values():
+            await link.open()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; WebSockets whose token has ended are closed within half a second, revoked ones at once."""
         stopped = asyncio.create_task(stop.wait())
         try:
-            for link in self._links.values():
-                await link.open()
             while self._links and not stop.is_set():
                 sleeping = asyncio.ensure_future(self._clock.sleep(_SWEEP_S))
                 looking = asyncio.create_task(self._look.wait())
@@ -68,24 +74,34 @@ class UpstreamRoutes:
                 sleeping.cancel()
                 looking.cancel()
                 self._look.clear()
-                await self._close_ended()
-            closes = [
-                tunnel.close(1001, close_reason("draining", retry_ms=1000, after="")) for tunnel in self._tunnels
-            ]
-            await asyncio.gather(*closes)
+                self._end_those_without_token()
+            leaving = tuple(self._passages)
+            for passage in leaving:
+                passage.end(1001, close_reason("draining", retry_ms=1000, after=""))
+            await asyncio.gather(*(passage.over() for passage in leaving))
         finally:
             stopped.cancel()
-            for link in self._links.values():
-                await link.close()
+            await self.close()
 
-    async def _close_ended(self) -> None:
-        closes = []
-        for tunnel, principal in self._tunnels.items():
+    async def close(self) -> None:
+        """Release all connections."""
+        for link in self._links.values():
+            await link.close()
+
+    def _heard(self, revoked_id: str) -> None:
+        self._keys += revoked_id == EVERY_TOKEN
+        self._look.set()
+
+    def _end_those_without_token(self) -> None:
+        """Waits for nobody: a caller that does not read must not hold up the end of others."""
+        for passage in self._passages:
+            code = "" if passage.keys == self._keys else "invalid_token"
             try:
-                self._authority.check_current(principal)
+                self._authority.check_current(passage.principal)
             except PenstockError as error:
-                closes.append(tunnel.close(4401, close_reason(error.code, retry_ms=None, after="")))
-        await asyncio.gather(*closes)
+                code = error.code
+            if code:
+                passage.end(4401, close_reason(code, retry_ms=None, after=""))
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         link = self._links.get(request.match_info["upstream"])
@@ -106,7 +122,7 @@ class UpstreamRoutes:
         if link is None:
             await self._authority.access.authenticated(request)  # whoever may nothing learns no names
             raise PenstockError("not_found", f"there is no upstream '{request.match_info['upstream'][:100]}'")
-        upstream = link.upstream
+        upstream, keys = link.upstream, self._keys
         if upstream.kind == "websocket":
             entry = await self._entrance.admit(request, None)
             principal = entry.principal
@@ -130,25 +146,26 @@ class UpstreamRoutes:
         try:
             if upstream.kind == "rest":
                 return await link.forward(request, bearer=bearer)
-            return await self._joined(link, request, principal, bearer)
+            return await self._joined(link, request, principal, bearer=bearer, keys=keys)
         finally:
             self._busy[upstream.name] -= 1
 
     async def _joined(
-        self, link: UpstreamLink, request: web.Request, principal: Principal, bearer: str | None
+        self, link: UpstreamLink, request: web.Request, principal: Principal, *, bearer: str | None, keys: int
     ) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() != "websocket":
             raise PenstockError("bad_request", f"{link.upstream.name} is a WebSocket: send an upgrade")
         flow = self._metering.open(principal)
         try:
             tunnel = await self._open(link, request, bearer, flow)
-            self._tunnels[tunnel] = principal
+            passage = Passage(tunnel, request, principal, keys)
+            self._passages.add(passage)
             UPSTREAM_SOCKETS.labels(link.upstream.name).inc()
             self._look.set()  # the token may have ended while the upstream was asked
             try:
-                await tunnel.run()
+                await passage.run()
             finally:
-                del self._tunnels[tunnel]
+                self._passages.discard(passage)
                 UPSTREAM_SOCKETS.labels(link.upstream.name).dec()
         finally:
             if flow is not None:
