@@ -85,7 +85,7 @@ async def test_the_secret_may_be_in_the_form_and_the_scope_be_narrowed(http, cre
         ({"scope": "root"}, "invalid_scope"),
         ({"scope": "data:read root"}, "invalid_scope"),
         ({"grant_type": "password"}, "unsupported_grant_type"),
-        ({"grant_type": ""}, "unsupported_grant_type"),
+        ({"grant_type": ""}, "invalid_request"),
     ],
 )
 async def test_a_wrong_request_gets_its_error_code(http, credentials, form, error):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from penstock.http.settings import IssuerSettings, TokenLimits
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.emails.settings import EmailSettings
-from penstock_publish.oauth.settings import LoginSettings
+from penstock_publish.oauth.settings import ClientSecretSettings, LoginSettings
 from penstock_publish.plans.settings import PlanSettings
 from penstock_publish.rest.settings import Origin, RestSettings
 from penstock_publish.upstreams.settings import Upstreams
@@ -77,6 +77,9 @@ class AuthSettings(BaseModel, frozen=True):
         ge=0,
     )
     login: LoginSettings = Field(default_factory=LoginSettings, description="People with accounts.")
+    secrets: ClientSecretSettings = Field(
+        default_factory=ClientSecretSettings, description="Clients at the token endpoint."
+    )
     leeway_s: int = Field(
         default=5, description="How far clocks may differ when times in tokens are checked.", ge=0, le=300
     )

@@ -91,13 +91,17 @@ class Applications:
                 self.trouble = None
             await self._clock.sleep(self._metering.settings.follow_interval_s)
 
+    def check(self, application: Application) -> None:
+        """`bad_request` for what cannot be registered."""
+        check_application(application, self._metering.plans, self._settings)
+
     async def add(self, application: Application) -> tuple[Application, str]:
         """Register it under a new id; it, and its secret, of which the hash alone is kept.
 
         `bad_request`, `name_taken`, and `conflict` where no more may be, or clients are those of an external issuer.
         """
         self._refuse_without_server()
-        check_application(application, self._metering.plans, self._settings)
+        self.check(application)
         await self.load()
         secret = new_secret()
         insert = partial(
@@ -132,7 +136,7 @@ class Applications:
         `bad_request`, `not_found`, `name_taken`, and `conflict` where somebody else has changed it since `before`.
         """
         self._refuse_without_server()
-        check_application(application, self._metering.plans, self._settings)
+        self.check(application)
         replace = partial(replace_application, application=application, before=before)
         await self._database.run("changing an application", replace)
         self._metering.assign(application.client_id, application.plan)

@@ -23,6 +23,7 @@ from penstock_publish.applications.registry import Applications
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.authority import Authority
 from penstock_publish.bodies import read_json
+from penstock_publish.oauth.client_credentials import is_visible_ascii
 from penstock_publish.plans.meter import Counts
 from penstock_publish.plans.recorder import Recorder
 from penstock_publish.plans.settings import PlanSettings
@@ -104,9 +105,6 @@ class ApplicationRoutes:
     async def _add(self, request: web.Request) -> web.Response:
         principal = await self._caller(request)
         asked = await read_json(request, self._settings.body_bytes_max, shape=_New)
-        refuse_wider_scope(asked.scope, principal)
-        if asked.plan is not None:
-            self._refuse_plan(asked.plan, principal)
         wanted = Application(
             client_id=self._applications.new_id(),
             name=asked.name,
@@ -117,6 +115,10 @@ class ApplicationRoutes:
             owner=principal.subject,
             created_at_ms=self._clock.now_ms(),
         )
+        self._applications.check(wanted)
+        refuse_wider_scope(wanted.scope, principal)
+        if asked.plan is not None:
+            self._refuse_plan(asked.plan, principal)
         application, secret = await self._applications.add(wanted)
         shown = {
             "application": _shown(application),
@@ -137,6 +139,7 @@ class ApplicationRoutes:
         if "redirect_uris" in changed:
             changed["redirect_uris"] = tuple(changed["redirect_uris"])
         application = replace(before, **changed)
+        self._applications.check(application)
         refuse_wider_scope(application.scope, principal, before=before.scope)
         if application.plan != before.plan:
             self._refuse_plan(application.plan, principal)
@@ -171,6 +174,8 @@ class ApplicationRoutes:
     async def _named(self, request: web.Request) -> tuple[Application, Principal]:
         principal = await self._caller(request)
         client_id = request.match_info["application"]
+        if not is_visible_ascii(client_id):
+            raise PenstockError("bad_request", "the id in the path has characters that no id has")
         application = await self._applications.find(client_id)
         if application is None or (application.owner != principal.subject and not principal.allows(_ADMIN)):
             raise PenstockError(

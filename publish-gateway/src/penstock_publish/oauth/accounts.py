@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.errors import PenstockError
 from penstock_publish.gateway_database import GatewayDatabase, open_gateway_database
+from penstock_publish.oauth.failures import network_of
 from penstock_publish.oauth.grant_store import GrantStore
 from penstock_publish.oauth.passwords import (
     SALT_BYTES,
@@ -142,7 +142,7 @@ class AccountStore:
         replicas, do not get more guesses. A name that is not known takes as long as one that is.
         """
         name = _same_case(name)[:100]
-        own, place = f"account:{name}", f"address:{_network(address)}"
+        own, place = f"account:{name}", f"address:{network_of(address)}"
         self._count(own, place, now_s)
         with self._transaction("looking up an account") as connection:
             row = connection.execute(sa.select(_accounts).where(_accounts.c.name == name)).first()
@@ -274,15 +274,6 @@ def _forget_failures(connection: sa.Connection, now_s: float, settings: LoginSet
     limit = connection.execute(newest.offset(settings.failures_kept_max - 1).limit(1)).scalar()
     if limit is not None:
         connection.execute(sa.delete(_failures).where(_failures.c.since_s <= limit))
-
-
-def _network(address: str) -> str:
-    """An address as it is counted: whoever has an IPv6 address has its /64."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address[:100]
-    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
 
 
 def _unknown(name: str) -> PenstockError:

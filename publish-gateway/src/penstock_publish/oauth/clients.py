@@ -18,8 +18,9 @@ from penstock.errors import PenstockError
 from penstock_publish.oauth.keys import write_private
 from penstock_publish.oauth.revocation_rows import AccessToken, RevocationLimits
 
-__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "GRANTS", "PAGE_CLIENT", "Client", "Clients",
-           "development_client", "hashed_secret", "new_secret", "secret_in_file", "write_client_file"]  # fmt: skip
+__all__ = ["CLIENT_FILE", "DEVELOPMENT_CLIENT", "DEVELOPMENT_SCOPE", "GRANTS", "NOBODY", "PAGE_CLIENT", "Client",
+           "Clients", "development_client", "hashed_secret", "new_secret", "secret_in_file",
+           "write_client_file"]  # fmt: skip
 
 CLIENT_FILE = "client.json"
 DEVELOPMENT_SCOPE = "*:read data:read data:query ingest:write apps:admin applications:write"
@@ -49,6 +50,10 @@ class Client:
     def has_secret(self, secret: str) -> bool:
         """Compare in constant time; a public client has none."""
         return not self.public and hmac.compare_digest(self.secret_sha256, hashed_secret(secret))
+
+
+#: Whom the secret of an unknown client is compared with, so that it takes as long.
+NOBODY = Client("", hashlib.sha256(secrets.token_bytes(32)).hexdigest(), "", grants=frozenset())
 
 
 class Clients(Protocol):

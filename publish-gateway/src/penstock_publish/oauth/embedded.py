@@ -12,7 +12,9 @@ from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
 from penstock_publish.oauth.accounts import Account
-from penstock_publish.oauth.clients import PAGE_CLIENT, Client, Clients
+from penstock_publish.oauth.client_credentials import read_credentials
+from penstock_publish.oauth.clients import NOBODY, PAGE_CLIENT, Client, Clients
+from penstock_publish.oauth.failures import FailedClients
 from penstock_publish.oauth.grant_store import CodeRequest
 from penstock_publish.oauth.issuer import TokenIssuer
 from penstock_publish.oauth.key_keeper import KeyKeeper
@@ -26,6 +28,7 @@ from penstock_publish.oauth.server import Answered, AskedFor, OAuthReply, OAuthS
 __all__ = ["EmbeddedServer"]
 
 _T = TypeVar("_T")
+_Endpoint = Callable[[Mapping[str, str], Mapping[str, str]], OAuthReply]
 
 
 class EmbeddedServer:
@@ -40,6 +43,8 @@ class EmbeddedServer:
         self.context = context
         self._server = OAuthServer(clients, context=context, verifier=verifier)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-oauth")
+        self._failed = FailedClients(context.settings.secrets)
+        self._waiting = 0
         self._watcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="penstock-revocations")
 
     @property
@@ -52,17 +57,17 @@ class EmbeddedServer:
         """Signs tokens; callable from the event loop."""
         return self.context.issuer
 
-    async def token(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
-        """`POST /oauth/token`."""
-        return await self._in_worker(partial(self._server.token, form, headers))
+    async def token(self, form: dict[str, str], headers: dict[str, str], address: str = "") -> OAuthReply:
+        """`POST /oauth/token` from that network address; `too_many_requests`, as for the two that follow."""
+        return await self._as_client(self._server.token, form, headers, address)
 
-    async def revoke(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
+    async def revoke(self, form: dict[str, str], headers: dict[str, str], address: str = "") -> OAuthReply:
         """`POST /oauth/revoke`."""
-        return await self._in_worker(partial(self._server.revoke, form, headers))
+        return await self._as_client(self._server.revoke, form, headers, address)
 
-    async def introspect(self, form: dict[str, str], headers: dict[str, str]) -> OAuthReply:
+    async def introspect(self, form: dict[str, str], headers: dict[str, str], address: str = "") -> OAuthReply:
         """`POST /oauth/introspect`."""
-        return await self._in_worker(partial(self._server.introspect, form, headers))
+        return await self._as_client(self._server.introspect, form, headers, address)
 
     async def asked(self, query: Mapping[str, str]) -> AskedFor | Refusal:
         """What an authorization request asks for."""
@@ -90,10 +95,14 @@ class EmbeddedServer:
             raise PenstockError("unauthorized", "the account has just been changed; log in again")
         return issued.text, ended
 
-    async def client(self, client_id: str, secret: str) -> Client | None:
-        """The client if the secret is its own."""
-        client = await self._in_worker(partial(self._clients.find, client_id))
-        return client if client is not None and client.has_secret(secret) else None
+    async def client(self, client_id: str, secret: str, address: str = "") -> Client | None:
+        """The client if the secret is its own; `too_many_requests` as at the token endpoint."""
+        self._check_attempt(client_id, address)
+        client = await self._waiting_for(partial(self._clients.find, client_id))
+        if (client or NOBODY).has_secret(secret):
+            return client
+        self._failed.failed(client_id, address, self.context.monotonic_s())
+        return None
 
     async def granted(self, client_id: str, subject: str) -> Sequence[frozenset[str]] | None:
         """What a client has now, and what the subject that it acts for has; None: one of them is gone."""
@@ -131,6 +140,32 @@ class EmbeddedServer:
         await self.logins.close()
         await asyncio.to_thread(self._watcher.shutdown)
         await asyncio.to_thread(self._worker.shutdown)
+
+    async def _as_client(
+        self, respond: _Endpoint, form: dict[str, str], headers: dict[str, str], address: str
+    ) -> OAuthReply:
+        try:
+            client_id = read_credentials(form, headers.get("Authorization", "")).client_id
+        except ValueError:
+            client_id = ""  # the reply says what is wrong
+        self._check_attempt(client_id, address)
+        reply = await self._waiting_for(partial(respond, form, headers))
+        if reply.body.get("error") == "invalid_client":
+            self._failed.failed(client_id, address, self.context.monotonic_s())
+        return reply
+
+    def _check_attempt(self, client_id: str, address: str) -> None:
+        self._failed.check(client_id, address, self.context.monotonic_s())
+        if self._waiting >= self.context.settings.secrets.waiting_max:
+            detail = "many clients ask for tokens just now (auth.secrets.waiting_max); try again"
+            raise PenstockError("too_many_requests", detail, retry_after_s=1.0)
+
+    async def _waiting_for(self, work: Callable[[], _T]) -> _T:
+        self._waiting += 1
+        try:
+            return await self._in_worker(work)
+        finally:
+            self._waiting -= 1
 
     async def _in_worker(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)

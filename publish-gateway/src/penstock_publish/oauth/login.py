@@ -55,6 +55,8 @@ class _Login:
         query = form.get("query", "")
         checked_query(query)
         name = form.get("account", "")
+        if not name.isprintable():
+            raise PenstockError("bad_request", "account has characters that no account's name has")
         try:
             account = await self._embedded.logins.enter(name, form.get("password", ""), request.remote or "")
         except PenstockError as error:

@@ -17,6 +17,7 @@ from penstock.http.credentials import SESSION_COOKIE, refuse_foreign_origin
 from penstock.http.problem import guarded
 from penstock_publish.authority import Authority, EmbeddedServer
 from penstock_publish.bodies import read_json
+from penstock_publish.oauth.client_credentials import is_visible_ascii
 from penstock_publish.oauth.clients import PAGE_CLIENT
 
 __all__ = ["is_loopback_request", "is_open_to", "open_session", "page_session_routes", "set_session_cookie"]
@@ -92,7 +93,10 @@ class _Sessions:
         refuse_foreign_origin(
             request, own=(self._authority.public_url,), needs_proof=False
         )  # JSON: no simple request
-        client = await self._embedded.client(credentials.client_id, credentials.client_secret)
+        for name, text in msgspec.structs.asdict(credentials).items():
+            if not is_visible_ascii(text):
+                raise PenstockError("bad_request", f"{name} has characters that it cannot have")
+        client = await self._embedded.client(credentials.client_id, credentials.client_secret, request.remote or "")
         if client is None:
             raise PenstockError(
                 "unauthorized", "no such client, or not its secret; see client.json in the data folder"

@@ -60,6 +60,10 @@ class GrantContext:
         """Epoch seconds."""
         return self._clock.now_ms() / 1000
 
+    def monotonic_s(self) -> float:
+        """Seconds of a clock that does not go back."""
+        return self._clock.monotonic_s()
+
     def revoke_family(self, grant: Grant) -> None:
         """End a grant and all tokens made from it."""
         self.revoked += self.store.revoke(grant.grant_id)

@@ -7,21 +7,24 @@ the one worker thread that owns the database; `oauth.routes` and `oauth.authoriz
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 # Authlib ships no type information; what it returns is checked where it leaves this file.
 from authlib.common.urls import add_params_to_uri  # type: ignore[import-untyped]
 from authlib.oauth2.base import OAuth2Error  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6749 import AuthorizationServer as AuthlibServer  # type: ignore[import-untyped]
-from authlib.oauth2.rfc6749 import ClientCredentialsGrant, ClientMixin, OAuth2Request
+from authlib.oauth2.rfc6749 import ClientCredentialsGrant, ClientMixin, InvalidClientError, OAuth2Request
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload  # type: ignore[import-untyped]
 from authlib.oauth2.rfc6750 import BearerTokenGenerator  # type: ignore[import-untyped]
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.tokens import TokenVerifier
-from penstock_publish.oauth.clients import Client, Clients
+from penstock_publish.oauth.client_credentials import ClientCredentials, is_visible_ascii, read_credentials
+from penstock_publish.oauth.clients import NOBODY, Client, Clients
 from penstock_publish.oauth.people import Person
 from penstock_publish.oauth.person_grants import (
     CodeGrant,
@@ -40,6 +43,8 @@ __all__ = ["Answered", "AskedFor", "OAuthReply", "OAuthServer", "Refusal"]
 _REQUEST_URI = "https://penstock.invalid/oauth"
 #: Authlib quotes these in descriptions, which may hold printable ASCII only (RFC 6749, 5.2).
 _QUOTED = ("client_id", "redirect_uri", "response_type", "grant_type", "scope")
+_PLAIN = ("code", "code_challenge", "code_challenge_method", "code_verifier", "refresh_token", "resource",
+          "response_mode", "token", "token_type_hint")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,9 @@ class OAuthServer:
             self._rooms.check_resource(form.get("resource"))
         except InvalidTargetError as error:
             return OAuthReply(400, {"error": error.error, "error_description": error.description}, {})
-        return self._reply(form, lambda: self._authlib.create_token_response(_request(form, headers)))
+        if not form.get("grant_type"):
+            return _invalid_request("grant_type is missing")
+        return self._reply(form, headers, self._authlib.create_token_response)
 
     def revoke(self, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
         """`POST /oauth/revoke`."""
@@ -142,13 +149,20 @@ class OAuthServer:
         return str(add_params_to_uri(location, [("iss", self._rooms.issuer.url)]))
 
     def _endpoint(self, name: str, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
-        return self._reply(form, lambda: self._authlib.create_endpoint_response(name, _request(form, headers)))
+        return self._reply(form, headers, partial(self._authlib.create_endpoint_response, name))
 
-    def _reply(self, form: Mapping[str, str], respond: Callable[[], object]) -> OAuthReply:
+    def _reply(
+        self, form: Mapping[str, str], headers: Mapping[str, str], respond: Callable[[_Request], object]
+    ) -> OAuthReply:
         if (odd := _odd(form)) is not None:
-            return OAuthReply(400, {"error": "invalid_request", "error_description": odd}, {})
+            return _invalid_request(odd)
+        request = _request(form, headers)
+        try:
+            request.credentials = read_credentials(form, headers.get("Authorization", ""))
+        except ValueError as error:
+            return _invalid_request(str(error))
         self._rooms.revoked.clear()
-        reply = respond()
+        reply = respond(request)
         if not isinstance(reply, OAuthReply):
             raise PenstockError("internal", "the authorization server gave no reply")
         return OAuthReply(reply.status, reply.body, reply.headers, tuple(self._rooms.revoked))
@@ -160,14 +174,22 @@ def _request(form: Mapping[str, str], headers: Mapping[str, str], *, method: str
     return request
 
 
+def _invalid_request(description: str) -> OAuthReply:
+    return OAuthReply(400, {"error": "invalid_request", "error_description": description}, {})
+
+
 def _odd(fields: Mapping[str, str]) -> str | None:
-    for name in _QUOTED:
-        if any(not " " <= c <= "~" or c in '"\\' for c in fields.get(name, "")):
-            return f"{name} has characters that it cannot have (RFC 6749, appendix A)"
-    return None
+    quoted = (name for name in _QUOTED if set(fields.get(name, "")) & set('"\\'))
+    odd = (name for name in (*_QUOTED, *_PLAIN) if not is_visible_ascii(fields.get(name, "")))
+    # More than RFC 6749 allows: an application may have text of its own in there, and gets it back as it was.
+    state = ("state" for char in fields.get("state", "") if char < " " or char == "\x7f")
+    name = next(chain(quoted, odd, state), None)
+    return None if name is None else f"{name} has characters that it cannot have (RFC 6749, appendix A)"
 
 
 class _Request(OAuth2Request):  # type: ignore[misc]  # Authlib is untyped
+    credentials = ClientCredentials("", "", "none")
+
     @property
     def form(self) -> dict[str, str]:
         """The form fields; Authlib reads them under this name, too."""
@@ -191,6 +213,21 @@ class _Adapter(AuthlibServer):  # type: ignore[misc]  # Authlib is untyped
     def query_client(self, client_id: str) -> _AuthlibClient | None:
         client = self._clients.find(client_id)
         return None if client is None else _AuthlibClient(client)
+
+    def authenticate_client(
+        self, request: _Request, methods: Sequence[str], endpoint: str = "token"
+    ) -> _AuthlibClient:
+        """Instead of Authlib's: one answer for an unknown client and a wrong secret, and in the same time."""
+        said = request.credentials
+        found = self.query_client(said.client_id)
+        client = _AuthlibClient(NOBODY) if found is None else found
+        proven = client.check_client_secret(said.secret) if said.method != "none" else client.client.public
+        allowed = said.method in methods and client.check_endpoint_auth_method(said.method, endpoint)
+        if found is None or not proven or not allowed:
+            detail = f"no such client, or not its secret; methods: {' '.join(methods)}"
+            raise InvalidClientError(status_code=401, description=detail)
+        request.auth_method = said.method
+        return found
 
     def save_token(self, token: object, request: object) -> None:
         """Nothing to save: tokens of clients prove themselves, only revocations are kept."""

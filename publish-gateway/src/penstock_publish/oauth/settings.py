@@ -1,10 +1,29 @@
-"""Settings of accounts: what a password costs to check, and how often one may be guessed."""
+"""Settings of accounts and clients: what a password costs to check, and how often one, or a secret, may be wrong."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-__all__ = ["LoginSettings"]
+__all__ = ["ClientSecretSettings", "LoginSettings"]
+
+
+class ClientSecretSettings(BaseModel, frozen=True):
+    """Clients that say who they are at the token endpoint and its neighbours. Counted in each process by itself."""
+
+    failures_client_max: int = Field(
+        default=20, description="Failures of one client id from one network address in failures_window_s; then 429.",
+        ge=1, le=100_000,
+    )  # fmt: skip
+    failures_address_max: int = Field(
+        default=200, description="The same for all client ids from one address (IPv6: the /64).", ge=1, le=1_000_000
+    )
+    failures_window_s: float = Field(default=60.0, description="How long failures are counted.", gt=0, le=3_600)
+    failures_kept_max: int = Field(
+        default=10_000, description="Clients and addresses with failures that are remembered.", ge=100
+    )
+    waiting_max: int = Field(
+        default=1_000, description="Requests to those endpoints that wait for their turn; beyond it 429.", ge=1
+    )
 
 
 class LoginSettings(BaseModel, frozen=True):
