@@ -201,7 +201,15 @@ async def test_asyncapi_is_whole(gateway, http, query):
     lines = {line.name for line in (*NOTICES, *CLIENT_LINES, REPLY)}
     assert len(lines) == len(NOTICES) + len(CLIENT_LINES) + 1
     several = document["channels"].pop("/v1/topics", None)
-    assert (several is None) == bool(query)
+    into = document["channels"].pop("/v1/streams", None)
+    assert (several is None) == (into is None) == bool(query)
+    if into is not None:
+        assert into["address"] == "/v1/streams/{stream}/connect"
+        assert set(into["messages"]) == {
+            "batch", "batch_reply", "batch_problem", "notice_expiring", "notice_auth", "line_auth"
+        }  # fmt: skip
+        actions = {name: document["operations"][f"{name}.streams"]["action"] for name in ("send", "reply")}
+        assert actions == {"send": "receive", "reply": "send"}
     if several is not None:
         assert several["address"] == "/v1/topics"
         assert set(several["messages"]) == {*(f"event.{name}" for name in document["channels"]), *lines}

@@ -294,7 +294,7 @@ async def test_documents_describe_what_is_there(gateway, http):
     assert events["asyncapi"] == "3.0.0"
     assert events["channels"]["totals"]["address"] == "/v1/topics/totals"
     async with http.get(f"{gateway.url}/asyncapi.json", headers={"Host": "events.example"}) as reply:
-        assert (await reply.json())["channels"] == {}
+        assert (await reply.json())["channels"].keys() == {"/v1/topics", "/v1/streams"}  # strangers see no topic
     async with http.get(f"{gateway.url}/docs") as reply:
         text = await reply.text()
     assert 'href="/docs/topics/totals"' in text

@@ -14,6 +14,7 @@ from penstock_publish.documents.openapi import scopes, security_scheme
 from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema
 from penstock_publish.documents.socket_lines import CLIENT_LINES, NOTICES, REPLY, Line
+from penstock_publish.documents.stream_channel import STREAM_LINES, stream_channel, stream_operations
 
 __all__ = ["asyncapi"]
 
@@ -36,10 +37,12 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic], *, whole: bool = False, i
     operations: _Json = {}
     for topic in topics:
         operations |= _operations(topic)
-    channels = {topic.name: _channel(topic) for topic in topics}
+    channels: _Json = {topic.name: _channel(topic) for topic in topics}
     if whole:
         channels[_ANY] = _any_channel(topics)
         operations |= _any_operations(topics)
+        channels |= stream_channel()
+        operations |= stream_operations()
     return {
         "asyncapi": "3.0.0",
         "info": {**info, "externalDocs": {"url": f"{url}/docs"}},
@@ -54,7 +57,7 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic], *, whole: bool = False, i
         "channels": channels,
         "operations": operations,
         "components": {
-            "messages": {line.name: _message(line) for line in (*NOTICES, *CLIENT_LINES, REPLY)},
+            "messages": {line.name: _message(line) for line in (*NOTICES, *CLIENT_LINES, REPLY, *STREAM_LINES)},
             "securitySchemes": {"oauth2": security_scheme(url, issuer, {"availableScopes": scopes(topics)})},
         },
     }

@@ -18,6 +18,7 @@ from penstock.observe.traces import Traces
 from penstock.ports.clock import Clock
 from penstock.role import Check
 from penstock_publish.authority import Authority
+from penstock_publish.door.entering import enter
 from penstock_publish.door.forward import forward
 from penstock_publish.door.intake import DoorIntake
 from penstock_publish.door.replicas import Replicas
@@ -129,7 +130,8 @@ class Door:
         bearer = self._session_token(request)
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return await forward(request, link, bearer=bearer, settings=self._settings)
-        tunnel = await open_tunnel(request, link, bearer=bearer, settings=self._settings)
+        first = await enter(request, self._authority.access, bearer)
+        tunnel = await open_tunnel(request, link, bearer=bearer, settings=self._settings, first=first)
         self._tunnels.add(tunnel)
         DOOR_TUNNELS.labels(link.role).inc()
         try:

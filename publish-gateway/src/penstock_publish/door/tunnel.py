@@ -9,7 +9,8 @@ import aiohttp
 from aiohttp import WSMsgType, web
 
 from penstock.errors import PenstockError
-from penstock.http.socket_life import close_reason
+from penstock.http.socket_life import Close, close_reason
+from penstock_publish.door.entering import FirstMessage
 from penstock_publish.door.forward import target_of
 from penstock_publish.door.headers import headers_on
 from penstock_publish.door.replicas import Replicas
@@ -21,29 +22,50 @@ __all__ = ["Delivered", "Tunnel", "open_tunnel"]
 #: Called with the data of a message.
 Delivered = Callable[[str | bytes], Awaitable[None]]
 
-_CODES = {400: "bad_request", 401: "invalid_token", 403: "insufficient_scope", 404: "not_found"}
-#: Close codes that say what became of a connection and may not be sent (RFC 6455, 7.4.1).
-_NOT_SENT = (1005, 1006, 1015)
+_CODES = {
+    400: "bad_request",
+    401: "invalid_token",
+    403: "insufficient_scope",
+    404: "not_found",
+    429: "too_many_requests",
+}
+#: Close codes below 3000 that may be sent (RFC 6455, 7.4.1, and the registry that it begins).
+_SENT = frozenset((*range(1000, 1004), *range(1007, 1015)))
+_NORMAL, _GOING_AWAY, _PROTOCOL_ERROR = 1000, 1001, 1002
+#: What aiohttp says of a connection that broke.
+_BROKEN = 1006
 
 
 async def open_tunnel(
-    request: web.Request, replicas: Replicas, *, bearer: str | None, settings: DoorSettings
+    request: web.Request,
+    replicas: Replicas,
+    *,
+    bearer: str | None,
+    settings: DoorSettings,
+    first: FirstMessage | None = None,
 ) -> Tunnel:
     """Connect to the service first, so that its refusal is an HTTP reply to the caller; then upgrade the caller.
 
-    A replica that is away or refuses with 503 has not begun anything: the next one is asked.
+    A replica that is away, or refuses with 503 or 429, has not begun anything: the next one is asked.
     """
     *before, last = replicas.in_turn()
     for link in before:
         try:
-            return await _open(request, link, bearer=bearer, settings=settings)
+            return await _open(request, link, bearer=bearer, settings=settings, first=first)
         except PenstockError as error:
-            if error.code != "service_unavailable":
+            if error.code not in ("service_unavailable", "too_many_requests"):
                 raise
-    return await _open(request, last, bearer=bearer, settings=settings)
+    return await _open(request, last, bearer=bearer, settings=settings, first=first)
 
 
-async def _open(request: web.Request, link: ServiceLink, *, bearer: str | None, settings: DoorSettings) -> Tunnel:
+async def _open(
+    request: web.Request,
+    link: ServiceLink,
+    *,
+    bearer: str | None,
+    settings: DoorSettings,
+    first: FirstMessage | None,
+) -> Tunnel:
     asked = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()]
     try:
         inner = await link.session.ws_connect(
@@ -70,7 +92,7 @@ async def _open(request: web.Request, link: ServiceLink, *, bearer: str | None, 
     except BaseException:
         await inner.close()
         raise
-    return Tunnel(outer, inner, retry_after_s=settings.retry_after_s)
+    return Tunnel(outer, inner, retry_after_s=settings.retry_after_s, first=first)
 
 
 class Tunnel:
@@ -83,14 +105,18 @@ class Tunnel:
         *,
         retry_after_s: float,
         delivered: Delivered | None = None,
+        first: FirstMessage | None = None,
     ) -> None:
-        """`delivered`: told of each message that the caller got; the next one waits until it is done."""
+        """`delivered`: told of each message that the caller got; the next waits until it is done. `first`: told of
+        the caller's first one before it passes.
+        """
         self.outer, self._inner, self._retry_after_s, self._delivered = outer, inner, retry_after_s, delivered
+        self._first = first
 
     async def run(self) -> None:
         """Until one side closes; the other is closed with the same code, or 4503 where the service went away."""
         on, back = (
-            asyncio.create_task(_pump(self.outer, self._inner)),
+            asyncio.create_task(_pump(self.outer, self._inner, first=self._first)),
             asyncio.create_task(_pump(self._inner, self.outer, self._delivered)),
         )
         try:
@@ -98,35 +124,55 @@ class Tunnel:
         finally:
             for task in (on, back):
                 task.cancel()
-            await asyncio.gather(on, back, return_exceptions=True)
-            await self._close_both()
+            refused, reason = await asyncio.gather(on, back, return_exceptions=True)
+            if isinstance(refused, PenstockError):
+                await self._refuse(Close.of(refused))
+            await self._close_both(reason if isinstance(reason, bytes) else b"")
 
     async def close(self, code: int, reason: bytes) -> None:
         """Close the caller's side; `run` sees it and ends."""
         await self.outer.close(code=code, message=reason)
 
-    async def _close_both(self) -> None:
+    async def _refuse(self, close: Close) -> None:
+        await self.outer.close(
+            code=close.code, message=close_reason(close.error, retry_ms=close.retry_ms, after=None)
+        )
+
+    async def _close_both(self, reason: bytes) -> None:
+        """`reason`: that of the service's close frame."""
         outer_code, inner_code = self.outer.close_code, self._inner.close_code
-        if outer_code is None and inner_code in (None, *_NOT_SENT):
+        if outer_code is not None:  # it closed, or was refused: an answer, where it has none yet
+            code = _sendable(outer_code) or _PROTOCOL_ERROR
+            await self.outer.close(code=code)
+            await self._inner.close(code=code if outer_code != _BROKEN else _GOING_AWAY)
+            return
+        code = None if inner_code is None else _sendable(inner_code)
+        if code is None:
             hint_ms = round(self._retry_after_s * 1000)
             await self.outer.close(code=4503, message=close_reason("service_unavailable", retry_ms=hint_ms, after=""))
-        elif outer_code is None and inner_code is not None:
-            await self.outer.close(code=inner_code)
-        await self._inner.close(code=1001 if outer_code is None or outer_code in _NOT_SENT else outer_code)
+        else:
+            await self.outer.close(code=code, message=reason)
+        await self._inner.close(code=_GOING_AWAY)
 
 
 async def _pump(
     source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
     sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse,
     delivered: Delivered | None = None,
-) -> None:
-    async for message in source:
+    first: FirstMessage | None = None,
+) -> bytes:
+    """Until `source` is closed; the reason that its close frame gives."""
+    while True:
+        message = await source.receive()
+        if first is not None and message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            heard, first = first, None
+            await heard(message.data)
         if message.type is WSMsgType.TEXT:
             await sink.send_str(message.data)
         elif message.type is WSMsgType.BINARY:
             await sink.send_bytes(message.data)
         else:
-            return
+            return str(message.extra or "").encode() if message.type is WSMsgType.CLOSE else b""
         if delivered is not None:
             await delivered(message.data)
 
@@ -138,3 +184,10 @@ def _refusal(link: ServiceLink, error: aiohttp.WSServerHandshakeError) -> Pensto
     if error.headers is not None and (challenge := error.headers.get("WWW-Authenticate")):
         extra["www_authenticate"] = challenge
     return PenstockError(_CODES[error.status], f"{link.role} refuses the connection: {error.message}", extra=extra)
+
+
+def _sendable(code: int) -> int | None:
+    """The code with which to pass on that a side closed with `code`; None: there is none, it may not be sent."""
+    if code == 0:  # aiohttp's word for a close frame without a code
+        return _NORMAL
+    return code if code in _SENT or 3000 <= code <= 4999 else None

@@ -1,6 +1,7 @@
 """Requests held against plans: one place, whether the service behind a path runs here or beyond the door.
 
-A wrapper around handlers. Live connections pass it: they are counted where they are opened (`topics.subscribe`).
+A wrapper around handlers. Live connections pass it: they are counted where they are opened (`topics.subscribe`),
+those into streams once it is known whose they are (`plans.entering`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from aiohttp import web
 from penstock.errors import PenstockError
 from penstock.http.problem import Handler, problem
 from penstock_publish.authority import Authority
+from penstock_publish.plans.entering import counted
 from penstock_publish.plans.fields import LIMIT_FIELD, limit_fields
 from penstock_publish.plans.meter import Meter
 from penstock_publish.plans.metering import Metering
@@ -33,6 +35,8 @@ _PAGES = "/v1/topics/{topic}"
 #: Where a request may open a live connection.
 _LIVE = frozenset({_PAGES, "/v1/topics"})
 _UPSTREAMS = "/v1/upstreams/"
+#: Where WebSockets into streams are opened, here or beyond the door.
+_CONNECTS = frozenset({"/v1/streams/{stream}/connect", "/v1/streams/{rest:.*}"})
 _TOO_MANY = 429
 
 
@@ -52,6 +56,8 @@ class Gate:
     def _guarded(self, route: web.AbstractRouteDef) -> web.AbstractRouteDef:
         if not isinstance(route, web.RouteDef):
             return route
+        if route.path in _CONNECTS:
+            return web.RouteDef(route.method, route.path, counted(route.handler, self._metering), route.kwargs)
         delivers = _METERED.get("/".join(route.path.split("/")[:3]))
         if delivers is None:
             return route
