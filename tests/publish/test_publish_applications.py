@@ -77,7 +77,7 @@ async def test_an_application_is_registered_with_its_secret_shown_once(gateway, 
         "owner": "ada",
         "created_at": "2023-11-14T22:13:20.000Z",
     }
-    assert await ada.call("GET", "/v1/applications") == (200, {"applications": [application]})
+    assert await ada.call("GET", "/v1/applications") == (200, {"applications": [application], "next": None})
     assert await ada.call("GET", f"/v1/applications/{application['id']}") == (200, application)
     status, token = await token_of(gateway, http, added["client_id"], added["client_secret"])
     assert (status, token["scope"]) == (200, "orders:read")
@@ -96,7 +96,7 @@ async def test_another_owners_application_does_not_exist_for_others_and_admins_s
         assert (method, status, problem["code"]) == (method, 404, "not_found")
         status, absent = await eve.call(method, where.replace(added["client_id"], "app-none"), {})
         assert absent["detail"] == problem["detail"].replace(added["client_id"], "app-none")
-    assert (await eve.call("GET", "/v1/applications"))[1] == {"applications": []}
+    assert (await eve.call("GET", "/v1/applications"))[1] == {"applications": [], "next": None}
     assert [one["id"] for one in (await admin.call("GET", "/v1/applications"))[1]["applications"]] == [
         added["client_id"]
     ]
@@ -172,7 +172,7 @@ async def test_bodies_that_are_no_application_leave_nothing(ada):
     ):
         status, problem = await ada.call("POST", "/v1/applications", body)
         assert (status, problem["code"]) == (400, "bad_request")
-    assert (await ada.call("GET", "/v1/applications"))[1] == {"applications": []}
+    assert (await ada.call("GET", "/v1/applications"))[1] == {"applications": [], "next": None}
 
 
 async def test_addresses_to_come_back_to_are_kept_and_let_people_log_in(gateway, ada):
@@ -337,3 +337,27 @@ async def test_usage_is_counted_by_day_and_shown_to_the_owner(gateway, http, ada
     assert [one["messages"] for one in (await ada.call("GET", usage))[1]["days"]] == [0, 0, 0, 0, 0, 6, 0]
     for days in ("0", "400", "x", "-1"):
         assert (await ada.call("GET", f"{usage}?days={days}"))[0] == 400
+
+
+async def test_the_list_is_read_in_pages_and_loses_nothing_to_what_comes_and_goes(gateway, http, ada):
+    added = []
+    for number in range(5):
+        added.append((await ada.add(name=f"app {number}"))["client_id"])
+        gateway.clock.jump(1 if number % 2 else 0)  # some in the same millisecond
+    await Caller(gateway, http, "bob").add()
+    url, seen = f"{gateway.url}/v1/applications?limit=2", []
+    while url:
+        async with http.get(url, headers=ada.headers) as reply:
+            page = await reply.json()
+            link = reply.links.get("next")
+        assert (link is None) == (page["next"] is None) and len(page["applications"]) <= 2
+        seen += [one["id"] for one in page["applications"]]
+        if len(seen) == 2:
+            await ada.call("DELETE", f"/v1/applications/{seen[1]}")  # the place goes on to count
+        url = str(link["url"]) if link else ""
+    assert sorted(seen) == sorted(added) and len(page["applications"]) == 1
+    for query, code in (("limit=0", "bad_request"), ("limit=1001", "bad_request"), ("limit=x", "bad_request"),
+                        ("cursor=!", "bad_cursor"), ("cursor=YQ", "bad_cursor"), ("cursor=MSBhAGI", "bad_cursor"),
+                        ("cursor=%00", "bad_cursor")):  # fmt: skip
+        status, problem = await ada.call("GET", f"/v1/applications?{query}")
+        assert (query, status, problem["code"]) == (query, 400, code)

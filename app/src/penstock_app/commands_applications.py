@@ -45,11 +45,18 @@ def listed_by_default(context: typer.Context, *, data: Data = DEFAULT_DATA, json
 
 def list_applications(*, data: Data = DEFAULT_DATA, json: AsJson = False) -> None:
     """List applications with their plan, scopes and owner."""
-    answer = _call(data, "GET", "")
+    found: list[Any] = []
+    params: dict[str, str] | None = None
+    while True:
+        page = _call(data, "GET", "", params=params)
+        found += page["applications"]
+        if page["next"] is None:
+            break
+        params = {"cursor": page["next"]}
     if json:
-        _print_json(answer)
-    elif answer["applications"]:
-        rows = [[one[key] for key in ("id", "name", "plan", "scope", "owner")] for one in answer["applications"]]
+        _print_json({"applications": found})
+    elif found:
+        rows = [[one[key] for key in ("id", "name", "plan", "scope", "owner")] for one in found]
         _print_table(("id", "name", "plan", "scope", "owner"), rows)
     else:
         Console(stderr=True).print("There are no applications; `penstock applications add` makes one.")

@@ -13,6 +13,7 @@ from penstock.errors import PenstockError
 from penstock.http.revocation import marked_client
 from penstock.ports.clock import Clock
 from penstock_publish.applications.application import Application, check_application
+from penstock_publish.applications.paging import Place
 from penstock_publish.applications.rows import (
     TABLES,
     delete_application,
@@ -124,10 +125,11 @@ class Applications:
         await self.load()
         return await self._database.run("reading an application", partial(find_application, client_id=client_id))
 
-    async def all_of(self, owner: str | None) -> Sequence[Application]:
-        """Those of an owner, or all."""
+    async def page(self, owner: str | None, after: Place | None, limit: int) -> Sequence[Application]:
+        """At most `limit` of those of an owner, or of all, in the order in which they were registered."""
         await self.load()
-        return await self._database.run("reading applications", partial(list_applications, owner=owner))
+        read = partial(list_applications, owner=owner, after=after, limit=limit)
+        return await self._database.run("reading applications", read)
 
     async def replace(self, application: Application, *, before: Application) -> None:
         """Change it from what it was; what is open has the new plan at once, tokens keep their scope until they

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlencode
 
 import msgspec
 from aiohttp import web
@@ -19,6 +20,7 @@ from penstock.http.access import Principal
 from penstock.http.problem import guarded
 from penstock.ports.clock import Clock
 from penstock_publish.applications.application import Application, refuse_wider_scope
+from penstock_publish.applications.paging import asked_page, cursor_after
 from penstock_publish.applications.registry import Applications
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.authority import Authority
@@ -100,7 +102,15 @@ class ApplicationRoutes:
     async def _list(self, request: web.Request) -> web.Response:
         principal = await self._caller(request)
         owner = None if principal.allows(_ADMIN) else principal.subject
-        return _json({"applications": [_shown(one) for one in await self._applications.all_of(owner)]})
+        after, limit = asked_page(request.query, self._settings)
+        found = await self._applications.page(owner, after, limit + 1)
+        page = found[:limit]
+        more = cursor_after(page[-1]) if len(found) > limit else None
+        shown = {"applications": [_shown(one) for one in page], "next": more}
+        if more is None:
+            return _json(shown)
+        following = urlencode({"limit": limit, "cursor": more})
+        return _json(shown, headers={"Link": f'<{request.path}?{following}>; rel="next"'})
 
     async def _add(self, request: web.Request) -> web.Response:
         principal = await self._caller(request)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from penstock.errors import PenstockError
 from penstock.http.revocation import mark_of_client
 from penstock_publish.applications.application import Application, grants_of
+from penstock_publish.applications.paging import Place
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.accounts import owner_is_there
 from penstock_publish.oauth.client_rows import find_client, put_client, remove_client
@@ -114,11 +115,17 @@ def find_application(connection: sa.Connection, client_id: str) -> Application |
     return None if row is None else _application(row)
 
 
-def list_applications(connection: sa.Connection, owner: str | None) -> Sequence[Application]:
-    """Those of an owner, or all, by owner and name."""
-    query = sa.select(_rows).order_by(_rows.c.owner, _rows.c.name, _rows.c.client_id)
-    found = connection.execute(query if owner is None else query.where(_rows.c.owner == owner))
-    return [_application(row) for row in found.mappings()]
+def list_applications(
+    connection: sa.Connection, owner: str | None, after: Place | None, limit: int
+) -> Sequence[Application]:
+    """Those of an owner, or all, in the order in which they were registered."""
+    query = sa.select(_rows).order_by(_rows.c.created_at_ms, _rows.c.client_id).limit(limit)
+    if owner is not None:
+        query = query.where(_rows.c.owner == owner)
+    if after is not None:
+        in_order = sa.tuple_(_rows.c.created_at_ms, _rows.c.client_id)
+        query = query.where(in_order > sa.tuple_(sa.literal(after.created_at_ms), sa.literal(after.client_id)))
+    return [_application(row) for row in connection.execute(query).mappings()]
 
 
 def plans_of_all(connection: sa.Connection) -> dict[str, str]:

@@ -19,5 +19,7 @@ class ApplicationSettings(BaseModel, frozen=True):
         default=10, ge=0, description="Addresses of one application that people are sent back to."
     )
     redirect_uri_chars_max: int = Field(default=500, ge=10, description="Length of one of them.")
+    page_limit: int = Field(default=100, ge=1, description="Applications of a page where no limit is asked for.")
+    page_limit_max: int = Field(default=1_000, ge=1, le=10_000, description="Largest limit of a page.")
     usage_days_max: int = Field(default=366, ge=1, description="Days of usage in one reply.")
     body_bytes_max: int = Field(default=32_768, ge=1_024, description="Largest body of a request.")

@@ -4,6 +4,7 @@ import { usageChart } from "./usage-chart.js";
 import { $, count, element } from "./view.js";
 
 const DAYS = 7;
+const PAGE = 100;
 const LIMITS = { Messages: ["messages_per_s", "messages_per_day"], Bytes: ["bytes_per_s", "bytes_per_day"], Queries: ["queries_per_s", "queries_per_day"] };
 
 export async function startApplications() {
@@ -23,9 +24,20 @@ export async function startApplications() {
   await list();
 
   async function list() {
-    const { applications } = await get("/v1/applications");
+    const applications = await all();
     $("applications-count").textContent = applications.length ? "" : "None yet; register one below.";
     $("applications").replaceChildren(...applications.map(card));
+  }
+
+  async function all() {
+    const found = [];
+    let cursor = "";
+    do {
+      const page = await get(`/v1/applications?limit=${PAGE}${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+      found.push(...page.applications);
+      cursor = page.next;
+    } while (cursor);
+    return found;
   }
 
   async function register(event) {
