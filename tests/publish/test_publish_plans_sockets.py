@@ -112,8 +112,11 @@ async def test_when_the_day_is_used_up_connections_end_with_4429_until_midnight(
         await receive(ws, 1)
         await send(0, 4)
         assert await numbers(ws, 3) == [0, 1, 2]
+        [notice] = await receive(ws, 1)
         code, reason = await close_of(ws)
         left_ms = rest_of_day_ms(gateway.clock)
+        assert (notice["sys"], notice["limit"]) == ("quota", "messages_per_day")
+        assert notice["wait_ms"] == pytest.approx(left_ms, abs=2_000)
         assert (code, reason["code"]) == (4429, "quota_exceeded")
         assert left_ms - 2_000 <= reason["retry_ms"] <= left_ms + 61_000  # spread over a minute after midnight
     status, problem, headers = await refusal(gateway)

@@ -5,8 +5,9 @@ const RECONNECT_MIN_MS = 500;
 const RECONNECT_MAX_MS = 8000;
 
 export class Problem extends Error {
-  constructor(status, body) {
+  constructor(status, body, retryAfter) {
     super(body.detail || `HTTP ${status}`);
+    this.retryMs = (Number(retryAfter) || 0) * 1000;
     this.status = status;
     this.code = body.code || "internal";
     this.errors = body.errors || [];
@@ -27,7 +28,7 @@ export async function call(method, path, { body, type = "application/json", head
   const text = await reply.text();
   let answer = text;
   if ((reply.headers.get("Content-Type") || "").includes("json")) answer = JSON.parse(text || "null");
-  if (!reply.ok) throw new Problem(reply.status, typeof answer === "object" && answer ? answer : { detail: text });
+  if (!reply.ok) throw new Problem(reply.status, typeof answer === "object" && answer ? answer : { detail: text }, reply.headers.get("Retry-After"));
   return { answer, etag: reply.headers.get("ETag") };
 }
 

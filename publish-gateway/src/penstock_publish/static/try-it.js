@@ -23,8 +23,8 @@ export function startTryIt() {
       $("try-pause").disabled = !["live", "paused", "waiting"].includes(name);
       $("try-pause").textContent = name === "paused" ? "Go on" : "Pause";
       $("try-pause").setAttribute("aria-pressed", String(name === "paused"));
-      if (name === "waiting") say("Connection lost. Trying again; what comes meanwhile is fetched from the last cursor.", "warn");
     },
+    waiting(why) { say(why, "warn"); },
     event(event) {
       shown.second += 1;
       shown.total += 1;

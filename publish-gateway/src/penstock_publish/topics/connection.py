@@ -146,16 +146,17 @@ class Connection:
         return False
 
     def held_back(self, flow: Flow) -> bool:
-        """True if the plan lets nothing through now: said once a pause; closed when the day's quota is used up."""
+        """True if the plan lets nothing through now: said once a pause, and before the close when the day's quota is
+        used up.
+        """
         if flow.paused:
             return True
         hold = flow.pause()
         if hold is None:
             return False
+        self.outlet.write(frame_notice(quota_notice(hold.limit, hold.wait_s), self.outlet.encoding))
         if hold.for_today:
             self.caller.close(Close(4429, "quota_exceeded", retry_ms=flow.retry_ms(hold)))
-        else:
-            self.outlet.write(frame_notice(quota_notice(hold.limit, hold.wait_s), self.outlet.encoding))
         return True
 
     def close(self, close: Close) -> None:

@@ -19,6 +19,7 @@ from penstock.http.subprotocol import offered
 from penstock.model.stream import Relation, StreamSpec
 from penstock.ports.log import Log
 from penstock_publish.authority import Authority
+from penstock_publish.lifecycle.states import ADMIN_SCOPE
 from penstock_publish.ticket_office import TicketOffice
 from penstock_publish.topics.caller import Caller
 
@@ -129,8 +130,9 @@ def may_read(principal: Principal, spec: StreamSpec) -> bool:
 
 
 def confined(principal: Principal, spec: StreamSpec) -> Principal:
-    """The caller with nothing but this topic, and as much of it as before."""
+    """The caller with nothing but this topic, and as much of it as before: also while it is a draft."""
     scope = scope_of(spec)
     filters = principal.row_filters(scope)
     details = tuple(TopicGrant(frozenset({"read"}), (scope.removesuffix(":read"),), text) for text in filters)
-    return replace(principal, scopes=frozenset() if filters else frozenset({scope}), details=details)
+    scopes = principal.scopes & {ADMIN_SCOPE}
+    return replace(principal, scopes=scopes if filters else scopes | {scope}, details=details)

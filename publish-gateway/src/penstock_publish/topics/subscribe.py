@@ -30,7 +30,7 @@ from penstock_publish.settings import PublishSettings
 from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.connection import Connection, ManagedConnection, Outlet
 from penstock_publish.topics.filters import Filters, filter_identity
-from penstock_publish.topics.framing import Encoding, frame_notice, open_notice
+from penstock_publish.topics.framing import Encoding, frame_notice, open_notice, quota_notice
 from penstock_publish.topics.history import History, parse_after
 from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.limits import Seat
@@ -128,6 +128,8 @@ class Subscriber:
         try:
             caller.flow = self._metering.open(principal)
         except QuotaExceeded as error:  # another one took the last place since it was checked
+            notice = quota_notice(error.hold.limit, error.retry_after_s or 0.0)
+            outlet.write(frame_notice(notice, outlet.encoding))
             caller.close(Close.of(error))
         if caller.flow is not None:
             caller.flow.wake = caller.wake
