@@ -155,6 +155,29 @@ async def test_an_event_that_fails_again_is_listed_under_a_new_id(system: System
     assert await system.rows("numbers") == [{"id": "e2", "n": 8, "$op": 0}]
 
 
+async def test_what_two_statements_reject_of_a_replay_stays_two_events(system: System) -> None:
+    more = (
+        "CREATE TABLE halves WITH ('connector' = 'penstock') AS SELECT id, CAST(code AS SMALLINT) AS n FROM readings;"
+    )
+    async with system.client.put(
+        "/v1/apps/meter", data=APP + more, headers={"Content-Type": "application/sql"}
+    ) as reply:
+        assert reply.status == 200
+    await system.send({"id": "e1", "code": 7})
+    [event] = await system.listed()
+    assert (event["statement"], event["code"]) == ("", "wrong_type")
+    assert (await system.replay({"id": event["id"], "raw": '{"id":"e1","code":"seven","ts":1}'}))[0] == 422
+    ids = [f"{event['id']}#r1", f"{event['id']}#r1.1"]
+    listed = {each["id"]: each["statement"] for each in await system.listed()}
+    assert (sorted(listed), sorted(listed.values())) == (ids, ["halves", "numbers"])
+    status, answer = await system.replay(*({"id": id_, "raw": '{"id":"e1","code":"eight","ts":1}'} for id_ in ids))
+    assert [[error["statement"] for error in each["errors"]] for each in answer["results"]] == [
+        [listed[i]] for i in ids
+    ]
+    again = {each["id"]: each["statement"] for each in await system.listed()}
+    assert (status, again) == (422, {id_.replace("#r1", "#r2"): statement for id_, statement in listed.items()})
+
+
 async def test_two_requests_at_once_replay_an_event_once(system: System) -> None:
     await system.send(reading(2, "seven"))
     [event] = await system.listed()

@@ -141,4 +141,9 @@ def test_a_snapshot_is_due_by_count_by_size_and_not_before() -> None:
 def test_ids_of_replays_count_up() -> None:
     assert replay_id("00f3m") == "00f3m#r1"
     assert replay_id("00f3m#r1") == "00f3m#r2"
-    assert replay_id("00f3m#r9.1") == "00f3m#r10"
+    assert replay_id("00f3m#r9") == "00f3m#r10"
+
+
+def test_replays_of_what_several_statements_rejected_have_an_id_each() -> None:
+    assert replay_id("00f3m#r1.1") == "00f3m#r2.1"
+    assert replay_id("00f3m#r9.2") == "00f3m#r10.2"

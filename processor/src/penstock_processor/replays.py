@@ -186,10 +186,15 @@ async def _to_statements(role: ProcessorRole, app: str, items: Sequence[ReplayIt
         errors: list[dict[str, object]] = [
             {"id": again.id, "statement": again.statement, "code": again.code, "detail": again.detail}
             for again in failed
-            if again.id.startswith(item.new_id)
+            if _is_of(again.id, item)
         ]
         results[item.event.id] = ReplayResult(item.event.id, errors)
     return results
+
+
+def _is_of(failed_id: str, item: ReplayItem) -> bool:
+    """Whether a replay of this event left that one; of what no statement had seen before, each may leave one."""
+    return failed_id == item.new_id or (not item.event.statement and failed_id.startswith(f"{item.new_id}."))
 
 
 async def _to_ingest(role: ProcessorRole, event: RejectedEvent, raw: bytes, authorization: str) -> ReplayResult:

@@ -112,7 +112,7 @@ class Rejections:
 
 
 def replay_id(event_id: str) -> str:
-    """`<id>#r1` for the first replay of an event, `#r2` for the replay of that one, ..."""
+    """`<id>#r1` for the first replay of an event, `#r2` for the replay of that one, `#r2.1` for `#r1.1`, ..."""
     base, mark, count = event_id.partition("#r")
-    digits = count.split(".")[0]
-    return f"{base}#r{int(digits) + 1 if mark and digits.isdigit() else 1}"
+    digits, dot, statement = count.partition(".")
+    return f"{base}#r{int(digits) + 1 if mark and digits.isdigit() else 1}{dot}{statement}"
