@@ -38,7 +38,7 @@ def asyncapi(url: str, topics: Iterable[OfferedTopic], *, whole: bool = False, i
     for topic in topics:
         operations |= _operations(topic)
     channels: _Json = {topic.name: _channel(topic) for topic in topics}
-    if whole and topics:
+    if whole:
         channels[_ANY] = _any_channel(topics)
         operations |= _any_operations(topics)
         channels |= stream_channel()
