@@ -32,8 +32,6 @@ _CODES = {
 #: Close codes below 3000 that may be sent (RFC 6455, 7.4.1, and the registry that it begins).
 _SENT = frozenset((*range(1000, 1004), *range(1007, 1015)))
 _NORMAL, _GOING_AWAY, _PROTOCOL_ERROR = 1000, 1001, 1002
-#: What aiohttp says of a connection that broke.
-_BROKEN = 1006
 
 
 async def open_tunnel(
@@ -85,6 +83,7 @@ async def _open(
         max_msg_size=settings.message_max_bytes,
         heartbeat=settings.heartbeat_s,
         timeout=settings.close_wait_s,
+        autoclose=False,  # `_close_both` answers, with the code that it was sent
         compress=False,
     )
     try:
@@ -142,9 +141,9 @@ class Tunnel:
         """`reason`: that of the service's close frame."""
         outer_code, inner_code = self.outer.close_code, self._inner.close_code
         if outer_code is not None:  # it closed, or was refused: an answer, where it has none yet
-            code = _sendable(outer_code) or _PROTOCOL_ERROR
-            await self.outer.close(code=code)
-            await self._inner.close(code=code if outer_code != _BROKEN else _GOING_AWAY)
+            code = _sendable(outer_code)
+            await self.outer.close(code=code or _PROTOCOL_ERROR)
+            await self._inner.close(code=code or _GOING_AWAY)
             return
         code = None if inner_code is None else _sendable(inner_code)
         if code is None:

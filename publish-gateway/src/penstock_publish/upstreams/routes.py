@@ -185,6 +185,7 @@ class UpstreamRoutes:
             max_msg_size=upstream.message_max_bytes,
             heartbeat=upstream.heartbeat_s,
             timeout=upstream.close_wait_s,
+            autoclose=False,  # the tunnel answers, with the code that it was sent
             compress=False,
         )
         try:
