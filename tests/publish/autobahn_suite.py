@@ -1,9 +1,9 @@
-"""The real Autobahn test suite: installed once, let loose on the WebSocket edge, its report read.
+"""The real Autobahn test suite: installed once, let loose on the WebSocket edge and the tunnel, its report read.
 
 The suite is written in Python 2, so it needs a Python 2.7: `python2.7` on the PATH, one of pyenv's, or the one that
 PENSTOCK_PYTHON2 names. Its packages (`requirements/autobahn.txt`) go into the cache folder of the tests
 (`PENSTOCK_TEST_CACHE`, else `penstock-tests` below the user's cache folder). As a program (`make autobahn`) this runs
-every case, some minutes long, and prints the table of docs/protocol.md.
+every case, some minutes long, and prints the tables of docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from publish.websocket_echo import ECHO_PATH, echo_edge
+from publish.websocket_echo import ECHO_PATH, echo_edge, forwarded_echo
 
-__all__ = ["EDGE", "INFORMATIONAL", "Outcome", "install", "missing", "run_cases"]
+__all__ = ["EDGE", "INFORMATIONAL", "NOT_STRICT_FORWARDED", "Outcome", "missing", "run_cases", "unexpected"]
 
 #: Settings of the edge: cases 9 send messages of 16 MiB.
 EDGE = {"inbound_bytes_max": 16 * 1024 * 1024}
@@ -35,6 +35,12 @@ INFORMATIONAL = {
     "7.13.1": 1002,  # a close with 5000, which is no code that may be sent
     "7.13.2": 1002,  # a close with 65535: likewise
 }
+#: Where forwarded sockets, which are aiohttp's, conform without being strict: what came right before a violation may
+#: be lost with the connection (3, 4, 5), and a text is looked at once it is whole (6).
+NOT_STRICT_FORWARDED = frozenset(
+    {"3.2", "3.3", "3.4", "4.1.3", "4.1.4", "4.1.5", "4.2.3", "4.2.4", "4.2.5", "5.15"}
+    | {"6.4.1", "6.4.2", "6.4.3", "6.4.4"}
+)
 
 _LOCK = Path(__file__).parents[2] / "requirements" / "autobahn.txt"
 _AGENT = "penstock"
@@ -76,28 +82,6 @@ def missing() -> str | None:
     return None
 
 
-def install() -> Path:
-    """The folder of the suite's packages, filled once: first another one, so that a half filled one is never used."""
-    folder = _packages_folder()
-    if folder.is_dir():
-        return folder
-    python = _python2()
-    assert python is not None, missing()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as half:
-        command = [python, "-s", "-E", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        pinned = ["--require-hashes", "--no-deps", "--target", f"{half}/packages", "-r", str(_LOCK)]
-        done = subprocess.run([*command, *pinned], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
-        if done.returncode:
-            raise RuntimeError(f"the suite could not be installed:\n{done.stderr[-3000:]}")
-        try:
-            (Path(half) / "packages").rename(folder)
-        except OSError:  # another test run was faster
-            if not folder.is_dir():
-                raise
-    return folder
-
-
 async def run_cases(
     port: int, cases: Sequence[str], folder: Path, *, excluded: Sequence[str] = (), within_s: float
 ) -> dict[str, Outcome]:
@@ -105,7 +89,7 @@ async def run_cases(
 
     The whole report, page by page, is then in `folder`. RuntimeError with the end of its output if the suite fails.
     """
-    packages, python = await asyncio.to_thread(install), _python2()
+    packages, python = await asyncio.to_thread(_install), _python2()
     assert python is not None, missing()
     spec = {
         "outdir": str(folder / "report"),
@@ -131,6 +115,61 @@ async def run_cases(
         number: Outcome(found["behavior"], found["behaviorClose"], found["remoteCloseCode"], found["duration"])
         for number, found in json.loads(index.read_text())[_AGENT].items()
     }
+
+
+def unexpected(outcomes: Mapping[str, Outcome], not_strict: Collection[str] = ()) -> dict[str, Outcome]:
+    """What neither passed strictly nor is known: left open by the suite, or in `not_strict` and closed properly."""
+    return {
+        number: outcome
+        for number, outcome in outcomes.items()
+        if not outcome.passed
+        and (outcome.behavior, outcome.close_code) != ("INFORMATIONAL", INFORMATIONAL.get(number))
+        and not (number in not_strict and (outcome.behavior, outcome.closing) == ("NON-STRICT", "OK"))
+    }
+
+
+async def main() -> int:
+    """Every case on the edge, those without compression and large messages forwarded; 1 if one is unexpected."""
+    folder, wrong = Path(tempfile.mkdtemp(prefix="autobahn-")), False
+    forwarded = [f"{category}.*" for category in _TITLES if category not in ("9", "12", "13")]
+    for name, place, cases, not_strict in (
+        ("edge", echo_edge, [f"{category}.*" for category in _TITLES], frozenset[str]()),
+        ("forwarded", forwarded_echo, forwarded, NOT_STRICT_FORWARDED),
+    ):
+        (folder / name).mkdir()
+        async with place(EDGE) as port:
+            outcomes = await run_cases(port, cases, folder / name, within_s=_WHOLE_S)
+        sys.stdout.write("\n".join((f"{name}:", *_table(outcomes), "")))
+        for number, outcome in unexpected(outcomes, not_strict).items():
+            wrong = True
+            sys.stdout.write(f"{number}: {outcome}\n")
+    if wrong:
+        sys.stdout.write(f"the reports: {folder}\n")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+def _install() -> Path:
+    """The folder of the suite's packages, filled once: first another one, so that a half filled one is never used."""
+    folder = _packages_folder()
+    if folder.is_dir():
+        return folder
+    python = _python2()
+    assert python is not None, missing()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as half:
+        command = [python, "-s", "-E", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pinned = ["--require-hashes", "--no-deps", "--target", f"{half}/packages", "-r", str(_LOCK)]
+        done = subprocess.run([*command, *pinned], capture_output=True, text=True, timeout=_INSTALL_S, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the suite could not be installed:\n{done.stderr[-3000:]}")
+        try:
+            (Path(half) / "packages").rename(folder)
+        except OSError:  # another test run was faster
+            if not folder.is_dir():
+                raise
+    return folder
 
 
 def _packages_folder() -> Path:
@@ -163,37 +202,18 @@ def _is_python2(program: str) -> bool:
     return asked.returncode == 0  # pyenv's stand-in on the PATH may know of none
 
 
-def _table(outcomes: Mapping[str, Outcome]) -> Iterable[str]:
-    yield "| cases | of | run | passed strictly | informational | others |"
-    yield "|---|---|---|---|---|---|"
-    counts: dict[str, Counter[str]] = {category: Counter() for category in _TITLES}
+def _table(outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    yield "| cases | of | run | passed strictly | not strictly | left open | failed |"
+    yield "|---|---|---|---|---|---|---|"
+    counts: dict[str, Counter[str]] = {}
     for number, outcome in outcomes.items():
-        kind = "passed" if outcome.passed else "informational" if number in INFORMATIONAL else "others"
-        counts[number.partition(".")[0]][kind] += 1
-    for category, title in _TITLES.items():
+        known = outcome.behavior if outcome.passed or outcome.closing in ("OK", "INFORMATIONAL") else "FAILED"
+        counts.setdefault(number.partition(".")[0], Counter())[known] += 1
+    for category in sorted(counts, key=int):
         found = counts[category]
-        ends = " | ".join(str(found[kind]) for kind in ("passed", "informational", "others"))
-        yield f"| {category}.\\* | {title} | {found.total()} | {ends} |"
-
-
-async def main() -> int:
-    """Every case; 1 if one is not as it should be, whose report is then kept."""
-    folder = Path(tempfile.mkdtemp(prefix="autobahn-"))
-    async with echo_edge(EDGE) as port:
-        outcomes = await run_cases(port, [f"{category}.*" for category in _TITLES], folder, within_s=_WHOLE_S)
-    sys.stdout.write("\n".join(_table(outcomes)) + "\n")
-    others = {
-        number: outcome
-        for number, outcome in outcomes.items()
-        if not outcome.passed and INFORMATIONAL.get(number) != outcome.close_code
-    }
-    for number, outcome in others.items():
-        sys.stdout.write(f"{number}: {outcome}\n")
-    if others:
-        sys.stdout.write(f"the report: {folder}/report/index.html\n")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+        kinds = [found.pop(kind, 0) for kind in ("OK", "NON-STRICT", "INFORMATIONAL")]
+        ends = " | ".join(map(str, (sum(kinds) + found.total(), *kinds, found.total())))
+        yield f"| {category}.\\* | {_TITLES[category]} | {ends} |"
 
 
 if __name__ == "__main__":
