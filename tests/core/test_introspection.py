@@ -12,6 +12,7 @@ from aiohttp import web
 from token_issuer import IssuerServer, TokenMaker
 
 from penstock.errors import PenstockError
+from penstock.http.access import Principal
 from penstock.http.followed_issuer import FollowSettings
 from penstock.http.issuers import Issuers, MustAsk
 from penstock.http.listener import HttpSettings, Listener
@@ -28,6 +29,16 @@ class Asked:
 
     def __init__(self, server: IssuerServer, issuers: Issuers, clock: ManualClock) -> None:
         self.server, self.issuers, self.clock = server, issuers, clock
+        self.held: set[str] = set()
+        self.ended: list[tuple[str, bool]] = []
+
+    def heard(self, principal: Principal, refused: bool) -> None:
+        self.ended.append((principal.token_id, refused))
+
+    async def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            await self.clock.advance(1)
+            await asyncio.sleep(0.02)
 
     async def outcome(self, token: str) -> str:
         try:
@@ -55,7 +66,10 @@ async def asking(**settings: object) -> AsyncIterator[Asked]:
     running = [asyncio.create_task(role.run(stop)) for role in opened.roles]
     await asyncio.sleep(0)
     try:
-        yield Asked(server, Issuers([opened.trusted]), clock)
+        made_by = Asked(server, Issuers([opened.trusted]), clock)
+        assert opened.trusted.introspector is not None
+        opened.trusted.introspector.watch(lambda token_id: token_id in made_by.held, made_by.heard)
+        yield made_by
     finally:
         stop.set()
         await asyncio.wait_for(asyncio.gather(*running), 5)
@@ -104,6 +118,35 @@ async def test_a_valid_token_is_asked_for_again_after_a_while_and_a_refused_one_
         del asked.server.active["good"]
         assert await asked.outcome("good") == "invalid_token"
         assert asked.questions == 4
+
+
+async def test_a_token_in_use_is_asked_about_again_and_its_end_is_told_and_one_that_nobody_uses_is_not():
+    async with asking(keep_s=10) as asked:
+        asked.server.active |= {name: {**GOOD, "jti": name} for name in ("used", "changed", "idle")}
+        for token in asked.server.active:
+            await asked.outcome(token)
+        asked.held |= {"id:used", "id:changed"}
+        await asked.pass_time(12)
+        assert (asked.questions, asked.ended) == (5, [])
+        del asked.server.active["used"]
+        asked.server.active["changed"] = {**GOOD, "jti": "changed", "scope": "alerts:read"}
+        await asked.pass_time(12)
+        assert sorted(asked.ended) == [("id:changed", False), ("id:used", True)]
+        assert [await asked.outcome(token) for token in ("used", "changed")] == ["invalid_token", "id:s"]
+
+
+async def test_while_the_issuer_is_away_what_it_said_of_a_token_in_use_counts_until_its_end():
+    async with asking(keep_s=5) as asked:
+        asked.server.active["used"] = {**GOOD, "jti": "used"}
+        await asked.outcome("used")
+        asked.held.add("id:used")
+        asked.server.answer = web.Response(status=500)
+        await asked.pass_time(12)
+        assert asked.questions > 2
+        assert asked.ended == []
+        asked.server.answer, asked.server.active = None, {}
+        await asked.pass_time(3)
+        assert asked.ended == [("id:used", True)]
 
 
 async def test_a_token_is_not_remembered_beyond_its_own_end():

@@ -279,9 +279,14 @@ async def test_when_the_last_key_for_us_is_taken_out_of_the_set_its_tokens_are_r
         assert (await issuers.verified(token)).subject.endswith(":somebody")
         server.keys = OF_OTHERS
         await asyncio.sleep(0.02)
+        earlier, told = issuers.verify(token), []
+        assert opened.trusted.keys is not None
+        opened.trusted.keys.on_retired(told.append)
+        assert issuers.counts(earlier)
         for refused_token in (TokenMaker(server.maker.issuer, CLOCK, kid="k2").token(), token):
             with pytest.raises(PenstockError, match="kid"):
                 await issuers.verified(refused_token)
+        assert (told, issuers.counts(earlier)) == (["k1"], False)
         assert "none for ES256" in opened.roles[0].ready()[0].detail
 
 

@@ -119,6 +119,8 @@ async def open_roles(
     access = authority.access if authority else remote_access(settings, followed, public_url=public_url, clock=clock)
     others = await asyncio.to_thread(external_issuers, settings, clock=clock)
     access.trust([other.trusted for other in others])
+    if authority is not None:
+        authority.follow_issuers()
     ports = Ports(log=log, store=store, clock=clock, access=access, traces=traces, inlet=inlet_of(log))
     wiring = _Wiring(settings, named, ports, authority, stack)
     for role in ROLES:

@@ -18,7 +18,7 @@ from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
 from penstock.http.followed_issuer import FollowedIssuer, Revoked
 from penstock.http.issuers import Issuers
-from penstock.http.revocation import EVERY_TOKEN, is_revoked
+from penstock.http.revocation import EVERY_TOKEN, is_revoked, mark_of_key
 from penstock.http.signatures import VerifyingKey
 from penstock.http.tokens import TokenVerifier
 from penstock.ports.clock import Clock
@@ -103,6 +103,7 @@ class Authority:
         self._revoked = revoked
         self._clock = clock
         self._listeners: list[RevocationListener] = []
+        self._holders: list[Callable[[str], bool]] = []
         self._following: asyncio.Task[None] | None = None
         self.trouble: str | None = None  # why revocations of other replicas are not known
         self._purged_at_s = clock.monotonic_s()
@@ -127,9 +128,38 @@ class Authority:
         """Be told about each token revoked from now on, here or by another replica."""
         self._listeners.append(listener)
 
+    def on_hold(self, holder: Callable[[str], bool]) -> None:
+        """Be asked whether the token of this id is in use for long, as by a WebSocket."""
+        self._holders.append(holder)
+
+    def follow_issuers(self) -> None:
+        """End what is open by tokens of others: when a key is taken back, and when they are refused after all."""
+        for issuer in self.access.issuers.trusted:
+            if issuer.keys is not None:
+                issuer.keys.on_retired(partial(self._key_retired, issuer.issuer))
+            if issuer.introspector is not None:
+                issuer.introspector.watch(self._is_held, self._ended_elsewhere)
+
+    def _is_held(self, token_id: str) -> bool:
+        return any(holds(token_id) for holds in self._holders)
+
+    def _ended_elsewhere(self, principal: Principal, refused: bool) -> None:
+        """Close what is open by a token of others; one that has other rights now may come again."""
+        if refused:
+            self.revoked_now(principal)
+            return
+        for listener in self._listeners:
+            listener(principal.token_id)
+
+    def _key_retired(self, issuer: str, kid: str) -> None:
+        _log.info("issuers_key_retired", issuer=issuer, key=kid)
+        for listener in self._listeners:
+            listener(mark_of_key(issuer, kid))
+
     def check_current(self, principal: Principal) -> None:
         """`invalid_token` for a principal verified earlier whose token has been revoked since, or has expired."""
-        if is_revoked(principal, self._revoked.expiries) or principal.expires_at_s <= self._clock.now_ms() / 1000:
+        ended = is_revoked(principal, self._revoked.expiries) or not self.access.issuers.counts(principal)
+        if ended or principal.expires_at_s <= self._clock.now_ms() / 1000:
             raise PenstockError("invalid_token", "the token behind this is no longer valid; get a new one")
 
     def revoked_now(self, principal: Principal) -> None:

@@ -130,6 +130,7 @@ class PublishRole:
         self._running = False
         for listener in (self._hub.revoke, self._webhooks.heard, self._emails.heard):
             authority.on_revocation(listener)
+        authority.on_hold(self._hub.holds)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aiohttp import web
@@ -21,7 +21,8 @@ NOTHING = "FALSE"
 class Principal:
     """A verified caller. `expires_at_s` is epoch seconds (RFC 7519 `exp`); `token_id` is `jti`.
 
-    `details`: what `authorization_details` grants (RFC 9396) beside the scopes.
+    `details`: what `authorization_details` grants (RFC 9396) beside the scopes. `signed_by`: issuer and `kid` of the
+    key whose signature was checked; None: there was none.
     """
 
     subject: str
@@ -30,6 +31,7 @@ class Principal:
     expires_at_s: float
     token_id: str
     details: tuple[TopicGrant, ...] = ()
+    signed_by: tuple[str, str] | None = field(default=None, compare=False)
 
     def allows(self, scope: str) -> bool:
         """True if `scope` was granted; `*:read` grants every `<topic>:read` (not `data:read`).

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 import msgspec
@@ -98,6 +98,7 @@ class FollowedIssuer:
         self._asked_at_s: float | None = None  # the last time that a token made us ask
         self._heard_at_s: float | None = None  # the last time that everything was answered
         self._unknown: OrderedDict[str, float] = OrderedDict()  # names asked for in vain, and when
+        self._listeners: list[Callable[[str], None]] = []
         self._list_tag = ""
         self._list_cursor = ""
         self._asking = asyncio.Lock()
@@ -126,6 +127,10 @@ class FollowedIssuer:
             return [Check(self.name, True, f"{len(self.keys)} from {self.keys_url}{lacking}")]
         silent_s = self._clock.monotonic_s() - self._heard_at_s
         return [Check(self.name, True, f"as of {silent_s:.0f} s ago: {self._trouble}")]
+
+    def on_retired(self, listener: Callable[[str], None]) -> None:
+        """Be told the name of each key that is taken back from now on."""
+        self._listeners.append(listener)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the issuer until `stop`."""
@@ -208,11 +213,14 @@ class FollowedIssuer:
             KEY_FETCHES.labels("failed").inc()
             raise
         KEY_FETCHES.labels("ok").inc()
-        for kid in self.keys.keys() - found.keys():  # retired: what it signed is no longer taken
+        retired = [kid for kid, key in self.keys.items() if found.get(kid) != key]
+        for kid in retired:  # what it signed is no longer taken
             del self.keys[kid]
         for kid, key in found.items():
-            if kid not in self.keys or self.keys[kid] != key:  # the same object: what it verified goes on to count
-                self.keys[kid] = key
+            self.keys.setdefault(kid, key)  # the same object as before: what it verified goes on to count
+        for kid in retired:
+            for listener in self._listeners:
+                listener(kid)
         self._keys_at_s = self._clock.monotonic_s()
 
     def _fitting(self, document: object) -> dict[str, VerifyingKey]:

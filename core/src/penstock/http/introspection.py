@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote_plus
@@ -33,16 +33,22 @@ __all__ = ["Introspector"]
 
 _log = structlog.get_logger(__name__)
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750, 2.1
+#: Pace at which tokens in use are looked for whose answer has become old.
+_LOOK_S = 1.0
 _TROUBLES = (aiohttp.ClientError, TimeoutError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A principal, or why the token was refused; it counts until `until_s` (epoch seconds)."""
+    """A principal, or why the token was refused; it counts until `until_s` (epoch seconds).
+
+    `token`: to be asked about again while it is in use; empty for a refused one.
+    """
 
     principal: Principal | None
     reason: str
     until_s: float
+    token: str = ""
 
 
 class Introspector:
@@ -77,6 +83,8 @@ class Introspector:
         self._refused: OrderedDict[bytes, _Answer] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[_Answer]] = {}
         self._turns = asyncio.Semaphore(settings.asking_max)
+        self._held: Callable[[str], bool] = lambda _: False
+        self._on_ended: Callable[[Principal, bool], None] = lambda _, __: None
         self._rest_until_s = 0.0  # monotonic; as long the issuer is not asked
         self._trouble = ""
 
@@ -88,15 +96,29 @@ class Introspector:
         """Always ready: other tokens can be checked."""
         return [Check(self.name, True, self._trouble or "asked about opaque tokens")]
 
+    def watch(self, held: Callable[[str], bool], on_ended: Callable[[Principal, bool], None]) -> None:
+        """Ask again, every `keep_s`, about tokens that are in use for long, as by a WebSocket.
+
+        `held` says whether a token (`Principal.token_id`) is; `on_ended` is told of one that was valid and is refused
+        now (True), or has other rights (False). At most the `kept_max` that were asked for last are looked at.
+        """
+        self._held, self._on_ended = held, on_ended
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep a session to ask with until `stop`."""
+        """Keep a session to ask with until `stop`, and ask again about tokens in use."""
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout_s)
         connector = aiohttp.TCPConnector(limit=self._settings.asking_max)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             self._session = session
+            stopped = asyncio.ensure_future(stop.wait())
             try:
-                await stop.wait()
+                while not stop.is_set():
+                    resting = asyncio.ensure_future(self._clock.sleep(_LOOK_S))
+                    await asyncio.wait({resting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                    resting.cancel()
+                    self._ask_again()
             finally:
+                stopped.cancel()
                 self._session = None
                 for task in tuple(self._asking.values()):
                     task.cancel()
@@ -122,6 +144,18 @@ class Introspector:
             asking = self._asking[digest] = self._begin(token, digest)
         # Shielded: who gives up waiting does not take the answer from the others.
         return _principal(await asyncio.shield(asking))
+
+    def _ask_again(self) -> None:
+        now_s = self._clock.now_ms() / 1000
+        for digest, answer in tuple(self._valid.items()):
+            principal = answer.principal
+            if principal is None or answer.until_s > now_s or digest in self._asking:
+                continue
+            if self._held(principal.token_id):
+                try:
+                    self._asking[digest] = self._begin(answer.token, digest)
+                except PenstockError:  # it is away, or too many wait: until then what it said last counts
+                    return
 
     def _begin(self, token: str, digest: bytes) -> asyncio.Task[_Answer]:
         settings = self._settings
@@ -155,9 +189,12 @@ class Introspector:
         if self._trouble:
             _log.info("introspection_back", issuer=self._issuer)
             self._trouble = ""
-        answer = self._judge(claims, digest)
+        answer = self._judge(claims, token, digest)
         INTROSPECTIONS.labels("refused" if answer.principal is None else "valid").inc()
+        before = self._valid.get(digest)
         self._keep(digest, answer)
+        if before is not None and before.principal is not None:
+            self._compare(before.principal, answer.principal)
         return answer
 
     async def _introspect(self, session: aiohttp.ClientSession, token: str) -> dict[str, Any]:
@@ -184,7 +221,7 @@ class Introspector:
         self._url = metadata.introspection_endpoint
         return self._url
 
-    def _judge(self, reply: dict[str, Any], digest: bytes) -> _Answer:
+    def _judge(self, reply: dict[str, Any], token: str, digest: bytes) -> _Answer:
         now_s = self._clock.now_ms() / 1000
         until_s = now_s + self._settings.keep_s
         if not reply["active"]:
@@ -207,7 +244,12 @@ class Introspector:
             )
         except BadClaims as error:
             return _Answer(None, f"the token was not accepted: {error}", now_s + self._settings.keep_refused_s)
-        return _Answer(principal, "", min(until_s, principal.expires_at_s))
+        return _Answer(principal, "", min(until_s, principal.expires_at_s), token)
+
+    def _compare(self, before: Principal, now: Principal | None) -> None:
+        """Tell of a token that is worth less, or something else, than it was."""
+        if now is None or replace(now, expires_at_s=before.expires_at_s) != before:
+            self._on_ended(before, now is None)
 
     def _kept(self, digest: bytes) -> _Answer | None:
         return self._valid.get(digest) or self._refused.get(digest)

@@ -6,7 +6,7 @@ text that is no JWT is opaque, and the one issuer that can be asked about such t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,10 @@ class KeySource(Protocol):
 
     async def renewed(self, kid: str) -> bool:
         """True if the key `kid` is known, after asking for it where that may help."""
+        ...
+
+    def on_retired(self, listener: Callable[[str], None]) -> None:
+        """Be told the name of each key that counts no more from now on."""
         ...
 
 
@@ -108,6 +112,14 @@ class Issuers:
             introspector = self._issuer_of(token).introspector
             assert introspector is not None, "only an introspector must be asked"
             return await introspector.ask(token)
+
+    def counts(self, principal: Principal) -> bool:
+        """False for a principal of earlier whose key its issuer has taken back since."""
+        if principal.signed_by is None:
+            return True
+        name, kid = principal.signed_by
+        issuer = self._by_name.get(name)
+        return issuer is None or issuer.verifier is None or issuer.verifier.has_key(kid)
 
     def _issuer_of(self, token: str) -> TrustedIssuer:
         if self._only is not None:

@@ -10,9 +10,18 @@ from collections.abc import Container
 
 from penstock.http.access import Principal
 
-__all__ = ["EVERY_TOKEN", "is_revoked", "mark_of_client", "marked_client"]
+__all__ = [
+    "EVERY_TOKEN",
+    "is_mark_of_key",
+    "is_of_key",
+    "is_revoked",
+    "mark_of_client",
+    "mark_of_key",
+    "marked_client",
+]
 
 _PREFIX = "client:"
+_KEY_PREFIX = "key:"
 #: What listeners are told where all keys were replaced at once: every token of before is refused.
 EVERY_TOKEN = "*"
 
@@ -20,6 +29,21 @@ EVERY_TOKEN = "*"
 def mark_of_client(client_id: str) -> str:
     """What stands for every token of this client."""
     return _PREFIX + client_id
+
+
+def mark_of_key(issuer: str, kid: str) -> str:
+    """What stands for every token that a key has signed, for listeners only: lists of keys say which ones count."""
+    return f"{_KEY_PREFIX}{issuer} {kid}"
+
+
+def is_mark_of_key(revoked_id: str) -> bool:
+    """True if it stands for all tokens of a key."""
+    return revoked_id.startswith(_KEY_PREFIX)
+
+
+def is_of_key(principal: Principal, mark: str) -> bool:
+    """True if the mark is of the key that signed the principal's token."""
+    return principal.signed_by is not None and mark_of_key(*principal.signed_by) == mark
 
 
 def marked_client(revoked_id: str) -> str | None:

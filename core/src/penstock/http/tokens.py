@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Mapping
+from dataclasses import replace
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
@@ -89,6 +90,10 @@ class TokenVerifier:
             raise refused("the token was revoked")
         return principal
 
+    def has_key(self, kid: str) -> bool:
+        """True if what this key has signed is taken now."""
+        return kid in self._keys
+
     def _remember(self, digest: bytes, kept: tuple[Principal, str, VerifyingKey]) -> None:
         while len(self._cache) >= self._cache_max:
             del self._cache[next(iter(self._cache))]
@@ -116,7 +121,7 @@ class TokenVerifier:
             raise UnknownKey(f"{error}; {_REMEDY}", kid=error.kid) from None
         except (BadToken, BadClaims) as error:
             raise refused(f"the token was not accepted: {error}") from None
-        return principal, text.kid, key
+        return replace(principal, signed_by=(self.issuer, text.kid)), text.kid, key
 
 
 def digest_of(token: str) -> bytes:

@@ -18,7 +18,7 @@ import structlog
 
 from penstock.errors import LogUnavailable, PenstockError
 from penstock.http.access import Principal
-from penstock.http.revocation import EVERY_TOKEN, marked_client
+from penstock.http.revocation import EVERY_TOKEN, is_mark_of_key, is_of_key, marked_client
 from penstock.http.socket_life import Close
 from penstock.model.batch import Batch
 from penstock.model.position import Cursor
@@ -179,13 +179,18 @@ class Hub:
         return [] if topic is None else topic.connections
 
     def revoke(self, token_id: str) -> None:
-        """Close the connections of a token that was revoked, of all tokens of a client, or all."""
-        client_id = marked_client(token_id)
-        of_many = client_id is not None or token_id == EVERY_TOKEN
+        """Close the connections of a token that was revoked, of all tokens of a client or a key, or all."""
+        client_id, of_key = marked_client(token_id), is_mark_of_key(token_id)
+        of_many = client_id is not None or of_key or token_id == EVERY_TOKEN
         callers = self._callers() if of_many else self._by_token.get(token_id, ())
         for caller in tuple(callers):
-            if client_id is None or caller.principal.client_id == client_id:
+            of_client = client_id is None or caller.principal.client_id == client_id
+            if of_client and (not of_key or is_of_key(caller.principal, token_id)):
                 caller.close(Close(4401, "invalid_token"))
+
+    def holds(self, token_id: str) -> bool:
+        """True if a transport is open by this token."""
+        return token_id in self._by_token
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after sessions until `stop`, then send everybody away with a hint when to come back."""

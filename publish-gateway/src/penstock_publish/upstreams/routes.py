@@ -52,6 +52,7 @@ class UpstreamRoutes:
         self._look = asyncio.Event()
         self._keys = 0  # how often all keys were replaced at once: tokens of before are no longer any good
         authority.on_revocation(self._heard)
+        authority.on_hold(self._holds)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """Every method: which ones pass is said by the upstream's settings. None without upstreams."""
@@ -91,6 +92,9 @@ class UpstreamRoutes:
     def _heard(self, revoked_id: str) -> None:
         self._keys += revoked_id == EVERY_TOKEN
         self._look.set()
+
+    def _holds(self, token_id: str) -> bool:
+        return any(passage.principal.token_id == token_id for passage in self._passages)
 
     def _end_those_without_token(self) -> None:
         """Waits for nobody: a caller that does not read must not hold up the end of others."""
