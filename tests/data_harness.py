@@ -22,7 +22,7 @@ from penstock.ports.store import Store
 from penstock.role import Ports
 from penstock.testing.access import OpenAccess
 from penstock_data.service import DataRole, build
-from penstock_data.settings import ApplierSettings, DataSettings, QuerySettings
+from penstock_data.settings import ApplierSettings, DataSettings, QuerySettings, SqlSettings
 
 JAN_1_MS = 1_514_764_800_000  # 2018-01-01T00:00:00Z
 
@@ -81,10 +81,12 @@ class Harness:
         self.store, self.url = store, url
         self.term = 0
 
-    def role(self, **query: Any) -> DataRole:
+    def role(self, sql: SqlSettings | None = None, **query: Any) -> DataRole:
         """The role with quick pauses."""
         settings = DataSettings(
-            applier=ApplierSettings(pause_s=0, wait_s=0.05, retry_s=0.01), query=QuerySettings(**query)
+            applier=ApplierSettings(pause_s=0, wait_s=0.05, retry_s=0.01),
+            query=QuerySettings(**query),
+            sql=sql or SqlSettings(),
         )
         role = build(settings, Ports(self.log, self.store, SystemClock(), OpenAccess()))
         assert isinstance(role, DataRole)

@@ -7,7 +7,8 @@ from prometheus_client import Counter, Gauge, Histogram
 __all__ = ["AHEAD", "APPLIED_ROWS", "APPLY_SECONDS", "ARCHIVED_BYTES", "ARCHIVED_EVENTS", "ARCHIVED_FILES",
            "ARCHIVE_ERRORS", "ARCHIVE_EXPIRED_FILES", "ARCHIVE_LAG_EVENTS", "ARCHIVE_LAG_SECONDS",
            "ARCHIVE_LEFTOVERS", "ARCHIVE_SKIPPED_EVENTS", "ARCHIVE_WRITE_SECONDS", "KEYLESS_ROWS",
-           "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS", "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS"]  # fmt: skip
+           "LAG_EVENTS", "LAG_SECONDS", "QUERY_SECONDS", "REFUSED_QUERIES", "RETRIES", "SKIPPED_EVENTS",
+           "SQL_LEFT", "SQL_REFUSED", "SQL_ROWS", "SQL_TRUNCATED"]  # fmt: skip
 
 APPLIED_ROWS = Counter("penstock_store_applied_rows_total", "Changes applied to the store.", ["relation"])
 AHEAD = Gauge(
@@ -38,6 +39,14 @@ QUERY_SECONDS = Histogram(
     ["route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+SQL_REFUSED = Counter(
+    "penstock_data_sql_refused_total",
+    "SQL queries that were refused before they ran, by their first finding.",
+    ["code"],
+)
+SQL_ROWS = Counter("penstock_data_sql_rows_total", "Rows that SQL queries found.")
+SQL_TRUNCATED = Counter("penstock_data_sql_truncated_total", "Replies to SQL queries that left rows out.")
+SQL_LEFT = Counter("penstock_data_sql_left_total", "SQL queries that were stopped because their caller had gone.")
 REFUSED_QUERIES = Counter("penstock_data_refused_queries_total", "Requests refused because too many were waiting.")
 ARCHIVED_EVENTS = Counter("penstock_archive_events_total", "Raw events written to files of the archive.", ["stream"])
 ARCHIVED_BYTES = Counter("penstock_archive_bytes_total", "Bytes of files of the archive written.", ["stream"])

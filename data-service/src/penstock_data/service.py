@@ -14,6 +14,8 @@ from penstock_data.applier import Applier
 from penstock_data.archive_folder import ArchiveFolder
 from penstock_data.archiver import Archiver
 from penstock_data.http import DataHttp
+from penstock_data.queries.http import QueryHttp
+from penstock_data.queries.runner import QueryRunner
 from penstock_data.raw_archive import Archive
 from penstock_data.reader import DataReader
 from penstock_data.rebuild_http import RebuildHttp
@@ -47,14 +49,16 @@ class DataRole:
         )
         reader = DataReader(ports.log, ports.store, settings.query, clock=ports.clock, archive=archive)
         self._http = DataHttp(reader, ports.access, Turns(settings.query), ports.traces)
+        runner = QueryRunner(ports.log, ports.store, settings.sql, clock=ports.clock)
+        self._queries = QueryHttp(runner, ports.access, settings.sql, ports.traces)
         rebuilder = Rebuilder(ports.log, ports.store, clock=ports.clock, settings=settings.applier)
         self._rebuilds = RebuildHttp(
             rebuilder, ports.access, on_switched=self.applier.look_again, is_ahead=lambda: self.applier.ahead
         )
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
-        """`/v1/data`, `/v1/summaries` and rebuilds."""
-        return [*self._http.routes(), *self._rebuilds.routes()]
+        """`/v1/data`, `/v1/summaries`, `/v1/query` and rebuilds."""
+        return [*self._http.routes(), *self._queries.routes(), *self._rebuilds.routes()]
 
     async def run(self, stop: asyncio.Event) -> None:
         """Apply and archive until `stop` is set; the transaction that was begun is finished."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-__all__ = ["ApplierSettings", "ArchiveSettings", "DataSettings", "QuerySettings"]
+__all__ = ["ApplierSettings", "ArchiveSettings", "DataSettings", "QuerySettings", "SqlSettings"]
 
 _MIB = 1024 * 1024
 
@@ -92,6 +92,43 @@ class QuerySettings(BaseModel, frozen=True):
     retry_after_s: float = Field(default=1.0, description="`Retry-After` of a refused request.", gt=0)
 
 
+class SqlSettings(BaseModel, frozen=True):
+    """What one SQL query may ask for and cost (`POST /v1/query`), and what all of them may take together."""
+
+    body_max_bytes: int = Field(default=131_072, description="Bytes of a request, parameters included.", ge=1024)
+    text_chars_max: int = Field(default=16_384, description="Characters of a query.", ge=16, le=262_144)
+    depth_max: int = Field(
+        default=24, description="Deepest nesting of parentheses, CASE and prefix operators.", ge=1, le=40
+    )
+    tree_depth_max: int = Field(
+        default=100, description="Levels of the syntax tree; a chain of AND or UNION counts one each.", ge=8, le=200
+    )
+    parameters_max: int = Field(default=100, description="Parameters of a query.", ge=0, le=1000)
+    inputs_max: int = Field(
+        default=16, description="Relations, queries in parentheses and queries of WITH in one query.", ge=1, le=60
+    )
+    parts_max: int = Field(
+        default=5000,
+        description="Operators and functions of the SQL that a query becomes in the store.",
+        ge=100,
+        le=100_000,
+    )
+    columns_max: int = Field(default=200, description="Columns of a query or of one within it.", ge=1, le=1000)
+    rows_max: int = Field(default=10_000, description="Rows of a reply; `truncated` where there are more.", ge=1)
+    reply_max_bytes: int = Field(
+        default=16 * _MIB, description="Bytes of a reply's rows; `truncated` where there are more.", ge=1024
+    )
+    time_s: float = Field(default=5.0, description="Time that a query may take in the store.", gt=0, le=300)
+    running_max: int = Field(
+        default=2, description="Queries at once; no more than `store.query_readers` run.", ge=1, le=64
+    )
+    waiting_max: int = Field(default=16, description="Queries that wait for their turn; beyond it 429.", ge=0)
+    retry_after_s: float = Field(default=1.0, description="`Retry-After` of a refused query.", gt=0)
+    watch_s: float = Field(
+        default=0.2, description="Pause between two looks whether the caller is still there.", gt=0, le=10
+    )
+
+
 class ArchiveSettings(BaseModel, frozen=True):
     """When raw events are written to files, and how large the files are."""
 
@@ -151,4 +188,5 @@ class DataSettings(BaseModel, frozen=True):
 
     applier: ApplierSettings = Field(default_factory=ApplierSettings, description="Log to store.")
     query: QuerySettings = Field(default_factory=QuerySettings, description="Requests.")
+    sql: SqlSettings = Field(default_factory=SqlSettings, description="SQL queries.")
     archive: ArchiveSettings = Field(default_factory=ArchiveSettings, description="Log to Parquet files.")

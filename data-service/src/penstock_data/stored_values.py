@@ -8,13 +8,21 @@ from decimal import Decimal
 from penstock.model.stream import Column
 from penstock_data.query import Scalar
 
-__all__ = ["stored_value"]
+__all__ = ["stored_of", "stored_value"]
 
 _EPOCH = dt.datetime(1970, 1, 1)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 
 
 def stored_value(value: object, column: Column) -> Scalar | None:
+    """As `stored_of`; the error names the column."""
+    try:
+        return stored_of(value)
+    except TypeError as error:
+        raise TypeError(f"{error} in column '{column.name}'") from None
+
+
+def stored_of(value: object) -> Scalar | None:
     """Epoch milliseconds, days, milliseconds of the day; other values as they are. TypeError for no SQL value."""
     match value:
         case dt.datetime():
@@ -27,4 +35,4 @@ def stored_value(value: object, column: Column) -> Scalar | None:
         case None | bool() | int() | float() | str() | bytes() | Decimal():
             return value
         case _:
-            raise TypeError(f"{type(value).__name__} in column '{column.name}' is no SQL value")
+            raise TypeError(f"{type(value).__name__} is no SQL value")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from penstock.errors import PenstockError
 from penstock_data.metrics import REFUSED_QUERIES
-from penstock_data.settings import QuerySettings
+from penstock_data.settings import QuerySettings, SqlSettings
 
 __all__ = ["Turns"]
 
@@ -16,7 +16,7 @@ __all__ = ["Turns"]
 class Turns:
     """Bounded concurrency with a bounded queue."""
 
-    def __init__(self, limits: QuerySettings) -> None:
+    def __init__(self, limits: QuerySettings | SqlSettings) -> None:
         self._limits = limits
         self._running = asyncio.Semaphore(limits.running_max)
         self._waiting = 0

@@ -24,7 +24,7 @@ from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 from penstock.expressions.tokens import FlinkTokenizer, scan
 
 __all__ = ["Flink", "FlinkParser", "first_operand", "parse_expression", "parse_statements", "refuse_compiled_build",
-           "span_of", "statement_text"]  # fmt: skip
+           "run_parser", "span_of", "statement_text"]  # fmt: skip
 
 _BEGIN_WITH_THIS = (exp.Binary, exp.Unary, exp.In, exp.Between, exp.Cast, exp.Alias, exp.Bracket, exp.AtTimeZone,
                     exp.SetOperation, exp.Subquery, exp.From, exp.Join, exp.Where)  # fmt: skip
@@ -44,7 +44,7 @@ def parse_statements(text: str, limits: ExpressionSettings = DEFAULT_LIMITS) -> 
             findings.append(_not_a_statement(tokens[0]))
             continue
         try:
-            statement = _run(FlinkParser._parse_statement, tokens, text)
+            statement = run_parser(FlinkParser._parse_statement, tokens, text)
         except SqlErrors as error:
             findings.extend(error.errors)
             continue
@@ -65,7 +65,7 @@ def parse_expression(text: str, limits: ExpressionSettings = DEFAULT_LIMITS) -> 
         if token.token_type is TokenType.SEMICOLON:
             raise SqlErrors([SqlError(token.line, token.col, "syntax", "An expression ends before ';'.",
                                       "Remove the semicolon.")])  # fmt: skip
-    return _run(FlinkParser._parse_disjunction, tokens, text)
+    return run_parser(FlinkParser._parse_disjunction, tokens, text)
 
 
 @lru_cache(maxsize=1)
@@ -109,9 +109,12 @@ def statement_text(node: exp.Expr) -> str:
     return str(node.meta["text"])
 
 
-def _run(method: Callable[[Any], Any], tokens: list[Token], text: str) -> exp.Expr:
+def run_parser(
+    method: Callable[[Any], Any], tokens: list[Token], text: str, *, kind: type[FlinkParser] = FlinkParser
+) -> exp.Expr:
+    """What `method` of a parser of this kind makes of all tokens. Raises SqlErrors."""
     refuse_compiled_build()
-    parser = FlinkParser(dialect=Flink(), error_level=ErrorLevel.IMMEDIATE)
+    parser = kind(dialect=Flink(), error_level=ErrorLevel.IMMEDIATE)
     try:
         tree = parser.parse_all(method, tokens, text)
     except ParseError as error:

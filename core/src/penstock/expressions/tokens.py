@@ -18,7 +18,7 @@ from sqlglot.errors import TokenError
 from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.settings import DEFAULT_LIMITS, ExpressionSettings
 
-__all__ = ["NOT_SQL", "FlinkTokenizer", "Places", "is_table_function", "scan"]
+__all__ = ["NOT_SQL", "FlinkTokenizer", "Places", "QueryTokenizer", "is_table_function", "scan"]
 
 _SYMBOLS = ("||", ">=", "<=", "<>", "=>")
 _WORDS = """
@@ -56,6 +56,11 @@ _LEXEME = re.compile(
       | (?P<symbol>\|\||>=|<=|<>|=>|=(?!=)|/(?!\*)|[-+*%<>(),.;\[\]])""",
     re.VERBOSE | re.DOTALL,
 )
+
+#: A value that a query is given beside its text: by place, or by name.
+_PARAMETER = re.compile(r"\?|:[A-Za-z_]\w{0,63}", re.ASCII)
+#: What streams have no end for and stored rows do.
+_OF_QUERIES = ("EXCEPT", "INTERSECT")
 
 #: Quantifiers and the like; of Flink SQL only inside PATTERN (...) of MATCH_RECOGNIZE.
 _PATTERN_SYMBOLS = "?{}|^"
@@ -107,6 +112,15 @@ class FlinkTokenizer(Tokenizer):
     }
 
 
+class QueryTokenizer(FlinkTokenizer):
+    """The lexemes of queries over stored rows: also EXCEPT and INTERSECT."""
+
+    KEYWORDS: ClassVar[dict[str, TokenType]] = {
+        **FlinkTokenizer.KEYWORDS,
+        **{word: Tokenizer.KEYWORDS[word] for word in _OF_QUERIES},
+    }
+
+
 class Places:
     """Line and column (both 1-based) of character offsets in one text."""
 
@@ -119,30 +133,34 @@ class Places:
         return line, offset - self._starts[line - 1] + 1
 
 
-def scan(text: str, limits: ExpressionSettings = DEFAULT_LIMITS) -> list[Token]:
-    """Tokens of `text` with `line` and `col` of their first character. Raises SqlErrors with every finding."""
+def scan(text: str, limits: ExpressionSettings = DEFAULT_LIMITS, *, query: bool = False) -> list[Token]:
+    """Tokens of `text` with `line` and `col` of their first character. Raises SqlErrors with every finding.
+
+    `query`: a query over stored rows, which may also hold parameters (`?`, `:name`), EXCEPT and INTERSECT.
+    """
     places = Places(text)
     if len(text) > limits.text_chars_max:
         raise SqlErrors([SqlError(1, 1, "text_too_long", f"The text has {len(text):,} characters.",
                                   f"At most {limits.text_chars_max:,} are read.")])  # fmt: skip
-    findings = _characters(text, places)
+    findings = _characters(text, places, parameters=query)
     if findings:
         raise SqlErrors(findings)
     try:
-        tokens = FlinkTokenizer().tokenize(text)
+        tokens = (QueryTokenizer() if query else FlinkTokenizer()).tokenize(text)
     except TokenError as error:
         raise SqlErrors(
             [SqlError(1, 1, "syntax", f"The text cannot be read: {error}.", "Check its last lines.")]
         ) from None
     for token in tokens:
         token.line, token.col = places.at(token.start)
-    findings = [*_words(tokens), *_commas(tokens), *_depth(tokens, limits)]
+    allowed = _OF_QUERIES if query else ()
+    findings = [*_words(tokens, allowed), *_commas(tokens), *_depth(tokens, limits)]
     if findings:
         raise SqlErrors(sorted(findings, key=lambda f: (f.line, f.column)))
     return tokens
 
 
-def _characters(text: str, places: Places) -> list[SqlError]:
+def _characters(text: str, places: Places, *, parameters: bool) -> list[SqlError]:
     """The first thing that is no lexeme of Flink SQL; what follows an open quote would only mislead."""
     at = depth = 0  # depth of parentheses since PATTERN (, 0 outside of it
     word = matching = ""
@@ -152,7 +170,11 @@ def _characters(text: str, places: Places) -> list[SqlError]:
             at += 1
             continue
         if match is None:
-            return [_not_sql(text, at, places)]
+            parameter = _PARAMETER.match(text, at) if parameters else None
+            if parameter is None:
+                return [_not_sql(text, at, places)]
+            at = parameter.end()
+            continue
         if match.lastgroup in ("word", "symbol"):
             depth = _pattern_depth(depth, match.group(), opens=bool(matching) and word == "PATTERN")
             word = match.group().upper()
@@ -180,12 +202,13 @@ def _not_sql(text: str, at: int, places: Places) -> SqlError:
                     "Remove it, or put it into a 'string' or a `quoted name`.")  # fmt: skip
 
 
-def _words(tokens: list[Token]) -> list[SqlError]:
+def _words(tokens: list[Token], allowed: Sequence[str]) -> list[SqlError]:
     return [
         SqlError(token.line, token.col, "unsupported", f"{token.text.upper()} is not supported.", remedy)
         for n, token in enumerate(tokens)
         if token.token_type not in (TokenType.IDENTIFIER, TokenType.STRING)
         and (remedy := _REFUSED_WORDS.get(token.text.upper())) is not None
+        and token.text.upper() not in allowed
         and not is_table_function(tokens[n : n + 2])
     ]
 

@@ -15,7 +15,7 @@ import polars as pl
 from penstock.model.stream import Column, StreamSpec
 from penstock.ports.archive import ArchiveCatalogue
 
-__all__ = ["Applied", "Apply", "Selected", "Snapshot", "Store"]
+__all__ = ["Applied", "Apply", "Queried", "Selected", "Snapshot", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,14 @@ class Selected:
     applied: Applied | None
 
 
+@dataclass(frozen=True, slots=True)
+class Queried:
+    """What a query found; `truncated`: there is more."""
+
+    frame: pl.DataFrame
+    truncated: bool
+
+
 class Store(ArchiveCatalogue, Protocol):
     """Tables of relations with the position up to which they hold the log, and the archive's catalogue.
 
@@ -121,6 +129,17 @@ class Store(ArchiveCatalogue, Protocol):
 
         `columns` names and types the result's columns, in order. At most `row_limit` rows are returned;
         `query_timeout` after `timeout_s`.
+        """
+        ...
+
+    async def query(
+        self, statement: object, columns: Sequence[Column], *, row_limit: int, size_limit_bytes: int, timeout_s: float
+    ) -> Queried:
+        """Run one SQLAlchemy select for a caller, on connections that may only read tables of relations.
+
+        `columns` as in `select`. Reading stops behind `row_limit` rows or `size_limit_bytes` of values; the last ones
+        may go beyond by one fetch. `query_timeout` after `timeout_s`, `out_of_range` for a value that has no place in
+        its type.
         """
         ...
 

@@ -61,6 +61,10 @@ class Database(Protocol):
         """The engine of the reading connections: they cannot write, and one transaction sees one moment."""
         ...
 
+    def querying_engine(self) -> sa.Engine:
+        """The engine of connections for callers' queries: as for reading, confined to relations' rows."""
+        ...
+
     def exists(self) -> bool:
         """False while there is nothing to connect to and a writer will make it."""
         ...
@@ -82,5 +86,7 @@ class Database(Protocol):
         ...
 
     def translated(self, doing: str) -> AbstractContextManager[None]:
-        """Failures as `query_timeout`, `not_ready` or `store_unavailable`: what was being done, and the remedy."""
+        """Failures as `query_timeout`, `not_ready`, `out_of_range`, `too_large` or `store_unavailable`: what was
+        being done, and the remedy.
+        """
         ...

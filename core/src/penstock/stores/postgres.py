@@ -12,8 +12,10 @@ from contextlib import contextmanager
 import psycopg
 import sqlalchemy as sa
 from psycopg.errors import (
+    DataError,
     InsufficientPrivilege,
     LockNotAvailable,
+    ProgramLimitExceeded,
     QueryCanceled,
     ReadOnlySqlTransaction,
     UndefinedColumn,
@@ -71,6 +73,24 @@ class PostgresDatabase:
             pool_size=self._settings.readers,
             max_overflow=0,
             pool_pre_ping=True,  # a server that came back is used again without one failed read per connection
+        )
+
+    def querying_engine(self) -> sa.Engine:
+        """As for reading, under `query_role` where there is one; one process of the server a query."""
+        role = self._settings.query_role
+        session = {} if role is None else {"role": role}
+        return self._engine(
+            {
+                "default_transaction_isolation": "repeatable read",
+                "default_transaction_read_only": "on",
+                "max_parallel_workers_per_gather": "0",
+                "jit": "off",
+                **session,
+            },
+            poolclass=QueuePool,
+            pool_size=self._settings.query_readers,
+            max_overflow=0,
+            pool_pre_ping=True,
         )
 
     def shared_engine(self, schema: str) -> sa.Engine:
@@ -186,6 +206,12 @@ def _failure(doing: str, error: BaseException, address: str) -> PenstockError:
         return PenstockError(
             "not_ready", f"{doing}: the relation is being changed, ask again", retry_after_s=_RETRY_AFTER_S
         )
+    if isinstance(error, DataError):
+        what = str(error).strip().splitlines()[0]
+        return PenstockError("out_of_range", f"{doing}: {what}; narrow it, or CAST to DOUBLE or DECIMAL first")
+    if isinstance(error, ProgramLimitExceeded):
+        what = str(error).strip().splitlines()[0]
+        return PenstockError("too_large", f"{doing}: {what}; make it smaller")
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     remedy = "check that the server runs and can be reached"
     if isinstance(error, (InsufficientPrivilege, ReadOnlySqlTransaction)):

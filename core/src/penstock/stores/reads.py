@@ -11,14 +11,16 @@ from penstock.errors import PenstockError
 from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import Column, StreamSpec
 from penstock.model.types import BOOLEAN
-from penstock.ports.store import Selected, Snapshot
+from penstock.ports.store import Queried, Selected, Snapshot
 from penstock.stores.database import ReadDeadline
 from penstock.stores.registry import read_applied
 from penstock.stores.settings import StoreSettings
 from penstock.stores.tables import EPOCH, PENDING, is_early, stored_name, table_of
 from penstock.stores.values import frame_of, unescaped_frame
 
-__all__ = ["select_rows", "snapshot_rows"]
+__all__ = ["query_rows", "select_rows", "snapshot_rows"]
+
+_QUERY_FETCH_ROWS = 500  # of a caller's query at a time: what its limit of bytes is overrun by at most
 
 
 def select_rows(
@@ -56,6 +58,44 @@ def select_rows(
             )
     result.close()
     return Selected(pl.concat(frames) if frames else frame_of([], columns), applied)
+
+
+def query_rows(
+    connection: sa.Connection,
+    statement: sa.Select[tuple[object, ...]],
+    *,
+    deadline: ReadDeadline,
+    columns: Sequence[Column],
+    row_limit: int,
+    size_limit_bytes: int,
+) -> Queried:
+    """At most `row_limit` rows as a frame; fewer where they are as large as `size_limit_bytes`."""
+    elsewhere = connection.dialect.name != "sqlite"
+    # SQLite's cursor is a stream already; PostgreSQL's must be asked for; its result reads ahead.
+    result = connection.execute(statement, execution_options={"yield_per": _QUERY_FETCH_ROWS} if elsewhere else {})
+    cursor = result.cursor
+    assert cursor is not None  # a select has one
+    frames: list[pl.DataFrame] = []
+    count = size_bytes = 0
+    while count <= row_limit and size_bytes <= size_limit_bytes:
+        rows = (result.fetchmany if elsewhere else cursor.fetchmany)(_QUERY_FETCH_ROWS)
+        if not rows:
+            break
+        try:
+            frame = frame_of(rows, columns)
+        except (TypeError, OverflowError, ValueError) as error:  # SQLite goes on in REAL where BIGINT ends
+            raise PenstockError(
+                "out_of_range", "a value of the result does not fit its type; CAST to DOUBLE or DECIMAL first"
+            ) from error
+        frames.append(unescaped_frame(frame, columns) if elsewhere else frame)
+        count += len(rows)
+        size_bytes += int(frame.estimated_size())
+        if deadline.over():  # the server's timeout is for each statement, fetching is several
+            raise PenstockError("query_timeout", "the query took longer than allowed: narrow it", retry_after_s=2.0)
+    result.close()
+    found = pl.concat(frames) if frames else frame_of([], columns)
+    truncated = count > row_limit or size_bytes > size_limit_bytes
+    return Queried(found.head(row_limit), truncated)
 
 
 def snapshot_rows(

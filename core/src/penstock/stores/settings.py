@@ -13,6 +13,21 @@ class StoreSettings(BaseModel, frozen=True):
     readers: int = Field(
         default=2, description="Read-only connections of a process, each used by one thread at a time.", ge=1, le=64
     )
+    query_readers: int = Field(
+        default=2,
+        description="Connections of a process for SQL queries of callers, beside those of `readers`.",
+        ge=1,
+        le=64,
+    )
+    query_role: str | None = Field(
+        default=None,
+        description="PostgreSQL: the role that SQL queries of callers run as, which may read `penstock_store` only; "
+        "see docs/query.md. None: the store's own role, in read-only transactions.",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+    )
+    query_value_max_bytes: int = Field(
+        default=16_777_216, description="SQLite: the longest text or bytes that a query may make.", ge=1_048_576
+    )
     lock_wait_s: float = Field(
         default=5.0, description="How long a statement waits for a lock of the database before it fails.", gt=0, le=60
     )

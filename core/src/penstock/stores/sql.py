@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from penstock.errors import PenstockError
 from penstock.model.stream import Column, StreamSpec
 from penstock.ports.clock import Clock
-from penstock.ports.store import Applied, Apply, Selected, Snapshot
+from penstock.ports.store import Applied, Apply, Queried, Selected, Snapshot
 from penstock.stores.archive_catalogue import ArchiveTables
 from penstock.stores.changes import apply_changes
 from penstock.stores.database import Database, ReadDeadline
 from penstock.stores.migrate import HEAD, check_format, migrate
-from penstock.stores.reads import select_rows, snapshot_rows
+from penstock.stores.reads import query_rows, select_rows, snapshot_rows
 from penstock.stores.rebuilds import RebuildTables
 from penstock.stores.registry import prepare_relations, read_applied, read_applied_all, read_relations
 from penstock.stores.settings import StoreSettings
@@ -38,6 +38,8 @@ class SqlStore(ArchiveTables, RebuildTables):
         self._database, self._settings, self._clock = database, settings, clock
         self._read_engine = database.reading_engine()
         self._read_threads = ThreadPoolExecutor(settings.readers, thread_name_prefix="store-read")
+        self._query_engine = database.querying_engine()
+        self._query_threads = ThreadPoolExecutor(settings.query_readers, thread_name_prefix="store-query")
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="store-write")
         self._relations: Mapping[str, StreamSpec] | None = None
         self._description: dict[str, str] = {"format": HEAD}
@@ -115,6 +117,27 @@ class SqlStore(ArchiveTables, RebuildTables):
             timeout_s=timeout_s,
         )
 
+    async def query(
+        self, statement: object, columns: Sequence[Column], *, row_limit: int, size_limit_bytes: int, timeout_s: float
+    ) -> Queried:
+        """Run one select for a caller, on a connection that may only read tables of relations."""
+        if not isinstance(statement, sa.Select):
+            raise TypeError("statement must be a SQLAlchemy select")
+        await self.relations()  # on a connection that may look whether the format is known
+        return await self._read_within(
+            "the query",
+            lambda c, deadline: query_rows(
+                c,
+                statement,
+                deadline=deadline,
+                columns=columns,
+                row_limit=row_limit,
+                size_limit_bytes=size_limit_bytes,
+            ),
+            timeout_s=timeout_s,
+            of_callers=True,
+        )
+
     def describe(self) -> Mapping[str, str]:
         """The database's settings as read back when it was opened."""
         return self._description
@@ -122,8 +145,9 @@ class SqlStore(ArchiveTables, RebuildTables):
     async def close(self) -> None:
         """Finish the write that was begun and release connections; the writer last, it checkpoints."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._read_threads.shutdown)
-        self._read_engine.dispose()
+        for threads, engine in ((self._read_threads, self._read_engine), (self._query_threads, self._query_engine)):
+            await loop.run_in_executor(None, threads.shutdown)
+            engine.dispose()
         await loop.run_in_executor(self._write_thread, self._shut)
         self._write_thread.shutdown()
 
@@ -161,9 +185,18 @@ class SqlStore(ArchiveTables, RebuildTables):
         return await self._read_within(doing, lambda connection, _: work(connection), timeout_s=timeout_s)
 
     async def _read_within(
-        self, doing: str, work: Callable[[sa.Connection, ReadDeadline], T], *, timeout_s: float
+        self,
+        doing: str,
+        work: Callable[[sa.Connection, ReadDeadline], T],
+        *,
+        timeout_s: float,
+        of_callers: bool = False,
     ) -> T:
-        """Run `work` in a reading thread; the time spent waiting for one is not counted."""
+        """Run `work` in a reading thread; the time spent waiting for one is not counted.
+
+        `of_callers`: on the connections for callers' queries, whose format is known already.
+        """
+        engine = self._query_engine if of_callers else self._read_engine
         started: list[ReadDeadline] = []
         left = False
 
@@ -175,15 +208,15 @@ class SqlStore(ArchiveTables, RebuildTables):
             database = self._database
             if not database.exists():
                 raise PenstockError("not_ready", f"{doing}: the store has not been made yet", retry_after_s=1.0)
-            with database.translated(doing), self._read_engine.connect() as connection:
-                if not self._format_known:
+            with database.translated(doing), engine.connect() as connection:
+                if not self._format_known and not of_callers:
                     check_format(connection)
                     self._format_known = True
                 with database.bounded(connection, deadline):
                     return work(connection, deadline)
 
         loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(self._read_threads, run)
+        reading = loop.run_in_executor(self._query_threads if of_callers else self._read_threads, run)
         try:
             return await reading
         finally:

@@ -14,11 +14,15 @@ from sqlalchemy.pool import NullPool, QueuePool
 from penstock.errors import PenstockError
 from penstock.stores.database import ReadDeadline
 from penstock.stores.settings import StoreSettings
+from penstock.stores.sqlite_queries import confine
 
 __all__ = ["SqliteDatabase"]
 
 _KIB = 1024
 _INTERRUPTED = "interrupted"  # what SQLite says when a progress handler has ended a statement
+_OUT_OF_RANGE = ("integer overflow", "string or blob too big")
+_TOO_LARGE = ("Expression tree is too large", "parser stack overflow", "too many")
+_CONFINED = "penstock_confined"
 _RETRY_AFTER_S = 2.0
 
 
@@ -54,6 +58,27 @@ class SqliteDatabase:
             return raw
 
         return _engine(connect, QueuePool, "BEGIN", pool_size=self._settings.readers, max_overflow=0)
+
+    def querying_engine(self) -> sa.Engine:
+        """As for reading, and confined to rows of relations (`sqlite_queries`)."""
+
+        def connect() -> sqlite3.Connection:
+            raw = self._connect("ro")
+            raw.execute("PRAGMA query_only = ON")
+            raw.execute("PRAGMA trusted_schema = OFF")
+            raw.execute("PRAGMA case_sensitive_like = ON")
+            raw.execute(f"PRAGMA cache_size = -{self._settings.reader_cache_mib * _KIB}")
+            return raw
+
+        engine = _engine(connect, QueuePool, "BEGIN", pool_size=self._settings.query_readers, max_overflow=0)
+
+        @sa.event.listens_for(engine, "checkout")  # SQLAlchemy itself asks a new connection for its settings first
+        def _confine(raw: Any, record: Any, _: object) -> None:
+            if not record.info.get(_CONFINED):
+                confine(raw, value_max_bytes=self._settings.query_value_max_bytes)
+                record.info[_CONFINED] = True
+
+        return engine
 
     def exists(self) -> bool:
         """True once a writer has made the file."""
@@ -129,6 +154,10 @@ def _failure(doing: str, reason: str) -> PenstockError:
         return PenstockError(
             "not_ready", f"{doing}: the relation is being changed, ask again", retry_after_s=_RETRY_AFTER_S
         )
+    if reason in _OUT_OF_RANGE:
+        return PenstockError("out_of_range", f"{doing}: {reason}; narrow it, or CAST to DOUBLE or DECIMAL first")
+    if reason.startswith(_TOO_LARGE):
+        return PenstockError("too_large", f"{doing}: {reason}; make it smaller")
     return PenstockError(
         "store_unavailable",
         f"{doing}: {reason}; check the disk's free space and that one process only writes the store",
