@@ -18,6 +18,8 @@ export function startTryIt() {
       state = name;
       $("try-state").dataset.state = name;
       $("try-state-text").textContent = STATES[name];
+      const empty = $("try-events").querySelector(".empty");
+      if (empty) empty.textContent = name === "live" ? "Nothing yet; the next event shows here." : "Connect to see events here.";
       $("try-connect").textContent = name === "closed" ? "Connect" : "Disconnect";
       $("try-connect").classList.toggle("primary", name === "closed");
       $("try-pause").disabled = !["live", "paused", "waiting"].includes(name);
@@ -70,7 +72,7 @@ export function startTryIt() {
   });
   $("try-clear").addEventListener("click", () => {
     Object.assign(shown, { seconds: [], second: 0, total: 0, values: [], lines: [] });
-    $("try-events").replaceChildren(element("li", { cls: "empty", text: "Nothing yet." }));
+    $("try-events").replaceChildren(element("li", { cls: "empty", text: "Nothing yet; the next event shows here." }));
     flush();
     draw();
   });

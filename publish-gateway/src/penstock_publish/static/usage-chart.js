@@ -20,7 +20,7 @@ export function usageChart(days) {
 function drawBars(svg, days, measure) {
   const width = Math.max(240, svg.clientWidth);
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-  const most = Math.max(1, ...days.map((day) => day[measure] || 0));
+  const most = Math.max(2, ...days.map((day) => day[measure] || 0)); // counts: no half of one is written beside the middle line
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / most);
   const slot = (width - LEFT) / Math.max(1, days.length);
   const bar = Math.min(56, slot * 0.6);
@@ -28,6 +28,7 @@ function drawBars(svg, days, measure) {
   for (const at of [0, most / 2, most]) {
     parts.push(shape("line", { class: "grid", x1: LEFT, x2: width, y1: y(at), y2: y(at) }), label(LEFT - 6, y(at) + 4, short(at), "end"));
   }
+  if (!days.some((day) => day[measure])) parts.push(noneAt(LEFT + (width - LEFT) / 2, y(most / 2) - 8, measure));
   days.forEach((day, place) => {
     const value = day[measure] || 0;
     const drawn = shape("rect", { class: "bar", x: LEFT + (place + 0.5) * slot - bar / 2, width: bar, y: y(value), height: HEIGHT - BOTTOM - y(value), rx: 2 });
@@ -37,6 +38,12 @@ function drawBars(svg, days, measure) {
     parts.push(drawn, label(LEFT + (place + 0.5) * slot, HEIGHT - 6, day.day.slice(5), "middle"));
   });
   svg.replaceChildren(...parts);
+}
+
+function noneAt(x, y, measure) {
+  const made = label(x, y, `No ${MEASURES[measure].toLowerCase()} in these days yet`, "middle");
+  made.setAttribute("class", "none");
+  return made;
 }
 
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
