@@ -84,11 +84,11 @@ def test_a_days_quota_is_over_at_midnight_and_begins_again():
 def test_what_other_processes_recorded_counts_and_what_cannot_be_recorded_is_kept():
     meter = Meter("app", "own", Plan(messages_per_day=100), NOON)
     assert meter.delivered(60, 6_000, NOON) == 0
-    assert {day: counts.messages for day, counts in meter.begin_recording().items()} == {meter.day: 60}
+    assert {day: counts.messages for day, counts in meter.begin_recording(0.0).items()} == {meter.day: 60}
     assert meter.used("messages") == 60
     meter.delivered(10, 1_000, NOON)
     meter.not_recorded()
-    assert {day: counts.bytes for day, counts in meter.begin_recording().items()} == {meter.day: 7_000}
+    assert {day: counts.bytes for day, counts in meter.begin_recording(0.0).items()} == {meter.day: 7_000}
     meter.recorded(meter.day, Counts(messages=95))
     assert meter.used("messages") == 95
     assert meter.delivered(5, 500, NOON) == DAY_S / 2
@@ -99,7 +99,7 @@ def test_the_use_of_yesterday_is_recorded_under_yesterday():
     meter = Meter("app", "own", Plan(), NOON)
     meter.delivered(1, 10, NOON)
     meter.delivered(2, 20, NOON + DAY_S)
-    assert {day: counts.messages for day, counts in meter.begin_recording().items()} == {20_000: 1, 20_001: 2}
+    assert {day: counts.messages for day, counts in meter.begin_recording(0.0).items()} == {20_000: 1, 20_001: 2}
     meter.recorded(20_000, Counts(messages=99))  # read just before midnight: no news of today
     assert meter.used("messages") == 2
 
@@ -140,3 +140,36 @@ def test_settings_add_plans_and_refuse_names_that_are_none():
     assert settings.plans["bronze"] == BUILT_IN["bronze"]
     with pytest.raises(ValidationError, match="'platinum', which is not one of bronze"):
         PlanSettings(default="platinum")
+
+
+def test_a_process_has_its_share_of_rates_and_connections_and_gets_back_what_others_leave():
+    plan = Plan(messages_per_s=100, queries_per_s=2, connections=5, burst_s=2)
+    meter = Meter("app", "own", plan, 0.0)
+    assert {one.limit: one.remaining for one in meter.standing(0.0)} == {"messages_per_s": 200, "queries_per_s": 4}
+    meter.share(others_active=3, connections_elsewhere=4, now_s=0.0)
+    standing = {one.limit: (one.quota, one.remaining) for one in meter.standing(0.0)}
+    assert standing == {"messages_per_s": (200, 50), "queries_per_s": (4, 1)}, (
+        "quota of the plan, rest of this process"
+    )
+    meter.count_delivery(150, 0, 0.0)
+    assert meter.hold(0.0).wait_s == 100 / 25  # a debt is paid off at the share's rate
+    assert meter.open_connection(0.0) is None and meter.room(0.0).limit == "connections"
+    meter.share(others_active=0, connections_elsewhere=0, now_s=0.0)
+    assert meter.hold(0.0).wait_s == 1.0 and meter.room(10.0) is None
+    meter.share(others_active=9, connections_elsewhere=0, now_s=100.0)
+    assert [meter.query(100.0), meter.query(100.0).limit] == [None, "queries_per_s"], "one at least can be taken"
+    meter.change("bigger", Plan(messages_per_s=1_000, burst_s=1), 200.0)
+    assert [one.remaining for one in meter.standing(200.0)] == [20], "what was saved goes along"
+    assert [one.remaining for one in meter.standing(201.0)] == [100]
+
+
+def test_an_application_is_active_while_something_is_counted_or_paid_off():
+    meter = Meter("app", "own", Plan(messages_per_s=10, burst_s=1), 0.0)
+    meter.begin_recording(0.0)
+    assert not meter.is_active(0.0)
+    meter.count_delivery(1, 1, 1.0)
+    meter.begin_recording(1.0)
+    assert [meter.is_active(at_s) for at_s in (1.0, 5.9, 6.1)] == [True, True, False]
+    meter.count_delivery(210, 1, 10.0)
+    meter.begin_recording(10.0)
+    assert [meter.is_active(at_s) for at_s in (20.0, 29.0, 31.0)] == [True, True, False]

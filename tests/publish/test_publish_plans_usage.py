@@ -24,7 +24,9 @@ from penstock_publish.plans.settings import Plan, PlanSettings
 from penstock_publish.plans.usage import USAGE, usage_between
 from penstock_publish.settings import AuthSettings
 
-PLANS = PlanSettings(own={"day": Plan(messages_per_day=100)}, self_service=("day", "gold"), usage_days=30)
+DAY = Plan(messages_per_day=100)
+RATE = Plan(messages_per_s=100, burst_s=1, connections=3)
+PLANS = PlanSettings(own={"day": DAY, "rate": RATE}, self_service=("day", "gold"), usage_days=30)
 APP = Application("app-1", "Board", "", "day", "orders:read", (), "ada", 0)
 CALLER = Principal("app-1", "app-1", frozenset({"orders:read"}), 4e9, "t")
 
@@ -175,3 +177,54 @@ async def test_a_removed_application_stays_refused_after_a_restart(start):
     with pytest.raises(PenstockError, match="revoked"):
         await again.authority.access.verified(token)
     await again.registry.add(replace(APP, client_id="app-2"))  # its name is free again
+
+
+@pytest.mark.parametrize("start", ["postgres"], indirect=True)
+async def test_replicas_share_rates_and_connections_while_they_are_alive(start, clock):
+    first, second = await start("a"), await start("b")
+    await first.registry.add(replace(APP, plan="rate"))
+    await second.registry.load()
+
+    def left(replica: Replica) -> int:
+        meter = replica.metering.of(CALLER)
+        return next(one.remaining for one in meter.standing(replica.metering.now_s()))
+
+    async def exchange(*replicas: Replica) -> None:
+        for _ in range(2):
+            for replica in replicas:
+                await replica.recorder.record()
+
+    first.deliver(1)
+    assert left(second) == 100
+    await exchange(first, second)
+    await clock.advance(2)
+    assert (left(first), left(second)) == (100, 50), "the one that is idle takes nothing from the other"
+    first.deliver(1)
+    second.deliver(1)
+    await exchange(first, second)
+    await clock.advance(2)
+    assert (left(first), left(second)) == (50, 50)
+
+    flows = [first.metering.open(CALLER), second.metering.open(CALLER), first.metering.open(CALLER)]
+    await exchange(first, second)
+    for replica in (first, second):
+        with pytest.raises(PenstockError, match="connections"):
+            replica.metering.check_connection(CALLER)
+    flows[0].close()
+    await exchange(first, second)
+    second.metering.check_connection(CALLER)
+
+    await clock.advance(PLANS.presence_s + 1)  # the first one has ended without a word
+    await exchange(second)
+    await clock.advance(2)
+    assert left(second) == 100
+    for _ in range(2):
+        second.metering.check_connection(CALLER)
+        second.metering.open(CALLER)
+    await exchange(first, second)  # it was only slow
+    assert first.metering.of(CALLER).room(first.metering.now_s()).limit == "connections"
+    stopped = asyncio.create_task(second.recorder.run())
+    await asyncio.sleep(0)
+    await second.recorder.finish(stopped)
+    await exchange(first)
+    first.metering.check_connection(CALLER)

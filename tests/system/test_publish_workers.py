@@ -15,13 +15,17 @@ from urllib.parse import urlencode
 import pytest
 from penstock_process import eventually
 from penstock_services import PenstockServices
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 APP = """
 CREATE TABLE pings (n BIGINT) WITH ('connector' = 'penstock');
 CREATE TABLE pongs WITH ('connector' = 'penstock', 'store' = 'false') AS SELECT n FROM pings;
 """
+TINY = {"queries_per_day": 40, "queries_per_s": 1000, "connections": 3, "burst_s": 1}
+PLANS = {"PENSTOCK_PUBLISH__PLANS__OWN": json.dumps({"tiny": TINY}),
+         "PENSTOCK_PUBLISH__PLANS__RECORD_INTERVAL_S": "0.2"}  # fmt: skip
+LEFT_OF_SECOND = re.compile(r'"queries_per_s";r=(\d+)')
 SOCKETS = 16  # all of them at one of two workers: once in 32,768 runs
 CONNECTIONS = re.compile(r'^penstock_publish_connections\{encoding="ws-deflate",pid="(\d+)"\} (\d+)', re.MULTILINE)
 
@@ -36,7 +40,7 @@ def services(tmp_path: Path, postgres_url: str) -> Iterator[PenstockServices]:
         log=postgres_url,
         store=postgres_url,
         together=[("ingest", "processor", "data")],
-        env_of={"publish": {"PENSTOCK_PUBLISH__WORKERS": "2"}},
+        env_of={"publish": {"PENSTOCK_PUBLISH__WORKERS": "2", **PLANS}},
     ) as started:
         yield started
 
@@ -100,7 +104,47 @@ def is_closed(ws: ClientConnection) -> bool:
     return False
 
 
-def test_workers_share_a_port_events_revocations_tickets_and_their_end(services: PenstockServices):
+def token_on_plan(services: PenstockServices, plan: str) -> str:
+    """A token of an application that is new."""
+    asked = json.dumps({"name": "board", "scope": "pongs:read", "plan": plan}).encode()
+    made = services.call("POST", "/v1/applications", asked, headers={"Content-Type": "application/json"}).json()
+    form = {"grant_type": "client_credentials", **{name: made[name] for name in ("client_id", "client_secret")}}
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    reply = services.call("POST", "/oauth/token", urlencode(form).encode(), headers=headers, authorize=False)
+    return str(reply.json()["access_token"])
+
+
+def is_refused(services: PenstockServices, token: str) -> bool:
+    """Whether another connection of an application is one too many, at whichever worker."""
+    try:
+        with subscribe(services, token):
+            return False
+    except InvalidStatus as refused:
+        return refused.response.status_code == 429
+
+
+def check_plan_over_workers(services: PenstockServices) -> None:
+    """A plan's connections, days and seconds are those of both workers together, within moments."""
+    token = token_on_plan(services, "tiny")
+    headers = {"Authorization": f"Bearer {token}"}
+    with ExitStack() as stack:
+        for _ in range(TINY["connections"]):
+            stack.enter_context(subscribe(services, token))
+        eventually(lambda: all(is_refused(services, token) for _ in range(8)))
+    left: list[int] = []  # of a second, as the worker says that answered
+    for _ in range(2 * TINY["queries_per_day"]):
+        reply = services.call("GET", "/v1/topics/pongs?limit=1", headers=headers, authorize=False)
+        if reply.status != 200:
+            break
+        left.append(int(LEFT_OF_SECOND.search(reply.headers["ratelimit"])[1]))
+        time.sleep(0.1)
+    assert reply.status == 429 and reply.json()["limit"] == "queries_per_day"
+    assert TINY["queries_per_day"] <= len(left) <= 1.5 * TINY["queries_per_day"], "each by itself would give 40"
+    assert max(left[-10:]) <= TINY["queries_per_s"] / 2, "a share for each, once each knows of the other"
+
+
+def test_workers_share_a_port_events_revocations_tickets_plans_and_their_end(services: PenstockServices):
+    check_plan_over_workers(services)
     with ExitStack() as stack:
         token = services.token()
         crowd = [stack.enter_context(subscribe(services, token)) for _ in range(SOCKETS)]

@@ -24,6 +24,11 @@ class Bucket:
         self._credit = float(burst)
         self._at_s = now_s
 
+    def resize(self, rate: float, burst: float, now_s: float) -> None:
+        """Another rate from now on. What was saved beyond the new burst is gone; a debt stays."""
+        self._credit = min(burst, self.credit(now_s))
+        self.rate, self.burst = rate, burst
+
     def take(self, amount: float, now_s: float) -> bool:
         """Take it if it is there; False: nothing was taken."""
         if self.credit(now_s) + _ROUNDING < amount:

@@ -1,7 +1,8 @@
 """What one application takes, held against its plan. Pure: no I/O, the time is passed in (epoch seconds, UTC).
 
-Seconds are token buckets in this process. Days are counts: what all processes had recorded when that was last read,
-plus what this one has counted since; whoever records (`plans.recorder`) takes the latter and brings back the former.
+Days are counts: what all processes had recorded when that was last read, plus what this one has counted since;
+whoever records (`plans.recorder`) takes the latter and brings back the former. Seconds are token buckets: this
+process has its share of each, by how many processes the application is active in (`share`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from penstock_publish.plans.settings import Plan
 __all__ = ["DAY_S", "Counts", "Hold", "Meter", "Standing"]
 
 DAY_S = 86_400
+#: An application is active in a process for so long after something was counted there.
+_ACTIVE_S = 5.0
 _MEASURES = ("messages", "bytes", "queries")
 _DELIVERIES = ("messages", "bytes")
 _PER_DAY = {measure: f"{measure}_per_day" for measure in _MEASURES}
@@ -59,16 +62,20 @@ class Standing:
 class Meter:
     """Use of one application in one process."""
 
-    __slots__ = ("_base", "_buckets", "_connections", "_day", "_day_ends_s", "_earlier", "_quotas", "_recording",
-                 "_unrecorded", "client_id", "plan", "plan_name")  # fmt: skip
+    __slots__ = ("_active_until_s", "_base", "_buckets", "_connections", "_connections_elsewhere", "_day",
+                 "_day_ends_s", "_earlier", "_processes", "_quotas", "_recording", "_unrecorded", "client_id", "plan",
+                 "plan_name")  # fmt: skip
 
     def __init__(self, client_id: str, plan_name: str, plan: Plan, now_s: float) -> None:
         self.client_id = client_id
         self.plan_name = plan_name
         self.plan = plan
-        self._buckets = dict(_buckets(plan, {}, now_s))
+        self._processes = 1  # in which the application is active, this one included
+        self._buckets = dict(_buckets(plan, {}, now_s, self._processes))
         self._quotas = dict(_quotas(plan))
         self._connections = 0
+        self._connections_elsewhere = 0
+        self._active_until_s = 0.0
         self._day = int(now_s // DAY_S)
         self._day_ends_s = (self._day + 1) * DAY_S
         #: Of today: what is recorded or being recorded, of all processes; and what this one counted since.
@@ -97,14 +104,27 @@ class Meter:
         """Another plan from now on. A debt stays, and so does what was taken today."""
         if (plan_name, plan) != (self.plan_name, self.plan):
             self.plan_name, self.plan = plan_name, plan
-            self._buckets = dict(_buckets(plan, self._buckets, now_s))
+            self._buckets = dict(_buckets(plan, self._buckets, now_s, self._processes))
             self._quotas = dict(_quotas(plan))
+
+    def share(self, *, others_active: int, connections_elsewhere: int, now_s: float) -> None:
+        """How many other processes the application is active in, and what it has open there, as last heard."""
+        self._connections_elsewhere = connections_elsewhere
+        if others_active + 1 != self._processes:
+            self._processes = others_active + 1
+            for measure, bucket in self._buckets.items():
+                bucket.resize(*_rate_of(self.plan, measure, self._processes), now_s)
+
+    def is_active(self, now_s: float) -> bool:
+        """True if something was counted a moment ago, or is being paid off."""
+        return now_s < self._active_until_s or self._in_debt(_DELIVERIES, now_s) is not None
 
     def room(self, now_s: float) -> Hold | None:
         """Why there may be no other connection now, if so; that is counted as refused."""
         self._roll(now_s)
         limit = self.plan.connections
-        hold = Hold("connections", 0.0, False) if limit is not None and self._connections >= limit else None
+        open_now = self._connections + self._connections_elsewhere
+        hold = Hold("connections", 0.0, False) if limit is not None and open_now >= limit else None
         hold = hold or self._used_up(_DELIVERIES, now_s)
         if hold is not None:
             self._unrecorded.refused += 1
@@ -161,9 +181,11 @@ class Meter:
         """Every limit of the plan but that of connections, as it is now."""
         self._roll(now_s)
         for measure, bucket in self._buckets.items():
-            remaining = max(0, int(bucket.credit(now_s)))
-            yield Standing(f"{measure}_per_s", int(bucket.burst), self.plan.burst_s, remaining,
-                           bucket.full_in_s(now_s))  # fmt: skip
+            remaining = max(
+                0, int(bucket.credit(now_s))
+            )  # of the share of this process: no promise that it cannot keep
+            burst = int(_rate_of(self.plan, measure, 1)[1])
+            yield Standing(f"{measure}_per_s", burst, self.plan.burst_s, remaining, bucket.full_in_s(now_s))
         for measure, quota in self._quotas.items():
             remaining = max(0, quota - self.used(measure))
             yield Standing(_PER_DAY[measure], quota, DAY_S, remaining, self._rest_of_day_s(now_s))
@@ -173,10 +195,11 @@ class Meter:
         used: int = getattr(self._base, measure) + getattr(self._unrecorded, measure)
         return used
 
-    def begin_recording(self) -> Mapping[int, Counts]:
+    def begin_recording(self, now_s: float) -> Mapping[int, Counts]:
         """What was counted since the last time, by day. To be followed by `recorded` or `not_recorded`."""
         self._recording, self._earlier = self._earlier, {}
         if self._unrecorded != Counts():
+            self._active_until_s = now_s + _ACTIVE_S
             self._recording[self._day] = self._unrecorded
             self._base.add(self._unrecorded)
             self._unrecorded = Counts()
@@ -227,12 +250,17 @@ class Meter:
         return longest
 
 
-def _buckets(plan: Plan, before: Mapping[str, Bucket], now_s: float) -> Iterator[tuple[str, Bucket]]:
+def _rate_of(plan: Plan, measure: str, processes: int) -> tuple[float, float]:
+    """Rate and burst of one of so many processes; of a burst at least one unit, or there were nothing to take."""
+    rate: int = getattr(plan, f"{measure}_per_s")
+    return rate / processes, max(1.0, rate * plan.burst_s / processes)
+
+
+def _buckets(plan: Plan, before: Mapping[str, Bucket], now_s: float, processes: int) -> Iterator[tuple[str, Bucket]]:
     for measure in _MEASURES:
-        rate: int | None = getattr(plan, f"{measure}_per_s")
-        if rate is None:
+        if getattr(plan, f"{measure}_per_s") is None:
             continue
-        bucket = Bucket(rate, rate * plan.burst_s, now_s)
+        bucket = Bucket(*_rate_of(plan, measure, processes), now_s)
         if measure in before:  # or a change of plan and back would fill it
             bucket.spend(max(0.0, bucket.burst - before[measure].credit(now_s)), now_s)
         yield measure, bucket

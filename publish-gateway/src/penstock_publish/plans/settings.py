@@ -77,6 +77,13 @@ class PlanSettings(BaseModel, frozen=True):
         le=60,
         description="How often usage is recorded, and that of other replicas read: what a crash forgets.",
     )
+    presence_s: float = Field(
+        default=5.0,
+        ge=1,
+        le=300,
+        description="A process that has recorded nothing for so long no longer counts: others take over its share of "
+        "rates and connections. More than record_interval_s, and than clocks differ.",
+    )
     follow_interval_s: float = Field(
         default=0.4,
         gt=0,
