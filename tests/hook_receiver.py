@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,8 +24,20 @@ class Receiver:
         self.retry_after = ""
         self.url = ""
         self.released = asyncio.Event()  # a stalled request is answered when it is set
+        self.accepted: list[tuple[str, Any]] = []  # what was taken, with the query that it came with
+        self.together = 0  # the most requests that were there at once with one query
+        self._there: Counter[str] = Counter()
 
     async def handle(self, request: web.Request) -> web.Response:
+        query = request.query_string
+        self._there[query] += 1
+        self.together = max(self.together, self._there[query])
+        try:
+            return await self._answer(request, query)
+        finally:
+            self._there[query] -= 1
+
+    async def _answer(self, request: web.Request, query: str) -> web.Response:
         body = await request.read()
         self.requests.append((dict(request.headers), body))
         lines = request.content_type == "application/x-ndjson"
@@ -35,6 +48,7 @@ class Receiver:
             return web.Response(status=504)
         if 200 <= status < 300:
             self.taken += found if isinstance(found, list) else [found]
+            self.accepted.append((query, found))
         headers = {"Retry-After": self.retry_after} if self.retry_after else {}
         return web.Response(status=status, text=f"status {status} it is", headers=headers)
 

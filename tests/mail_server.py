@@ -37,9 +37,12 @@ class Mail:
 
 
 class MailServer:
-    """`of_recipient` and `of_mail` give the replies to RCPT and to the end of DATA; `tls` None: no STARTTLS."""
+    """`of_recipient` and `of_mail` give the replies to RCPT and to the end of DATA.
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    `tls` None: no STARTTLS. `implicit`: TLS from the first byte, as on port 465 (RFC 8314).
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None, *, implicit: bool = False) -> None:
         self.mails: list[Mail] = []
         self.offered: list[bytes] = []  # each mail that came, taken or not
         self.commands: list[str] = []
@@ -47,6 +50,7 @@ class MailServer:
         self.of_mail: Callable[[], str] = lambda: "250 taken"
         self.port = 0
         self.tls = tls
+        self.implicit = implicit
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -57,7 +61,7 @@ class MailServer:
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        sender, to, encrypted, login = "", list[str](), False, ""
+        sender, to, encrypted, login = "", list[str](), self.implicit, ""
         writer.write(b"220 here\r\n")
         while line := (await reader.readline()).decode("ascii").strip():
             self.commands.append(line)
@@ -94,10 +98,10 @@ class MailServer:
 
 
 @asynccontextmanager
-async def mail_server(tls: ssl.SSLContext | None = None) -> AsyncIterator[MailServer]:
+async def mail_server(tls: ssl.SSLContext | None = None, *, implicit: bool = False) -> AsyncIterator[MailServer]:
     """On a free loopback port."""
-    found = MailServer(tls)
-    server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
+    found = MailServer(tls, implicit=implicit)
+    server = await asyncio.start_server(found.handle, "127.0.0.1", 0, ssl=tls if implicit else None)
     found.port = server.sockets[0].getsockname()[1]
     try:
         yield found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import email
 import ipaddress
 import ssl
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,10 +21,12 @@ from pydantic import ValidationError
 
 from penstock.errors import PenstockError
 from penstock_publish.emails.addresses import is_address, may_go_to
-from penstock_publish.emails.mail import wait_s
+from penstock_publish.emails.mail import compose, field_text, wait_s
+from penstock_publish.emails.model import Email
 from penstock_publish.emails.sender import Sender
 from penstock_publish.emails.settings import EmailSettings
 from penstock_publish.emails.template import check_template, fill, value_text
+from penstock_publish.outbound.reading import Gathered
 
 HERE = {"host": "127.0.0.1", "from_address": "alerts@penstock.example"}
 MAIL = b"Subject: hello\r\n\r\n.a line with a dot\r\n"
@@ -51,6 +56,7 @@ def test_plain_addresses_will_do(address: str):
         "a@b..example",
         ".a@b.example",
         "ü@b.example",
+        "=?us-ascii?q?=0ABcc=3A_x=40evil.example?=@b.example",
         "a" * 65 + "@b.example",
         "a@" + "b." * 130 + "example",
     ],
@@ -86,6 +92,33 @@ def test_values_are_cut_and_lose_control_characters():
     assert value_text("a\x00b\x1b[31m\r\nc", chars_max=50) == "a b [31m \nc"
     assert value_text("x" * 50, chars_max=10) == "x" * 9 + "…"
     assert value_text({"a": [1, None]}, chars_max=50) == '{"a":[1,null]}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["=?us-ascii?q?=0ABcc:_x@evil.example?=", "=?utf-8?b?DQpCY2M6IHhAeS5leGFtcGxl?=", "=?utf-8?q?a?= =?utf-8?q?b?=",
+     "ü" * 300, "\x85Bcc: x@evil.example", "\u2028Bcc: x", "a\r\n\r\nbody", "\ufeff=?\U0001f600?=", "x" * 900,
+     '"<a@b>,(:;'],
+)  # fmt: skip
+def test_no_value_of_an_event_becomes_a_field_of_the_head(value: str):
+    subscription = Email("em", "c", "s", "x", "orders", "a@b.example,c@d.example", "{id}", "{id}", "", "c", 0)
+    envelope = msgspec.json.encode({"d": {"id": value}})
+    settings = EmailSettings.model_validate({**HERE, "subject_chars_max": 900, "value_chars_max": 900})
+    mail = compose(subscription, Gathered([envelope], 1, "c", None), now_ms=0, settings=settings)
+    assert mail.isascii()
+    assert max(map(len, mail.split(b"\r\n"))) <= 998
+    assert b"\n" not in mail.replace(b"\r\n", b"")
+    found = email.message_from_bytes(mail, policy=default)
+    assert sorted(found.keys()) == ["Auto-Submitted", "Content-Transfer-Encoding", "Content-Type", "Date", "From",
+                                    "MIME-Version", "Message-ID", "Subject", "To"]  # fmt: skip
+    shown = " ".join(value_text(value, chars_max=900).split())
+    assert (found["To"], found["Subject"]) == ("a@b.example, c@d.example", shown)
+
+
+def test_a_long_text_of_a_field_is_cut_between_characters():
+    lines = field_text("\U0001f600" * 50).split("\r\n ")
+    assert len(lines) == 5
+    assert max(map(len, lines)) <= 75
 
 
 def test_mails_are_evenly_apart_even_if_the_clock_goes_back():
@@ -128,22 +161,38 @@ def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, file
 
 
-async def test_over_starttls_it_logs_in_with_the_password_of_a_file(tmp_path: Path):
+@pytest.mark.parametrize("tls", ["starttls", "implicit"])
+async def test_over_tls_it_logs_in_with_the_password_of_a_file(tmp_path: Path, tls: str):
     context, ca_file = certified(tmp_path)
     (tmp_path / "password").write_text("hush\n")
-    async with mail_server(context) as post:
-        more = {"port": post.port, "ca_file": ca_file, "user": "me", "password_file": tmp_path / "password"}
+    async with mail_server(context, implicit=tls == "implicit") as post:
+        more = {"port": post.port, "tls": tls, "ca_file": ca_file, "user": "me",
+                "password_file": tmp_path / "password"}  # fmt: skip
         sender = Sender(EmailSettings.model_validate({**HERE, **more}))
         sent = await sender.send(MAIL, ["a@b.example"])
         assert (sent.outcome, sent.detail) == ("delivered", "")
         [mail] = post.mails
         assert (mail.encrypted, mail.login, mail.raw) == (True, "\0me\0hush", MAIL)
-        strict = Sender(EmailSettings.model_validate({**HERE, "port": post.port}))
+        assert [command.split()[0] for command in post.commands].index("AUTH") >= (2 if tls == "starttls" else 1)
+        strict = Sender(EmailSettings.model_validate({**HERE, "port": post.port, "tls": tls}))
         sent = await strict.send(MAIL, ["a@b.example"])
         assert sent.later == ("a@b.example",), "a certificate that the system does not know"
         assert "certificate" in sent.detail.lower()
         sender.close()
         strict.close()
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_implicit_tls_gives_nothing_to_a_server_without_it_or_with_another_name(tmp_path: Path, answers: bool):
+    context, ca_file = certified(tmp_path)
+    more = {"tls": "implicit", "ca_file": ca_file, "user": "me", "password": "hush", "timeout_s": 0.3}
+    async with mail_server(context if answers else None, implicit=answers) as post:
+        more |= {"port": post.port, "host": "localhost" if answers else "127.0.0.1"}
+        sender = Sender(EmailSettings.model_validate({**HERE, **more}))
+        assert (await sender.send(MAIL, ["a@b.example"])).later == ("a@b.example",)
+        assert not post.mails
+        assert not any("AUTH" in command for command in post.commands)
+        sender.close()
 
 
 async def test_a_server_without_starttls_gets_neither_password_nor_mail():

@@ -60,13 +60,21 @@ def test_networks_can_be_allowed_by_name():
 
 async def test_a_name_that_leads_to_a_private_address_is_not_connected_to():
     with pytest.raises(OSError, match=r"localhost is .*must not go"):
-        await JudgingResolver(()).resolve("localhost", 80)
+        await JudgingResolver((), lookups_max=1).resolve("localhost", 80)
     near = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
-    [found, *_] = await JudgingResolver(near).resolve("localhost", 80)
+    [found, *_] = await JudgingResolver(near, lookups_max=1).resolve("localhost", 80)
     assert found["host"] in ("127.0.0.1", "::1")
 
 
-@pytest.mark.parametrize("url", ["https://example.org/hook?a=b", "https://93.184.215.14:8443/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org/hook?a=b",
+        "https://93.184.215.14:8443/",
+        "https://a_b.3com.example./",
+        "https://xn--a-ecp.ru/",
+    ],
+)
 def test_addresses_of_the_internet_over_tls_will_do(url: str):
     check_url(url, WebhookSettings())
 
@@ -75,6 +83,10 @@ def test_addresses_of_the_internet_over_tls_will_do(url: str):
     "url",
     ["http://example.org/", "https://127.0.0.1/", "https://[::1]/", "https:///x", "https://u@example.org/",
      "https://example.org/#x", "https://example.org:0/", "https://example.org/\n", "https://exa mple.org/",
+     "https://127.1/", "https://2130706433/", "https://0x7f000001/", "https://0x7f.1/", "https://0177.0.0.1/",
+     "https://127.0.0.1./", "https://[::ffff:7f00:1]/", "https://[fe80::1%25eth0]/", "https://[v1.a:b]/",
+     "https://example.org%2f@127.0.0.1/", "https://example.org\\@127.0.0.1/", "https://%31%32%37.0.0.1/",
+     "https://example.org:25/", "https://example.org:587/", "https://example.org:65536/", "https://example.org:-1/",
      "https://example.org/" + "x" * 3000],
 )  # fmt: skip
 def test_other_addresses_are_refused(url: str):
@@ -124,3 +136,41 @@ async def test_receivers_that_never_answer_do_not_take_the_turn_of_others():
         await sender.close()
         never.set()
     assert verdict.outcome is Outcome.DELIVERED
+
+
+async def test_an_address_that_is_not_looked_up_is_judged_where_it_is_connected_to():
+    asked = []
+
+    async def hook(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    sender = Sender(clock=SystemClock(), settings=WebhookSettings(insecure_http=True))
+    async with serving(loopback_socket(), [web.post("/hook", hook)]) as url:
+        port = url.rpartition(":")[2]
+        for host in ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]", "2130706433"):
+            verdict = await sender.send(f"http://{host}:{port}/hook", [new_secret()], "m", b"{}")
+            assert verdict.outcome is Outcome.LATER, host
+    await sender.close()
+    assert asked == []
+
+
+async def test_a_reply_without_an_end_is_not_read():
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        reply = web.StreamResponse()
+        await reply.prepare(request)
+        while sent < 1_000:
+            await reply.write(b"x" * 100_000)
+            sent += 1
+        return reply
+
+    networks = (ipaddress.ip_network("127.0.0.0/8"),)
+    sender = Sender(clock=SystemClock(), settings=WebhookSettings(insecure_http=True, networks_allowed=networks))
+    async with serving(loopback_socket(), [web.post("/endless", endless)]) as url:
+        verdict = await sender.send(f"{url}/endless", [new_secret()], "m", b"{}")
+        await sender.close()
+    assert verdict.outcome is Outcome.DELIVERED
+    assert sent < 300, "30 MB would lie somewhere else"

@@ -18,7 +18,7 @@ _CHARS = 254
 
 def is_address(text: str) -> bool:
     """True for a plain address in ASCII."""
-    if len(text) > _CHARS or _ADDRESS.fullmatch(text) is None:
+    if len(text) > _CHARS or _ADDRESS.fullmatch(text) is None or "=?" in text:  # who shows it would decode that
         return False
     return text.index("@") <= _LOCAL_CHARS
 

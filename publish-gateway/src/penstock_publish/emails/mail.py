@@ -1,7 +1,12 @@
-"""A mail made of events (RFC 5322). Pure. Values of events become text of it, never structure."""
+"""A mail made of events (RFC 5322). Pure. Values of events become text of it, never structure.
+
+Header fields are written here and not by `email`, which decodes encoded words (RFC 2047) in what it is given: a value
+such as `=?us-ascii?q?=0ABcc:...?=` would become a field of its own.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from email.message import EmailMessage
@@ -17,9 +22,10 @@ from penstock_publish.emails.settings import EmailSettings
 from penstock_publish.emails.template import fill, value_text
 from penstock_publish.outbound.reading import Gathered
 
-__all__ = ["compose", "message_id", "wait_s"]
+__all__ = ["compose", "field_text", "message_id", "wait_s"]
 
 _HOUR_MS = 3_600_000
+_WORD_BYTES = 45  # so that an encoded word has at most 75 characters
 _GAP = "Some events before these are missing: the log no longer had them."
 
 
@@ -37,15 +43,32 @@ def wait_s(sent_at_ms: int, now_ms: int, *, mails_per_hour_max: int) -> float:
 def compose(email: Email, gathered: Gathered, *, now_ms: int, settings: EmailSettings) -> bytes:
     """The mail as it goes to the server: ASCII, CRLF."""
     assert settings.from_address is not None  # settings see to it
-    message = EmailMessage(policy=SMTP)
-    message["From"] = settings.from_address
-    message["To"] = ", ".join(email.to)
-    message["Subject"] = _subject(email, gathered, settings)
-    message["Date"] = formatdate(now_ms / 1000)
-    message["Message-ID"] = message_id(email.id, gathered.cursor, settings.from_address)
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic answers, please
-    message.set_content(_text(email, gathered, settings), cte="quoted-printable")
-    return message.as_bytes()
+    fields = {
+        "From": settings.from_address,
+        "To": ",\r\n ".join(email.to),
+        "Subject": field_text(_subject(email, gathered, settings)),
+        "Date": formatdate(now_ms / 1000),
+        "Message-ID": message_id(email.id, gathered.cursor, settings.from_address),
+        "Auto-Submitted": "auto-generated",  # RFC 3834: no automatic answers, please
+    }
+    head = "".join(f"{name}: {text}\r\n" for name, text in fields.items())
+    content = EmailMessage(policy=SMTP)
+    content.set_content(_text(email, gathered, settings), cte="quoted-printable")
+    return head.encode("ascii") + content.as_bytes()
+
+
+def field_text(text: str) -> str:
+    """A line of text as the value of a header field; as encoded words where it is not plain, or looks like some."""
+    if text.isascii() and "=?" not in text:
+        return text
+    words, word = list[str](), b""
+    for char in text:
+        octets = char.encode()
+        if len(word) + len(octets) > _WORD_BYTES:
+            words.append(_encoded_word(word))
+            word = b""
+        word += octets
+    return "\r\n ".join([*words, _encoded_word(word)])
 
 
 def _subject(email: Email, gathered: Gathered, settings: EmailSettings) -> str:
@@ -92,3 +115,7 @@ class _Envelope(msgspec.Struct):
 def _row(envelope: bytes) -> tuple[str | None, dict[str, object]]:
     found = msgspec.json.decode(envelope, type=_Envelope)
     return found.op, found.d
+
+
+def _encoded_word(octets: bytes) -> str:
+    return f"=?utf-8?b?{base64.b64encode(octets).decode()}?="

@@ -9,7 +9,7 @@ from yarl import URL
 
 from penstock.ports.clock import Clock
 from penstock_publish.outbound.attempt import Outcome
-from penstock_publish.webhooks.addresses import JudgingResolver
+from penstock_publish.webhooks.addresses import JudgingResolver, judging_sockets
 from penstock_publish.webhooks.outcome import Verdict, verdict_of
 from penstock_publish.webhooks.settings import WebhookSettings
 from penstock_publish.webhooks.signing import headers_of
@@ -45,12 +45,16 @@ class Sender:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            resolver = JudgingResolver(self._settings.networks_allowed)
+            networks = self._settings.networks_allowed
+            resolver = JudgingResolver(networks, lookups_max=self._settings.lookups_max)
             # No cache of names: an address is looked up and judged for every connection. No limit of them, since
             # each webhook has one request at a time (webhooks.total_max) and must not wait for receivers of others.
-            connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0)
+            connector = aiohttp.TCPConnector(
+                resolver=resolver, use_dns_cache=False, limit=0, socket_factory=judging_sockets(networks)
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector,
+                auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=self._settings.request_timeout_s),
             )

@@ -28,6 +28,7 @@ class WebhookSettings(StandingSettings, frozen=True):
         description="Bytes of events in one request; a longer event goes alone. Each webhook with a slow receiver "
         "holds so much in memory, or one such event.",
     )
+    lookups_max: int = Field(default=64, ge=1, le=1_000, description="Host names looked up at once.")
     request_timeout_s: float = Field(default=15.0, gt=0, le=120, description="One request with its reply.")
     secret_overlap_s: float = Field(
         default=86_400.0, ge=0, description="How long the secret of before signs, too, after it was replaced."
