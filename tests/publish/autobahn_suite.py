@@ -190,13 +190,9 @@ def _python2() -> str | None:
 
 
 def _is_python2(program: str) -> bool:
+    question = "import pkgutil, sys; sys.exit(sys.version_info[:2] != (2, 7) or pkgutil.find_loader('pip') is None)"
     try:
-        asked = subprocess.run(
-            [program, "-s", "-E", "-c", "import pip, sys; sys.exit(sys.version_info[:2] != (2, 7))"],
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
+        asked = subprocess.run([program, "-s", "-E", "-c", question], capture_output=True, timeout=30, check=False)
     except OSError:
         return False
     return asked.returncode == 0  # pyenv's stand-in on the PATH may know of none
