@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from penstock.errors import SqlErrors
-from penstock.expressions.bind import ColumnScope, bind, bind_text
+from penstock.expressions.bind import AGGREGATES, ColumnScope, bind, bind_text
 from penstock.expressions.dialect import parse_expression
+from penstock.expressions.functions import ALIASES, FUNCTIONS
+from penstock.expressions.functions_elsewhere import ELSEWHERE
 from penstock.expressions.nodes import Call, Cast, ColumnRef, Expr, Literal, walk
 from penstock.model import types
 from penstock.model.stream import Column
@@ -179,3 +183,15 @@ def test_chains_are_flat() -> None:
     found = bind_text("b AND b AND b AND (b AND b)", COLUMNS)
     assert isinstance(found, Call)
     assert len(found.args) == 4
+
+
+def test_functions_of_elsewhere_are_none_here_and_their_remedies_name_those_that_are() -> None:
+    known = {*FUNCTIONS, *ALIASES, *AGGREGATES}
+    forms = {"TUMBLE", "TABLE", "DESCRIPTOR", "OVER", "LAG", "ROW_NUMBER", "CAST"}
+    assert not ELSEWHERE.keys() & known
+    for name, remedy in ELSEWHERE.items():
+        written = set(re.findall(r"\b([A-Z_0-9]{2,})\(", remedy))
+        assert written <= known | forms, name
+    with pytest.raises(SqlErrors) as refused:
+        bind_text("LEAD(s)", COLUMNS)
+    assert "LAG(x)" in refused.value.errors[0].remedy

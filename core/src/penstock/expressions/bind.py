@@ -14,7 +14,7 @@ from penstock.expressions.casts import check_cast
 from penstock.expressions.coercion import NULL, Mismatch, common_type, data_type_of, length_of
 from penstock.expressions.column_scope import ColumnScope, Scope
 from penstock.expressions.dialect import first_operand, parse_expression, span_of
-from penstock.expressions.functions import ALIASES, closest_function, function_named
+from penstock.expressions.functions import ALIASES, function_named, remedy_for
 from penstock.expressions.literals import coerced, interval, months, number, time_literal
 from penstock.expressions.nodes import Call, Case, Cast, Expr, Literal, Span
 from penstock.expressions.reserved import reserved_name
@@ -350,9 +350,7 @@ class _Binder:
         try:
             function_named(name)
         except KeyError:
-            close = closest_function(name)
-            remedy = f"Did you mean {close}?" if close else "See the list of functions on the reference page."
-            raise self._error(node, "unknown_function", f"There is no function {name}.", remedy) from None
+            raise self._error(node, "unknown_function", f"There is no function {name}.", remedy_for(name)) from None
         return self.call(ALIASES.get(name, name), node.expressions, node)
 
     def _span(self, node: exp.Expr) -> Span:

@@ -19,9 +19,10 @@ from penstock.expressions import (
     operators_arithmetic,
     operators_logic,
 )
+from penstock.expressions.functions_elsewhere import ELSEWHERE
 from penstock.expressions.table import Function
 
-__all__ = ["ALIASES", "FAMILIES", "FUNCTIONS", "closest_function", "function_named"]
+__all__ = ["ALIASES", "FAMILIES", "FUNCTIONS", "function_named", "remedy_for"]
 
 #: Title -> entries, in the order of the reference page.
 FAMILIES: dict[str, tuple[Function, ...]] = {
@@ -59,7 +60,10 @@ def function_named(name: str) -> Function:
     return FUNCTIONS[ALIASES.get(upper, upper)]
 
 
-def closest_function(name: str) -> str | None:
-    """A function whose name looks like `name`."""
-    found = get_close_matches(name.upper(), [*FUNCTIONS, *ALIASES], n=1, cutoff=0.6)
-    return found[0] if found else None
+def remedy_for(name: str) -> str:
+    """What to write for a function that there is not: what stands for it here, or one whose name looks like it."""
+    upper = name.upper()
+    if upper in ELSEWHERE:
+        return ELSEWHERE[upper]
+    found = get_close_matches(upper, [*FUNCTIONS, *ALIASES], n=1, cutoff=0.6)
+    return f"Did you mean {found[0]}?" if found else "See the list of functions on the reference page."

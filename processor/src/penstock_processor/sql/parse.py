@@ -5,9 +5,11 @@ Grammar: https://nightlies.apache.org/flink/flink-docs-stable/docs/sql/reference
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 
-from penstock.errors import SqlErrors
+from penstock.errors import SqlError, SqlErrors
 from penstock.expressions.dialect import parse_statements, span_of, statement_text
 from penstock.expressions.nodes import Span
 from penstock.expressions.reserved import reserved_name, reserved_names
@@ -48,12 +50,12 @@ _UNSUPPORTED = {
         "It would remember every row for ever; GROUP BY the columns inside a TUMBLE window, or "
         "give the source 'dedupe' = '<columns>'.",
     ),
-    "windows": ("WINDOW", "OVER windows are not in this version; use TUMBLE or HOP."),
+    "windows": ("WINDOW", "Write OVER (...) behind each function."),
     "qualify": ("QUALIFY", "Filter in an outer SELECT."),
     "with_": ("WITH inside this place", "Write CREATE TEMPORARY VIEW name AS SELECT ... instead."),
     "version": (
         "FOR SYSTEM_TIME AS OF",
-        "Temporal joins are not in this version; use an interval join on event time.",
+        "It stands behind the right table of a join: FROM a JOIN b FOR SYSTEM_TIME AS OF a.ts AS b ON a.k = b.k.",
     ),
     "pivots": ("PIVOT", "Write one aggregate with FILTER (WHERE ...) per column."),
     "sample": ("TABLESAMPLE", "Filter with a condition instead."),
@@ -62,12 +64,19 @@ _UNSUPPORTED = {
     "hint": ("hints", "Write options in WITH ('option' = 'value')."),
 }
 
+_WINDOW_OF_TABLE = re.compile(
+    r"(?:\bFROM|\bJOIN|,)\s+(TUMBLE|HOP|CUMULATE|SESSION)\s*\(\s*(?:DATA\s*=>\s*)?TABLE\s+\Z", re.IGNORECASE
+)
+
 
 def parse_script(sql: str, limits: SqlLimits = DEFAULT_LIMITS) -> Script:
     """Statements in text order. Raises SqlErrors with every finding of this stage."""
     findings = Findings()
     statements: list[CreateTable | CreateView | CreateFunction | Insert | Setting] = []
-    trees = parse_statements(sql)
+    try:
+        trees = parse_statements(sql)
+    except SqlErrors as refused:
+        raise SqlErrors([_bare_window(each, sql) or each for each in refused.errors]) from None
     if len(trees) > limits.statements_max:
         raise refusal(
             span_of(trees[limits.statements_max]),
@@ -116,6 +125,20 @@ def identifier(node: exp.Expr | None, *, otherwise: Span, what: str) -> Word:
     if (finding := reserved_name(node)) is not None:
         raise SqlErrors([finding])
     return Word(node.name, span_of(node))
+
+
+def _bare_window(error: SqlError, sql: str) -> SqlError | None:
+    """The finding at a window function that stands where a table does, without TABLE( ) around it."""
+    lines = sql.splitlines(keepends=True)[: error.line]
+    before = "".join(lines[:-1]) + (lines[-1][: error.column - 1] if lines else "")
+    found = _WINDOW_OF_TABLE.search(before)
+    if error.code != "syntax" or found is None:
+        return None
+    line = before.count("\n", 0, found.start(1)) + 1
+    column = found.start(1) - before.rfind("\n", 0, found.start(1))
+    name = found[1].upper()
+    remedy = f"Write FROM TABLE({name}(TABLE t, ...))."
+    return SqlError(line, column, "syntax", f"{name} stands in TABLE(...).", remedy)
 
 
 def _check_depth(tree: exp.Expr, *, depth_max: int) -> None:
