@@ -204,7 +204,7 @@ async def test_who_does_not_allow_is_sent_back_with_that(alone):
         ({"scope": "root"}, "invalid_scope"),
         ({"scope": "orders:read apps:admin"}, "invalid_scope"),
         ({"response_type": "token"}, "unsupported_response_type"),
-        ({"response_type": None}, "unsupported_response_type"),
+        ({"response_type": None}, "invalid_request"),
         ({"resource": "https://elsewhere.example"}, "invalid_target"),
     ],
     ids=str,

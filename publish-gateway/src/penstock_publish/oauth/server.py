@@ -121,6 +121,8 @@ class OAuthServer:
         try:
             grant = self._authlib.get_consent_grant(_request(query, {}, method="GET"))
         except OAuth2Error as error:
+            if error.error == "unsupported_response_type" and not query.get("response_type"):
+                error.error, error.description = "invalid_request", "response_type is missing"
             return self._refusal(error, query.get("state"))
         return AskedFor(grant.request.client.client, grant.request.scope, grant.redirect_uri)
 
@@ -149,6 +151,8 @@ class OAuthServer:
         return str(add_params_to_uri(location, [("iss", self._rooms.issuer.url)]))
 
     def _endpoint(self, name: str, form: Mapping[str, str], headers: Mapping[str, str]) -> OAuthReply:
+        # A token is found without a hint, and Authlib refuses those that it does not know (RFC 7009, 2.2: ignored).
+        form = {field: value for field, value in form.items() if field != "token_type_hint"}
         return self._reply(form, headers, partial(self._authlib.create_endpoint_response, name))
 
     def _reply(
