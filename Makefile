@@ -30,7 +30,7 @@ test: $(STAMP) ## the whole suite, first the parts, then real processes; says wh
 test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
 	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container
 
-autobahn: $(STAMP) ## every case of the Autobahn suite against the WebSocket edge, some minutes; needs Python 2.7
+autobahn: $(STAMP) ## every case of the Autobahn suite against our WebSockets, a quarter of an hour; needs Python 2.7
 	PYTHONPATH=tests $(BIN)/python -m publish.autobahn_suite
 
 test-keycloak: $(STAMP) ## tokens of a real Keycloak on everything that takes tokens; needs Java 17 and, the first time, Maven
