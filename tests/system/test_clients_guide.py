@@ -41,13 +41,14 @@ def examples(language: str) -> list[str]:
 
 
 def test_the_python_examples_publish_and_follow(shop: PenstockProcess):
-    asynchronous, synchronous = examples("python")
+    asynchronous, synchronous, streaming = examples("python")
     said = run([sys.executable, "-c", asynchronous], shop.data.parent)
     assert "1 accepted ()" in said
     assert "'customer': 'ann'" in said
     said = run([sys.executable, "-c", synchronous], shop.data.parent)
     assert "Event(topic='large_orders'" in said
     assert "'customer': 'ben'" in said
+    assert "1000 accepted one by one" in run([sys.executable, "-c", streaming], shop.data.parent)
 
 
 def test_the_node_example_publishes_and_follows(shop: PenstockProcess, need):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -19,6 +20,8 @@ from readme_tour import run_step, tour
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
 from websockets.sync.client import ClientConnection, connect
+
+from penstock.client import Client, ClientLimits
 
 APP = """\
 CREATE TABLE readings (id STRING, sensor STRING, amount DOUBLE, ts TIMESTAMP(3),
@@ -128,6 +131,25 @@ def test_one_socket_at_the_door_sends_events_and_gets_what_comes_of_them(service
             seen.append(json.loads(socket.recv(10)))
 
 
+def test_a_publisher_at_the_door_goes_on_when_ingest_is_killed_under_it(services: PenstockServices):
+    limits = ClientLimits(
+        attempts_max=1_000, backoff_first_s=0.02, backoff_max_s=0.1, batch_events_max=5, publisher_in_flight_max=16
+    )
+    with Client(client_file=services.data, limits=limits) as client, client.publisher("readings") as publisher:
+        for number in range(2_000):
+            publisher.send(reading())
+            if number == 1_000:
+                before = publisher.published.accepted
+                services.of("ingest").kill()
+                assert before < publisher._publisher._count  # some had no reply
+                services.restart("ingest")
+    published = publisher.published
+    assert published.accepted + published.duplicate == 2_000
+    assert published.accepted > before > 0
+    SENT[services.data] += 2_000
+    eventually(lambda: arrived(services))
+
+
 def test_each_role_is_killed_and_restarted_and_nothing_is_lost(services: PenstockServices):
     for role in ROLES:
         services.of(role).kill()
@@ -205,9 +227,18 @@ def test_a_revoked_token_is_refused_by_every_service_soon(services: PenstockServ
     token = services.token()
     assert services.of("ingest").call("GET", "/v1/streams", headers=bearer(token), authorize=False).status == 200
     client = services.client
-    form = urlencode({"token": token, "client_id": client["client_id"], "client_secret": client["client_secret"]})
-    content = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert services.call("POST", "/oauth/revoke", form.encode(), headers=content, authorize=False).status == 200
+    with ExitStack() as stack:
+        ports = services.port, services.of("ingest").port
+        urls = [f"ws://127.0.0.1:{port}/v1/streams/readings/connect" for port in ports]
+        sockets = [stack.enter_context(connect(url, additional_headers=bearer(token))) for url in urls]
+        form = urlencode({"token": token, "client_id": client["client_id"], "client_secret": client["client_secret"]})
+        content = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert services.call("POST", "/oauth/revoke", form.encode(), headers=content, authorize=False).status == 200
+        for socket in sockets:
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(5)
+            assert closed.value.rcvd is not None
+            assert (closed.value.rcvd.code, json.loads(closed.value.rcvd.reason)["code"]) == (4401, "invalid_token")
     paths = {"ingest": "/v1/streams", "processor": "/v1/apps", "data": "/v1/data", "publish": "/v1/topics/high"}
     for role, path in paths.items():
         process = services.of(role)

@@ -7,7 +7,8 @@ from penstock.client.asynchronous import AsyncClient
 from penstock.client.errors import ClientError, Forbidden, NotFound, Refused, Unauthorized, Unavailable
 from penstock.client.limits import ClientLimits
 from penstock.client.model import Event, Gap, Notice, Published, Rejection, Token
-from penstock.client.synchronous import Client
+from penstock.client.streaming import StreamPublisher
+from penstock.client.synchronous import Client, StreamSender
 
 __all__ = [
     "AsyncClient",
@@ -21,6 +22,8 @@ __all__ = [
     "Notice",
     "Published",
     "Refused",
+    "StreamPublisher",
+    "StreamSender",
     "Rejection",
     "Token",
     "Unauthorized",

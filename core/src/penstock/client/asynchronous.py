@@ -17,6 +17,7 @@ from penstock.client.limits import ClientLimits
 from penstock.client.model import Event, Gap, Published
 from penstock.client.paging import data_pages, history_pages, summary_pages
 from penstock.client.publishing import Publisher
+from penstock.client.streaming import StreamPublisher
 from penstock.client.subscription import OnGap, Subscription, wanted_topics
 from penstock.client.tokens import TokenProvider
 from penstock.ports.clock import Clock, SystemClock
@@ -178,6 +179,13 @@ class AsyncClient:
         `id`, those without one get one, so each is stored once. Rejected events do not raise: look at the result.
         """
         return await self._publisher.publish(stream, events)
+
+    def publisher(self, stream: str) -> StreamPublisher:
+        """For who sends all the time: `async with client.publisher("orders") as sender: await sender.send(events)`.
+
+        Over one WebSocket, many batches under way; what has no reply after a break is sent again.
+        """
+        return StreamPublisher(self.calls, stream, self._publisher.dedupe_of)
 
     def history(
         self, topic: str, *, after: str = "earliest", filter: str | None = None, limit: int | None = None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
-import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from penstock.client.backoff import Backoff
 from penstock.client.calls import Calls
-from penstock.client.errors import ClientError, Unauthorized, Unavailable, problem_of
+from penstock.client.connecting import open_socket
+from penstock.client.errors import ClientError, Unauthorized, Unavailable
 from penstock.client.model import Event, Gap, Notice
 from penstock.client.upkeep import Upkeep
 from penstock.client.wire import TOKEN_REFUSED, Closed, Reply, read_close, read_line
@@ -109,33 +108,10 @@ class Following:
             await self._upkeep.end()
 
     async def _connected(self, unconsumed: int) -> ClientConnection:
-        calls, limits = self._calls, self._calls.limits
         self._token = None
-        token = self._token = await calls.tokens.current()
-        base = calls.access.url.replace("http", "ws", 1)
+        token = self._token = await self._calls.tokens.current()
         query = self._wanted.query(self._after, unconsumed=unconsumed)
-        url = f"{base}/v1/topics/{quote(self._wanted.topic, safe='')}?{query}"
-        try:
-            return await connect(
-                url,
-                additional_headers={"Authorization": f"Bearer {token}"},
-                max_size=limits.message_bytes_max,
-                max_queue=limits.frames_queued_max,
-                open_timeout=limits.connect_timeout_s,
-                close_timeout=limits.close_wait_s,  # a goodbye lies behind all the events that we leave unread
-                ping_interval=None,  # `Upkeep` pings, by our clock, and does not take a slow reader for a broken link
-                compression=None,
-                ssl=calls.tls,
-            )
-        except InvalidStatus as refused:
-            status, headers = refused.response.status_code, dict(refused.response.headers.raw_items())
-            answer: object = (refused.response.body or b"").decode(errors="replace")
-            with suppress(msgspec.DecodeError):  # of a proxy, say: its text goes into the detail
-                answer = msgspec.json.decode(refused.response.body or b"")
-            raise problem_of(status, headers, answer, now_ms=calls.clock.now_ms()) from refused
-        except (OSError, InvalidHandshake, EOFError) as error:
-            reason = str(error) or type(error).__name__
-            raise Unavailable("not_ready", f"no answer from {base} ({reason})", status=0, retry=True) from error
+        return await open_socket(self._calls, f"/v1/topics/{quote(self._wanted.topic, safe='')}?{query}", token)
 
     async def _received(self, socket: ClientConnection, upkeep: Upkeep) -> list[Event | Gap] | None:
         """What the next message brings, perhaps nothing; None once the socket is closed."""

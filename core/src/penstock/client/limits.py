@@ -30,6 +30,8 @@ class ClientLimits:
         renew_before_s: a token is renewed so long before its end, but not before half of its life is over.
     Publishing and pages
         batch_events_max, batch_bytes_max: one request. rejections_kept_max: rejections listed in the result.
+        publisher_in_flight_max: messages of a publisher's socket that wait for their reply; then `send` waits.
+        publisher_message_bytes_max: one of its messages, which holds at most `batch_events_max` events.
         shapes_max: streams whose columns are remembered. page_rows: rows asked for at once.
     """
 
@@ -53,6 +55,8 @@ class ClientLimits:
     renew_before_s: float = 60.0
     batch_events_max: int = 1_000
     batch_bytes_max: int = 8 * 1024 * 1024
+    publisher_in_flight_max: int = 64
+    publisher_message_bytes_max: int = 1024 * 1024
     rejections_kept_max: int = 100
     shapes_max: int = 1_000
     page_rows: int = 1_000

@@ -14,7 +14,7 @@ from penstock.client.calls import Calls, Request
 from penstock.client.errors import ClientError, Refused
 from penstock.client.model import Published, Rejection
 
-__all__ = ["Publisher", "added", "cut", "event_line"]
+__all__ = ["Publisher", "added", "cut", "each", "event_line"]
 
 NDJSON = "application/x-ndjson"
 _ID = "id"
@@ -34,9 +34,9 @@ class Publisher:
         """Send every event, in order; the result when all are durable. Raises the error of the first request that
         comes to nothing: those before it are stored.
         """
-        limits, dedupe = self._calls.limits, await self._dedupe_of(stream)
+        limits, dedupe = self._calls.limits, await self.dedupe_of(stream)
         total, waiting, size_bytes = Published(), list[bytes](), 0
-        async for event in _each(events):
+        async for event in each(events):
             line = event_line(event, self._calls.chance if dedupe == [_ID] else None)
             full = size_bytes + len(line) + 1 > limits.batch_bytes_max or len(waiting) >= limits.batch_events_max
             if waiting and full:
@@ -45,6 +45,17 @@ class Publisher:
             waiting.append(line)
             size_bytes += len(line) + 1
         return await self._sent(stream, waiting, total, repeatable=bool(dedupe)) if waiting else total
+
+    async def dedupe_of(self, stream: str) -> list[str]:
+        """The columns by which the stream knows an event again; empty: it does not."""
+        known = self._dedupes.get(stream)
+        if known is None:
+            shape = await self._calls.members(Request("GET", f"/v1/streams/{quote(stream, safe='')}"))
+            known = list(shape["dedupe"])
+            if len(self._dedupes) >= self._calls.limits.shapes_max:
+                self._dedupes.pop(next(iter(self._dedupes)))
+            self._dedupes[stream] = known
+        return known
 
     async def _sent(self, stream: str, lines: list[bytes], before: Published, *, repeatable: bool) -> Published:
         try:
@@ -66,17 +77,6 @@ class Publisher:
         if "accepted" not in reply:
             raise Refused("bad_request", f"stream '{stream}' took nothing: {str(reply)[:300]}", status=422)
         return added(before, reply, kept_max=self._calls.limits.rejections_kept_max)
-
-    async def _dedupe_of(self, stream: str) -> list[str]:
-        """The columns by which the stream knows an event again; empty: it does not."""
-        known = self._dedupes.get(stream)
-        if known is None:
-            shape = await self._calls.members(Request("GET", f"/v1/streams/{quote(stream, safe='')}"))
-            known = list(shape["dedupe"])
-            if len(self._dedupes) >= self._calls.limits.shapes_max:
-                self._dedupes.pop(next(iter(self._dedupes)))
-            self._dedupes[stream] = known
-        return known
 
 
 def event_line(event: Mapping[str, Any] | bytes, chance: random.Random | None) -> bytes:
@@ -116,7 +116,8 @@ def cut(items: Iterable[T], events_max: int) -> Iterator[list[T]]:
         yield part
 
 
-async def _each(events: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[T]:
+async def each(events: Iterable[T] | AsyncIterator[T]) -> AsyncIterator[T]:
+    """The items, wherever they come from."""
     if isinstance(events, Iterable):
         for event in events:
             yield event

@@ -7,7 +7,8 @@ import concurrent.futures
 import random as randomness
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -19,11 +20,12 @@ from penstock.client.limits import ClientLimits
 from penstock.client.model import Event, Gap, Published
 from penstock.client.paging import data_pages, history_pages, summary_pages
 from penstock.client.publishing import cut
+from penstock.client.streaming import StreamPublisher
 from penstock.client.subscription import OnGap, wanted_topics
 from penstock.client.tokens import TokenProvider
 from penstock.ports.clock import Clock
 
-__all__ = ["Client"]
+__all__ = ["Client", "StreamSender"]
 
 T = TypeVar("T")
 
@@ -155,6 +157,22 @@ class Client:
             total = _sum(total, self._run(self._client.publish(stream, part)), self._limits.rejections_kept_max)
         return total
 
+    @contextmanager
+    def publisher(self, stream: str) -> Iterator[StreamSender]:
+        """See AsyncClient: `with client.publisher("orders") as publisher: publisher.send(events)`."""
+
+        async def made() -> StreamPublisher:
+            return self._client.publisher(stream)
+
+        publisher = self._run(made())
+        try:
+            self._run(publisher.__aenter__())
+            sender = StreamSender(publisher, self._run, events_max=self._limits.batch_events_max)
+            yield sender
+            sender.flush()
+        finally:
+            self._run(publisher.aclose())
+
     def history(
         self, topic: str, *, after: str = "earliest", filter: str | None = None, limit: int | None = None
     ) -> Iterator[Event | Gap]:
@@ -230,6 +248,32 @@ class Client:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class StreamSender:
+    """A StreamPublisher without an event loop."""
+
+    def __init__(
+        self, publisher: StreamPublisher, run: Callable[[Coroutine[Any, Any, Any]], Any], *, events_max: int
+    ) -> None:
+        self._publisher, self._run, self._events_max = publisher, run, events_max
+
+    @property
+    def published(self) -> Published:
+        """See StreamPublisher."""
+        return self._publisher.published
+
+    def send(self, events: Mapping[str, Any] | bytes | Iterable[Mapping[str, Any] | bytes]) -> None:
+        """See StreamPublisher."""
+        if isinstance(events, Mapping | bytes):
+            events = [events]
+        for part in cut(events, self._events_max):  # here: an iterable may take its time
+            self._run(self._publisher.send(part))
+
+    def flush(self) -> Published:
+        """See StreamPublisher."""
+        published: Published = self._run(self._publisher.flush())
+        return published
 
 
 async def _next_of(pages: AsyncGenerator[list[T], None]) -> list[T] | None:
