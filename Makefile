@@ -34,7 +34,7 @@ autobahn: $(STAMP) ## every case of the Autobahn suite against our WebSockets, a
 	PYTHONPATH=tests $(BIN)/python -m publish.autobahn_suite
 
 test-keycloak: $(STAMP) ## tokens of a real Keycloak on everything that takes tokens; needs Java 17 and, the first time, Maven
-	PENSTOCK_TEST_KEYCLOAK=1 PENSTOCK_TEST_REQUIRE=keycloak $(BIN)/python -m pytest tests/keycloak
+	PENSTOCK_TEST_KEYCLOAK=1 PENSTOCK_TEST_REQUIRE=keycloak $(BIN)/python -m pytest --timeout 600 tests/keycloak
 
 check: $(STAMP) ## ruff, mypy, import rules, generated documents
 	$(BIN)/ruff check .
