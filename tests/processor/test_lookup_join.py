@@ -306,6 +306,21 @@ async def test_a_lookup_that_fails_rejects_its_events_alone_if_the_table_says_so
         assert await it.rows(2) == [(13, None, None, None, None), FOUND[0]]
 
 
+async def test_a_row_that_does_not_fit_rejects_the_events_of_its_key_alone(sqlite_file):
+    with sqlite3.connect(sqlite_file) as connection:
+        connection.execute("UPDATE users SET balance = 12 WHERE id = 1")
+        connection.execute("UPDATE users SET balance = 'much' WHERE name = 'bob'")
+    connection.close()
+    place = {"connector": "jdbc", "url": f"jdbc:sqlite:{sqlite_file}", "table-name": "users",
+             "lookup.max-retries": "0", "lookup.on-failure": "reject"}  # fmt: skip
+    async with running(app(place).replace("DECIMAL(10, 2)", "INT")) as it:
+        await it.send((10, 1, 1), (11, 2, 1), (12, 7, 1))
+        assert [(row[0], row[3]) for row in await it.rows(2)] == [(10, 12), (12, None)]
+        [event] = await it.log.rejected(RejectedFilter(app="app"))
+    assert (event.code, json.loads(event.raw)["id"]) == ("lookup_failed", 11)
+    assert "does not fit the columns of 'users'" in event.detail
+
+
 async def test_nobody_at_the_other_end_and_a_row_that_does_not_fit_are_failures_with_a_place(tmp_path, endpoint):
     nobody = {"connector": "http", "url": "http://127.0.0.1:1/users/{id}", "lookup.max-retries": "0"}
     missing = {"connector": "jdbc", "url": f"jdbc:sqlite:{tmp_path}/none.db", "table-name": "users",

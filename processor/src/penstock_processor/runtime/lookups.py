@@ -113,7 +113,7 @@ class _Place:
             started_s = self._clock.monotonic_s()
             try:
                 answers = await self._lookup.find(keys)
-                found = await asyncio.to_thread(self._lines, answers)
+                found, misfits, why = await asyncio.to_thread(self._lines, answers)
                 break
             except LookupFailed as error:
                 if turn < self._options.max_retries:
@@ -126,19 +126,27 @@ class _Place:
                 return {}, list(keys), error.detail
             finally:
                 LOOKUP_SECONDS.labels(self._app, self._table.name).observe(self._clock.monotonic_s() - started_s)
-        self._count("asked", len(keys))
+        self._count("asked", len(found))
+        self._count("failed", len(misfits))
         now_s = self._clock.monotonic_s()
         for key, lines in found.items():
             self._cache.put(key, lines, now_s)
-        return found, [], ""
+        return found, misfits, why
 
-    def _lines(self, answers: Answers) -> dict[Key, Lines]:
-        """Rows as JSON lines that can be read in the declared types, tried all at once. Raises LookupFailed."""
+    def _lines(self, answers: Answers) -> _Asked:
+        """Rows as JSON lines that can be read in the declared types, tried all at once; a key with one that cannot
+        has no answer. Raises LookupFailed if the app is to wait then.
+        """
         found = {key: tuple(msgspec.json.encode(row) for row in rows) for key, rows in answers.items()}
         bad = self._decoder.decode(b"\n".join(line for lines in found.values() for line in lines)).bad
-        if bad:
-            raise LookupFailed(f"a row does not fit the columns of '{self._table.name}': {bad[0].detail}")
-        return found
+        if not bad:
+            return found, [], ""
+        why = f"a row does not fit the columns of '{self._table.name}': {bad[0].detail}"
+        if self._options.on_failure == "stop":
+            raise LookupFailed(why)
+        keys = [key for key, lines in found.items() for _ in lines]
+        misfits = list(dict.fromkeys(keys[each.row] for each in bad))
+        return {key: lines for key, lines in found.items() if key not in misfits}, misfits, why
 
     def _count(self, outcome: str, keys: int) -> None:
         if keys:
