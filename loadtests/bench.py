@@ -18,12 +18,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtests import sections, whole_rows
+from loadtests import sections, stream_rows, whole_rows
 from loadtests.machine import describe_machine, measure_fsync
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 SECTIONS: dict[str, Callable[[sections.Bench], Sequence[sections.Figure]]] = {
     "post": sections.single_post,
+    "socket": stream_rows.single_by_socket,
     "ndjson": sections.ndjson_post,
     "eval": sections.eval_against_polars,
     "fanout": sections.fan_out,

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from loadtests.machine import pinned
 
-__all__ = ["Door", "Subscribers", "System", "post_load", "running"]
+__all__ = ["Door", "Subscribers", "System", "post_load", "running", "stream_load"]
 
 PROGRAM = Path(sys.executable).with_name("penstock")
 SERVER_LOG = "server.log"
@@ -106,17 +106,12 @@ def running_baseline(*, core: int | None) -> Iterator[int]:
 
 def post_load(job: dict[str, Any], *, core: int | None) -> dict[str, Any]:
     """Run the load generator with a job and return its figures."""
-    done = subprocess.run(
-        [*pinned(core), sys.executable, str(HERE / "http_load.py")],
-        input=json.dumps(job) + "\n",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    figures: dict[str, Any] = json.loads(done.stdout)
-    if figures["errors"]:
-        raise RuntimeError(f"{figures['errors']} of {figures['requests']} requests failed")
-    return figures
+    return _load("http_load", job, core)
+
+
+def stream_load(job: dict[str, Any], *, core: int | None) -> dict[str, Any]:
+    """The same over one WebSocket into a stream."""
+    return _load("stream_load", job, core)
 
 
 class Door(Protocol):
@@ -171,3 +166,18 @@ def wait_for_port(port: int) -> None:
         else:
             return
     raise TimeoutError(f"nothing listens on {port}")
+
+
+def _load(generator: str, job: dict[str, Any], core: int | None) -> dict[str, Any]:
+    done = subprocess.run(
+        [*pinned(core), sys.executable, "-m", f"loadtests.{generator}"],
+        cwd=HERE.parent,
+        input=json.dumps(job) + "\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    figures: dict[str, Any] = json.loads(done.stdout)
+    if figures["errors"]:
+        raise RuntimeError(f"{figures['errors']} of {figures['requests']} requests failed")
+    return figures
