@@ -126,6 +126,18 @@ async def test_rows_are_rejected_after_as_many_retries_as_the_table_allows(endpo
     assert len(endpoint.requests) == 3 + 1
 
 
+async def test_failures_of_the_log_are_no_retries_of_the_endpoint(endpoint: Receiver):
+    log = CutLog()
+    log.cuts = 3
+    statuses = [200, 200, 200, 503]
+    endpoint.answer = lambda _: statuses.pop(0) if statuses else 200
+    async with processor(app(endpoint, **{"sink.max-retries": "2"}), log) as rig:
+        await rig.send(lots(0, 2))
+        await rig.caught_up("alerts")
+        assert await rig.rejected() == []
+    assert len(endpoint.requests) == 5
+
+
 async def test_a_kill_between_delivery_and_commit_delivers_again_under_the_same_key(endpoint: Receiver):
     log = CutLog()
     log.cuts = 1

@@ -72,11 +72,9 @@ class Delivery:
         self._stopping = asyncio.Event()
         self._labels = (spec.app, spec.name, self.connector)
         self._failures = 0  # in a row
-        self._term = 0
+        self._unanswered = 0  # of these, those of the other side
         self._expected: int | None = None  # the committed position
-        self._next = 0
-        self._epoch = 0
-        self._tick = 0
+        self._term = self._next = self._epoch = self._tick = 0
         self._waiting_since_s: float | None = None
         self._commit_from_s = 0.0  # the log wants commits so far apart
         self._replays: deque[DeliveryReplay] = deque()
@@ -293,9 +291,9 @@ class Delivery:
                     continue
                 await self._taken(part, [RefusedRow(0, error.detail)])
             except OutletUnavailable as error:
-                if options.max_retries is None or self._failures < options.max_retries:
+                if options.max_retries is None or self._unanswered < options.max_retries:
                     raise
-                await self._give_up(part, f"{error.detail}, after {self._failures} retries")
+                await self._give_up(part, f"{error.detail}, after {self._unanswered} retries")
             else:
                 DELIVERY_SECONDS.labels(*self._labels).observe(self._clock.monotonic_s() - started_s)
                 await self._taken(part, refused)
@@ -313,10 +311,10 @@ class Delivery:
 
     async def _give_up_unsent(self, error: OutletUnavailable, options: OutletOptions) -> None:
         """The next rows, after their retries, although the other side could not be asked whether it has them."""
-        if options.max_retries is not None and self._failures >= options.max_retries:
+        if options.max_retries is not None and self._unanswered >= options.max_retries:
             batch = await self._read(options)
             if batch is not None:
-                await self._give_up(batch, f"{error.detail}, after {self._failures} retries")
+                await self._give_up(batch, f"{error.detail}, after {self._unanswered} retries")
 
     async def _give_up(self, part: OutBatch, detail: str) -> None:
         rows = [RefusedRow(row, detail) for row in range(part.count)]
@@ -326,7 +324,7 @@ class Delivery:
 
     def _succeeded(self) -> None:
         """The outlet is there, or given up: the next failure is the first again."""
-        self._failures = 0
+        self._failures = self._unanswered = 0
         if self.state is not DeliveryState.RUNNING:
             self._enter(DeliveryState.RUNNING, "running")
 
@@ -372,6 +370,7 @@ class Delivery:
 
     async def _wait(self, detail: str, *, code: str, least_s: float) -> None:
         self._failures += 1
+        self._unanswered += code == "outlet_unavailable"
         limits = self._settings.delivery
         own_s = limits.retry_min_s * 2 ** min(self._failures - 1, 30)
         wait_s = min(max(own_s, least_s), limits.retry_max_s)
