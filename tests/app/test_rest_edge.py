@@ -43,6 +43,7 @@ class Edge:
     url: str
     http: aiohttp.ClientSession
     token: str
+    admin: str
 
     async def get(
         self, path: str, *, method: str = "GET", bearer: bool = True, **fields: str
@@ -89,7 +90,8 @@ async def running(folder: Path, arrangement: str, settings: Mapping[str, object]
         await listener.serve(routes)
         http = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
         try:
-            edge = Edge(listener.url, http, a_token(authority, "*:read data:read"))
+            scope = "*:read data:read"
+            edge = Edge(listener.url, http, a_token(authority, scope), a_token(authority, f"{scope} apps:admin"))
             async with asyncio.timeout(10):
                 while len(json.loads((await edge.get(ROWS))[2]).get("rows", ())) < 100:  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
@@ -123,6 +125,29 @@ async def test_who_takes_a_coding_gets_rows_and_history_in_it_and_a_weak_tag(edg
         _, head, nothing = await edge.get(path, method="HEAD", Accept_Encoding="gzip")
         if path == ROWS:
             assert head["Content-Encoding"] == "gzip" and head["ETag"] == "W/" + plain["ETag"] and not nothing
+
+
+async def test_rows_of_a_draft_are_there_for_who_may_change_apps_and_for_nobody_else(edge: Edge):
+    paths = (
+        "/v1/data/totals",
+        "/v1/data/tot%61ls?limit=1",
+        "/v1/summaries/totals?agg=count(*)&bucket=1d&time=day",
+        "/v1/data/raw.totals",
+    )
+    lifecycle, admin = f"{edge.url}/v1/topics/totals/lifecycle", {"Authorization": f"Bearer {edge.admin}"}
+    before = [(await edge.get(path))[0] for path in paths]
+    async with edge.http.put(lifecycle, json={"state": "draft"}, headers=admin) as reply:
+        assert reply.status == 200
+    for path in paths:
+        status, _, body = await edge.get(path)
+        assert (status, json.loads(body)["code"]) == (404, "unknown_relation"), path
+    assert (await edge.get("/v1/data/totals", bearer=False))[0] in (401, 404)
+    assert b'"/docs/relations/totals"' not in (await edge.get("/docs"))[2]
+    for path, status in zip(paths, before, strict=True):
+        assert (await edge.get(path, bearer=False, Authorization=f"Bearer {edge.admin}"))[0] == status
+    async with edge.http.put(lifecycle, json={"state": "published"}, headers=admin):
+        assert [(await edge.get(path))[0] for path in paths] == before
+    assert before[:2] == [200, 200]
 
 
 async def test_what_is_known_is_not_sent_again_and_its_tag_comes_back_as_it_was_known(edge: Edge):

@@ -22,6 +22,7 @@ from penstock_publish.durable.registry import DurableSubscriptions
 from penstock_publish.durable.routes import DurableRoutes
 from penstock_publish.emails.routes import EmailRoutes
 from penstock_publish.emails.service import Emails
+from penstock_publish.lifecycle.drafts import DraftGate
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
 from penstock_publish.page import page_routes
@@ -123,6 +124,7 @@ class PublishRole:
             self._applications.metering,
             clock=ports.clock,
         )
+        self._drafts = DraftGate(authority.access, self._lifecycles)
         self._edge = RestEdge(settings.rest, origins=settings.cors_origins)
         self._authority = authority
         self._log = ports.log
@@ -143,10 +145,10 @@ class PublishRole:
         return self.guard([*own, *self._door.routes(), *self._upstreams.routes()])
 
     def guard(self, routes: Sequence[web.AbstractRouteDef]) -> Sequence[web.AbstractRouteDef]:
-        """Routes of other roles of this process: held against applications' plans, open to pages of other origins and
-        compressed, as those behind the door are.
+        """Routes of other roles of this process: without rows of drafts, held against applications' plans, open to
+        pages of other origins and compressed, as those behind the door are.
         """
-        return self._edge.guard(self._applications.guard(routes))
+        return self._edge.guard(self._applications.guard(self._drafts.guard(routes)))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after subscribers until `stop`, then send them away with a hint when to come back."""

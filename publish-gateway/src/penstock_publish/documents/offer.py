@@ -154,8 +154,9 @@ class Offers:
         ]
         relations = []
         if visitor.local or visitor.may(_DATA_SCOPE):
-            stored = [OfferedRelation(name, spec) for name, spec in streams if spec.store]
-            sources = [spec for _, spec in streams if spec.relation is Relation.SOURCE and not spec.internal]
+            shown = [(name, spec) for name, spec in streams if sees(self._lifecycles.of(name), visitor.principal)]
+            stored = [OfferedRelation(name, spec) for name, spec in shown if spec.store]
+            sources = [spec for _, spec in shown if spec.relation is Relation.SOURCE and not spec.internal]
             relations = stored + [OfferedRelation(_RAW + spec.name, spec) for spec in sources]
         return Offer(visitor, topics, relations)
 

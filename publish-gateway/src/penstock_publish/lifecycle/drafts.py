@@ -1,0 +1,71 @@
+"""Rows of drafts: behind the gate, whether the data service runs here or beyond the door.
+
+The data service knows no lifecycle, and need not: what it answers over the public address passes here. For callers
+who may not see a draft its relation, and that of its raw events, are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from penstock.errors import PenstockError
+from penstock.http.access import Principal
+from penstock.http.credentials import JwtAccess
+from penstock.http.problem import Handler, problem
+from penstock_publish.lifecycle.registry import Lifecycles
+from penstock_publish.lifecycle.states import sees
+
+__all__ = ["DraftGate", "relation_of"]
+
+_PATHS = ("/v1/data/", "/v1/summaries/")
+_RAW = "raw."
+
+
+class DraftGate:
+    """Wraps the handlers of rows and summaries."""
+
+    def __init__(self, access: JwtAccess, lifecycles: Lifecycles) -> None:
+        self._access = access
+        self._lifecycles = lifecycles
+
+    def guard(self, routes: Sequence[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
+        """The routes, those of relations behind the gate."""
+        return [self._guarded(route) for route in routes]
+
+    def _guarded(self, route: web.AbstractRouteDef) -> web.AbstractRouteDef:
+        if not isinstance(route, web.RouteDef) or not route.path.startswith(_PATHS):
+            return route
+        handler: Handler = route.handler
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            try:
+                await self._check(request)
+            except PenstockError as error:
+                return problem(error)
+            return await handler(request)
+
+        return web.RouteDef(route.method, route.path, reply, route.kwargs)
+
+    async def _check(self, request: web.Request) -> None:
+        """`unknown_relation` for a draft that is not the caller's to see."""
+        await self._lifecycles.load()
+        relation = relation_of(request.rel_url.raw_path)
+        lifecycle = self._lifecycles.of(relation.removeprefix(_RAW))
+        if not sees(lifecycle, None) and not sees(lifecycle, await self._principal(request)):
+            raise PenstockError(
+                "unknown_relation", f"there is no '{relation[:100]}'; GET /v1/data lists what there is"
+            )
+
+    async def _principal(self, request: web.Request) -> Principal | None:
+        try:
+            return await self._access.authenticated(request)
+        except PenstockError:
+            return None
+
+
+def relation_of(raw_path: str) -> str:
+    """The relation that `/v1/data/<relation>` and paths below it are of."""
+    return unquote(raw_path.split("/")[3])
