@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-__all__ = ["register"]
+__all__ = ["DEFAULT_DATA", "AsJson", "Data", "register", "run_work"]
 
 Data = Annotated[
     Path, typer.Option(envvar="PENSTOCK_DATA", help="Data folder of the running system (for its client.json).")
@@ -89,7 +89,7 @@ def send(
                 on_error=on_error,
             )
 
-    total = _run(run())
+    total = run_work(run())
     if json:
         _print(msgspec.json.encode(total.as_json()).decode())
     else:
@@ -128,7 +128,7 @@ def tail(
                 on_notice=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201 - notices are output
             )
 
-    _run(run())
+    run_work(run())
 
 
 def token(*, data: Data = DEFAULT_DATA, json: AsJson = False) -> None:
@@ -139,7 +139,7 @@ def token(*, data: Data = DEFAULT_DATA, json: AsJson = False) -> None:
         async with Api.open(read_credentials(data)) as api:
             return await api.token()
 
-    text, lives_s = _run(run())
+    text, lives_s = run_work(run())
     _print(msgspec.json.encode({"access_token": text, "expires_in": lives_s}).decode() if json else text)
 
 
@@ -163,7 +163,7 @@ def rejected(
             where = {"stream": stream, "code": code, "limit": str(limit)}
             return await api.call("GET", "/v1/rejected", params={k: v for k, v in where.items() if v is not None})
 
-    answer = _run(run())
+    answer = run_work(run())
     if json or replay:
         _print(msgspec.json.encode(answer).decode())
         return
@@ -197,7 +197,8 @@ def _progress(screen: Console, *, known: bool) -> Progress:
     return Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_work(work: Coroutine[Any, Any, T]) -> T:
+    """Its result; KeyboardInterrupt where it was cancelled."""
     with contextlib.suppress(asyncio.CancelledError):
         return asyncio.run(work)
     raise KeyboardInterrupt

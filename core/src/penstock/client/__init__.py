@@ -6,7 +6,7 @@ Kept light: nothing of the engine is imported here.
 from penstock.client.asynchronous import AsyncClient
 from penstock.client.errors import ClientError, Forbidden, NotFound, Refused, Unauthorized, Unavailable
 from penstock.client.limits import ClientLimits
-from penstock.client.model import Event, Gap, Notice, Published, Rejection, Token
+from penstock.client.model import Event, Gap, Notice, Published, QueryResult, Rejection, Token
 from penstock.client.streaming import StreamPublisher
 from penstock.client.synchronous import Client, StreamSender
 
@@ -21,6 +21,7 @@ __all__ = [
     "NotFound",
     "Notice",
     "Published",
+    "QueryResult",
     "Refused",
     "Rejection",
     "StreamPublisher",

@@ -14,9 +14,10 @@ from penstock.client.access import resolve_access
 from penstock.client.calls import Calls
 from penstock.client.following import OnNotice, Wanted
 from penstock.client.limits import ClientLimits
-from penstock.client.model import Event, Gap, Published
+from penstock.client.model import Event, Gap, Published, QueryResult
 from penstock.client.paging import data_pages, history_pages, summary_pages
 from penstock.client.publishing import Publisher
+from penstock.client.querying import run_query
 from penstock.client.streaming import StreamPublisher
 from penstock.client.subscription import OnGap, Subscription, wanted_topics
 from penstock.client.tokens import TokenProvider
@@ -231,6 +232,13 @@ class AsyncClient:
                 where=where,
             )
         )
+
+    async def query(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> QueryResult:
+        """Rows of one SELECT over stored relations. `params`: values for `?` by place, or for `:name` by name.
+
+        Raises `Refused` with the place of what is wrong, `Unavailable` for one that took too long.
+        """
+        return await run_query(self.calls, sql, params)
 
 
 async def _flat(pages: AsyncGenerator[list[T], None]) -> AsyncGenerator[T, None]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Event", "Gap", "Notice", "Published", "Rejection", "Token"]
+__all__ = ["Event", "Gap", "Notice", "Published", "QueryResult", "Rejection", "Token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,15 @@ class Event:
         """This event and all before it are done with: a durable subscription goes on after it. Else: nothing."""
         if self.acknowledge is not None:
             self.acknowledge(self.cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """Rows of a SQL query. `columns`: SQL types by name, in order; `truncated`: the server has more."""
+
+    columns: dict[str, str]
+    rows: tuple[dict[str, Any], ...]
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)

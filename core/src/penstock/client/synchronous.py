@@ -17,7 +17,7 @@ from penstock.client.asynchronous import AsyncClient, Slow
 from penstock.client.errors import Unavailable
 from penstock.client.following import OnNotice
 from penstock.client.limits import ClientLimits
-from penstock.client.model import Event, Gap, Published
+from penstock.client.model import Event, Gap, Published, QueryResult
 from penstock.client.paging import data_pages, history_pages, summary_pages
 from penstock.client.publishing import cut
 from penstock.client.streaming import StreamPublisher
@@ -218,6 +218,10 @@ class Client:
                 where=where,
             )
         )
+
+    def query(self, sql: str, params: Sequence[object] | Mapping[str, object] = ()) -> QueryResult:
+        """See AsyncClient."""
+        return self._run(self._client.query(sql, params))
 
     def _each(self, pages: AsyncGenerator[list[T], None]) -> Iterator[T]:
         """The items of pages; whoever stops early closes them."""
