@@ -127,7 +127,8 @@ async def fronted(upstream: tuple[Upstream, str], tmp_path: Path, clock: Any, mo
         {**rest, "name": "prices", "methods": ["GET", "POST"], "headers": {"X-Plain": "p"},
          "secret_headers": {"X-Api-Key": {"file": str(tmp_path / "key")},
                             "Authorization": {"env": "PRICES_TOKEN", "prefix": "Bearer "}}},
-        {**rest, "name": "trusted", "pass_token": True, "requests_max": 1},
+        {**rest, "name": "trusted", "pass_token": True},
+        {**rest, "name": "single", "requests_max": 1},
         {**rest, "name": "gone", "url": "http://127.0.0.1:1"},
         {"name": "ticks", "kind": "websocket", "url": f"{url.replace('http', 'ws')}/base/ws", "scope": SCOPE,
          "message_max_bytes": 100_000, "close_wait_s": 0.5, "secret_headers": {"X-Api-Key": {"env": "PRICES_TOKEN"}}},
@@ -282,9 +283,9 @@ async def test_bodies_requests_at_once_and_plans_are_limited(fronted, http):
 
     async with http.post(f"{url}/prices/x", data=chunks(), headers=bearer(fronted)) as reply:
         assert await problem_of(reply) == (413, "too_large")
-    first = asyncio.create_task(http.get(f"{url}/trusted/silent", headers=bearer(fronted)))
+    first = asyncio.create_task(http.get(f"{url}/single/silent", headers=bearer(fronted)))
     await asyncio.sleep(0.1)
-    async with http.get(f"{url}/trusted/x", headers=bearer(fronted)) as reply:
+    async with http.get(f"{url}/single/x", headers=bearer(fronted)) as reply:
         assert await problem_of(reply) == (429, "too_many_requests")
     assert (await first).status == 503
     for status in (200, 200, 429):

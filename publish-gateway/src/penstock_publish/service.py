@@ -138,7 +138,7 @@ class PublishRole:
         """Topics, tickets, documents, the page, and the paths of services in other processes."""
         topics = [*self._topics.routes(), *self._lifecycle_routes.routes(), *self._applications.routes()]
         topics += [*self._durable_routes.routes(), *self._webhook_routes.routes(), *self._email_routes.routes()]
-        offers = Offers(self._authority, self._log, self._lifecycles)
+        offers = Offers(self._authority, self._log, self._lifecycles, self._upstreams.settings)
         documents = document_routes(offers, self._authority.public_url)
         portal = portal_routes(self._authority, self._log, offers, clock=self._clock)
         own = [*topics, *documents, *portal, *page_routes(self._authority), *client_module_routes()]

@@ -1,4 +1,4 @@
-"""What a visitor is shown: the topics and relations in force that it may read, each with its lifecycle."""
+"""What a visitor is shown: the topics and relations in force that it may read, each with its lifecycle; endpoints."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from penstock_publish.lifecycle.states import Lifecycle, sees
 from penstock_publish.oauth.page_session import is_loopback_request
 from penstock_publish.topics.routes import scope_of
 from penstock_publish.topics.rows import key_columns
+from penstock_publish.upstreams.settings import Upstream
 
-__all__ = ["Offer", "OfferedRelation", "OfferedTopic", "Offers", "Visitor"]
+__all__ = ["Offer", "OfferedRelation", "OfferedTopic", "OfferedUpstream", "Offers", "Visitor"]
 
 _DATA_SCOPE = "data:read"
 _RAW = "raw."
@@ -100,12 +101,24 @@ class OfferedRelation:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedUpstream:
+    """An endpoint of others behind `/v1/upstreams/<name>`: nothing of where it is, or of how the gateway gets in."""
+
+    name: str
+    kind: str
+    scope: str
+    methods: Sequence[str]
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """Everything that one visitor is shown, by name."""
 
     visitor: Visitor
     topics: Sequence[OfferedTopic]
     relations: Sequence[OfferedRelation]
+    upstreams: Sequence[OfferedUpstream] = ()
 
     def topic(self, name: str) -> OfferedTopic:
         """A topic; `unknown_topic`."""
@@ -123,12 +136,31 @@ class Offer:
             "unknown_relation", f"there is no relation '{name[:100]}' that you may read; sign in, or /docs"
         )
 
+    def upstream(self, name: str) -> OfferedUpstream:
+        """An endpoint of others; `not_found`."""
+        for upstream in self.upstreams:
+            if upstream.name == name:
+                return upstream
+        raise PenstockError("not_found", f"there is no endpoint '{name[:100]}' that you may use; sign in, or /docs")
+
 
 class Offers:
     """Makes the offer of a request."""
 
-    def __init__(self, authority: Authority, log: Log, lifecycles: Lifecycles) -> None:
+    def __init__(
+        self, authority: Authority, log: Log, lifecycles: Lifecycles, upstreams: Sequence[Upstream] = ()
+    ) -> None:
         self._authority = authority
+        self._upstreams = [
+            OfferedUpstream(
+                name=one.name,
+                kind=one.kind,
+                scope=one.scope,
+                methods=one.methods if one.kind == "rest" else ("GET",),
+                description=one.description,
+            )
+            for one in sorted(upstreams, key=lambda one: one.name)
+        ]
         self._log = log
         self._lifecycles = lifecycles
 
@@ -158,7 +190,8 @@ class Offers:
             stored = [OfferedRelation(name, spec) for name, spec in shown if spec.store]
             sources = [spec for _, spec in shown if spec.relation is Relation.SOURCE and not spec.internal]
             relations = stored + [OfferedRelation(_RAW + spec.name, spec) for spec in sources]
-        return Offer(visitor, topics, relations)
+        upstreams = [one for one in self._upstreams if visitor.local or visitor.may(one.scope)]
+        return Offer(visitor, topics, relations, upstreams)
 
     async def _principal(self, request: web.Request) -> Principal | None:
         with suppress(PenstockError):

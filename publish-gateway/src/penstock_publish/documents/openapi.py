@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from penstock.errors import STATUS
-from penstock_publish.documents.offer import OfferedRelation, OfferedTopic
+from penstock_publish.documents.offer import OfferedRelation, OfferedTopic, OfferedUpstream
 from penstock_publish.documents.samples import made_event
 from penstock_publish.documents.schemas import envelope_schema, row_schema
+from penstock_publish.documents.upstream_operations import upstream_operations
 from penstock_publish.lifecycle.states import State
 from penstock_publish.operations import OPERATIONS, Operation, operations
 
-__all__ = ["openapi", "relation_openapi", "scopes", "security_scheme", "topic_openapi"]
+__all__ = ["openapi", "relation_openapi", "scopes", "security_scheme", "topic_openapi", "upstream_openapi"]
 
 _Json = dict[str, object]
 _ENDING = (State.DEPRECATED, State.RETIRED)
@@ -21,15 +22,22 @@ _TOPIC, _TICKETS, _TOKEN = "/v1/topics/{topic}", "/v1/tickets", "/oauth/token"
 _DATA, _SUMMARIES = "/v1/data/{relation}", "/v1/summaries/{relation}"
 
 
-def openapi(url: str, topics: Iterable[OfferedTopic], *, issuer: str | None = None) -> _Json:
-    """The whole interface at `url`, with a schema for each topic's envelope.
+def openapi(
+    url: str,
+    topics: Iterable[OfferedTopic],
+    upstreams: Sequence[OfferedUpstream] = (),
+    *,
+    issuer: str | None = None,
+) -> _Json:
+    """The whole interface at `url`, with a schema for each topic's envelope, and the endpoints of others.
 
     `issuer`, here and below: who gives tokens where it is not this server.
     """
     topics = list(topics)
     schemas: _Json = {f"topic.{topic.name}": _topic_schema(topic) for topic in topics}
     shell = _Shell(url, "Penstock", version("penstock"), issuer)
-    return _document(shell, paths=_paths(operations(embedded=issuer is None)), topics=topics, schemas=schemas)
+    paths = _paths([*operations(embedded=issuer is None), *upstream_operations(upstreams)])
+    return _document(shell, paths=paths, topics=topics, schemas=schemas, upstreams=upstreams)
 
 
 def topic_openapi(url: str, topic: OfferedTopic, *, issuer: str | None = None) -> _Json:
@@ -62,7 +70,15 @@ def relation_openapi(url: str, relation: OfferedRelation, *, issuer: str | None 
     return _document(shell, paths=paths, topics=[], schemas=schemas)
 
 
-def scopes(topics: Iterable[OfferedTopic]) -> dict[str, str]:
+def upstream_openapi(url: str, upstream: OfferedUpstream, *, issuer: str | None = None) -> _Json:
+    """One endpoint of others, with what gives tokens for it."""
+    there = [one for one in operations(embedded=issuer is None) if one.path in (_TICKETS, _TOKEN)]
+    paths = _paths([*upstream_operations([upstream]), *there])
+    shell = _Shell(url, f"{upstream.name} at Penstock", version("penstock"), issuer)
+    return _document(shell, paths=paths, topics=[], schemas={}, upstreams=[upstream])
+
+
+def scopes(topics: Iterable[OfferedTopic], upstreams: Iterable[OfferedUpstream] = ()) -> dict[str, str]:
     """Scope -> what it is for."""
     known = {
         "*:read": "Every topic.",
@@ -72,7 +88,8 @@ def scopes(topics: Iterable[OfferedTopic]) -> dict[str, str]:
         "apps:admin": "Apps, rules and rejected events.",
         "applications:write": "One's own applications: register, change, remove.",
     }
-    return known | {topic.scope: f"The topic {topic.name}." for topic in topics}
+    behind = {one.scope: f"The endpoint {one.name}." for one in upstreams if one.scope not in known}
+    return known | behind | {topic.scope: f"The topic {topic.name}." for topic in topics}
 
 
 def security_scheme(url: str, issuer: str | None, granted: _Json) -> _Json:
@@ -92,8 +109,15 @@ class _Shell:
     issuer: str | None
 
 
-def _document(shell: _Shell, *, paths: dict[str, _Json], topics: list[OfferedTopic], schemas: _Json) -> _Json:
-    scheme = security_scheme(shell.url, shell.issuer, {"scopes": scopes(topics)})
+def _document(
+    shell: _Shell,
+    *,
+    paths: dict[str, _Json],
+    topics: list[OfferedTopic],
+    schemas: _Json,
+    upstreams: Sequence[OfferedUpstream] = (),
+) -> _Json:
+    scheme = security_scheme(shell.url, shell.issuer, {"scopes": scopes(topics, upstreams)})
     return {
         "openapi": "3.1.1",
         "info": {"title": shell.title, "version": shell.number},

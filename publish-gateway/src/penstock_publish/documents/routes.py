@@ -12,7 +12,7 @@ from penstock.errors import STATUS, PenstockError
 from penstock.http.problem import guarded
 from penstock_publish.documents.asyncapi import asyncapi
 from penstock_publish.documents.offer import Offers
-from penstock_publish.documents.openapi import openapi, relation_openapi, topic_openapi
+from penstock_publish.documents.openapi import openapi, relation_openapi, topic_openapi, upstream_openapi
 
 __all__ = ["document_routes"]
 
@@ -20,7 +20,10 @@ _UNSAFE_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def document_routes(offers: Offers, url: str) -> Sequence[web.AbstractRouteDef]:
-    """From loopback with everything, else with what the caller may read. `?topic=`, `?relation=`: of that alone."""
+    """From loopback with everything, else with what the caller may read.
+
+    `?topic=`, `?relation=`, `?upstream=`: of that alone.
+    """
     issuer = offers.issuer
 
     async def openapi_json(request: web.Request) -> web.Response:
@@ -31,7 +34,10 @@ def document_routes(offers: Offers, url: str) -> Sequence[web.AbstractRouteDef]:
             return _reply(
                 request, relation_openapi(url, offer.relation(request.query["relation"]), issuer=issuer), "openapi"
             )
-        return _reply(request, openapi(url, offer.topics, issuer=issuer), "openapi")
+        if "upstream" in request.query:
+            document = upstream_openapi(url, offer.upstream(request.query["upstream"]), issuer=issuer)
+            return _reply(request, document, "openapi")
+        return _reply(request, openapi(url, offer.topics, offer.upstreams, issuer=issuer), "openapi")
 
     async def asyncapi_json(request: web.Request) -> web.Response:
         offer = await offers.of(request)
@@ -56,7 +62,8 @@ def _reply(request: web.Request, document: dict[str, object], kind: str) -> web.
     """The document, indented for people. `?download`: as a file."""
     headers = {"Cache-Control": "no-cache"}
     if "download" in request.query:
-        about = request.query.get("topic") or request.query.get("relation") or "penstock"
+        asked = (request.query.get(name) for name in ("topic", "relation", "upstream"))
+        about = next(filter(None, asked), "penstock")
         name = _UNSAFE_IN_FILE_NAMES.sub("-", about)
         headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}.json"'
     body = msgspec.json.format(msgspec.json.encode(document), indent=2)

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from penstock_publish.documents.offer import OfferedRelation, OfferedTopic
+from penstock_publish.documents.offer import OfferedRelation, OfferedTopic, OfferedUpstream
+from penstock_publish.upstreams.crossing import PREFIX
 
-__all__ = ["Command", "relation_commands", "topic_commands"]
+__all__ = ["Command", "relation_commands", "topic_commands", "upstream_commands"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,29 @@ def relation_commands(url: str, relation: OfferedRelation, *, issuer: str | None
         Command("javascript", "JavaScript", "Node.js 18 or newer.", _JAVASCRIPT_ROWS.replace("ADDRESS", address)),
     ]
     return commands
+
+
+def upstream_commands(url: str, upstream: OfferedUpstream, *, issuer: str | None = None) -> Sequence[Command]:
+    """How to use an endpoint of others; `issuer` as above."""
+    address = f"{url}{PREFIX}{upstream.name}"
+    token = _token(url, upstream.scope, issuer)
+    if upstream.kind == "websocket":
+        socket = address.replace("http", "ws", 1)
+        return [
+            token,
+            Command("websocat", "websocat", "What you type are messages.", _WEBSOCAT_LINES.format(socket=socket)),
+            Command("python", "Python", "Needs `pip install websockets`.", _PYTHON_SOCKET.format(socket=socket)),
+        ]
+    if "GET" not in upstream.methods:
+        method = upstream.methods[0]
+        text = _SEND.format(address=address, method=method)
+        return [token, Command("send", "curl", "What follows the name in the path is passed on.", text)]
+    return [
+        token,
+        Command("get", "curl", "What follows the name in the path is passed on.", _CURL.format(address=address)),
+        Command("python", "Python", "The standard library is enough.", _PYTHON_GET.format(address=address)),
+        Command("javascript", "JavaScript", "Node.js 18 or newer.", _JAVASCRIPT_GET.replace("ADDRESS", address)),
+    ]
 
 
 def _token(url: str, scope: str, issuer: str | None) -> Command:
@@ -169,4 +193,32 @@ const headers = { Authorization: `Bearer ${process.env.TOKEN}` };
 const reply = await fetch("ADDRESS?limit=5", { headers });
 const { rows } = await reply.json();
 for (const row of rows) console.log(row);
+EOF"""
+_SEND = """\
+curl -s -X {method} -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
+  -d '{{}}' "{address}\""""
+_PYTHON_GET = """\
+python3 - <<'EOF'
+import os
+from urllib.request import Request, urlopen
+
+request = Request("{address}", headers={{"Authorization": "Bearer " + os.environ["TOKEN"]}})
+print(urlopen(request).read().decode())
+EOF"""
+_JAVASCRIPT_GET = """\
+node --input-type=module - <<'EOF'
+const reply = await fetch("ADDRESS", { headers: { Authorization: `Bearer ${process.env.TOKEN}` } });
+console.log(reply.status, await reply.text());
+EOF"""
+_WEBSOCAT_LINES = """\
+websocat -B 2097152 -H="Authorization: Bearer $TOKEN" \\
+  "{socket}\""""
+_PYTHON_SOCKET = """\
+python3 - <<'EOF'
+import os
+from websockets.sync.client import connect
+
+with connect("{socket}", additional_headers={{"Authorization": "Bearer " + os.environ["TOKEN"]}}) as socket:
+    for message in socket:
+        print(message, flush=True)
 EOF"""

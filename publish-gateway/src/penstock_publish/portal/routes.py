@@ -21,7 +21,7 @@ from penstock_publish.documents.socket_lines import CLIENT_LINES, CLOSE_CODES, N
 from penstock_publish.lifecycle.states import ADMIN_SCOPE, State
 from penstock_publish.oauth.clients import PAGE_CLIENT
 from penstock_publish.operations import operations
-from penstock_publish.portal.commands import relation_commands, topic_commands
+from penstock_publish.portal.commands import relation_commands, topic_commands, upstream_commands
 
 __all__ = ["CONTENT_SECURITY_POLICY", "portal_routes"]
 
@@ -39,6 +39,7 @@ def portal_routes(authority: Authority, log: Log, offers: Offers, *, clock: Cloc
         web.get("/docs", guarded(pages.home)),
         web.get("/docs/topics/{topic}", guarded(pages.shown(pages.topic))),
         web.get("/docs/relations/{relation}", guarded(pages.shown(pages.relation))),
+        web.get("/docs/upstreams/{upstream}", guarded(pages.shown(pages.upstream))),
         web.get("/docs/applications", guarded(pages.applications)),
         web.get("/docs/reference", guarded(pages.reference)),
     ]
@@ -119,6 +120,22 @@ class _Pages:
             section="catalogue",
             signed_in=signed_in,
             relation=relation,
+            commands=commands,
+        )
+
+    async def upstream(self, request: web.Request) -> web.Response:
+        """One endpoint of others."""
+        response, signed_in, offer = await self._visit(request)
+        upstream = offer.upstream(request.match_info["upstream"])
+        commands = upstream_commands(self._authority.public_url, upstream, issuer=self._offers.issuer)
+        return self._render(
+            request,
+            response,
+            "upstream.html",
+            offer,
+            section="catalogue",
+            signed_in=signed_in,
+            upstream=upstream,
             commands=commands,
         )
 

@@ -40,6 +40,7 @@ class Upstream(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["rest", "websocket"] = Field(description="What it speaks.")
     url: str = Field(description="Where it is; what follows the name in a path is put behind this.")
     scope: str = Field(pattern=r"^[!#-\[\]-~]+$", max_length=200, description="The scope that a caller needs.")
+    description: str = Field(default="", max_length=500, description="What it is, for the portal and OpenAPI.")
     methods: tuple[Method, ...] = Field(default=("GET", "HEAD"), min_length=1, description="What callers may do.")
     headers: Mapping[str, str] = Field(default={}, description="Headers it is sent, whatever the caller sends.")
     secret_headers: Mapping[str, HeaderSecret] = Field(default={}, description="The same with values from elsewhere.")
