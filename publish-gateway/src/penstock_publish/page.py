@@ -44,12 +44,14 @@ def page_routes(authority: Authority) -> Sequence[web.AbstractRouteDef]:
         undefined=StrictUndefined,
     )
     template = environment.get_template("page.html")
+    issuer = authority.settings.issuer  # who gives tokens, where it is not this server
+    commands = _COMMANDS.format(url=authority.public_url)
     assets = _read_assets()
 
     async def page(request: web.Request) -> web.Response:
         response = web.Response(content_type="text/html", charset="utf-8")
         signed_in = authority.open_session(request, response)
-        response.text = template.render(signed_in=signed_in, commands=_COMMANDS.format(url=authority.public_url))
+        response.text = template.render(signed_in=signed_in, issuer=issuer, commands=commands)
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["X-Content-Type-Options"] = "nosniff"

@@ -1,4 +1,4 @@
-"""WebSockets open by tokens of another issuer, when it takes back a key or a token: these end, the others stay."""
+"""A Penstock whose tokens come from elsewhere: its sockets end with key and token there, its pages lead there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from penstock_app.settings import load_settings
 
 
 @asynccontextmanager
-async def penstock_beside_another_issuer(folder: Path) -> AsyncIterator[tuple[str, IssuerServer, TokenMaker]]:
+async def penstock_of_another_issuer(folder: Path) -> AsyncIterator[tuple[str, IssuerServer, TokenMaker]]:
     """Its issuer signs JWTs, whose keys are fetched all the time, and has opaque tokens, asked about all the time."""
     clock, stop, at = SystemClock(), asyncio.Event(), asyncio.get_running_loop().create_future()
     listener = Listener(HttpSettings(port=0, drain_s=0.2))
@@ -67,7 +67,7 @@ async def answers(socket: aiohttp.ClientWebSocketResponse) -> bool:
 
 
 async def test_sockets_end_with_the_key_or_the_token_that_they_live_by_and_the_others_stay(tmp_path: Path):
-    async with penstock_beside_another_issuer(tmp_path) as (url, server, maker), aiohttp.ClientSession() as http:
+    async with penstock_of_another_issuer(tmp_path) as (url, server, maker), aiohttp.ClientSession() as http:
         newer = TokenMaker(maker.issuer, maker.clock, kid="k2")
         server.keys = {"keys": [maker.jwk(), newer.jwk()]}
         tokens = {"old": maker.token(scope="*:read"), "new": newer.token(scope="*:read", jti="t2")}
@@ -85,3 +85,14 @@ async def test_sockets_end_with_the_key_or_the_token_that_they_live_by_and_the_o
         assert [await answers(sockets[name]) for name in ("new", "kept")] == [True, True]
         async with http.get(f"{url}/v1/data/totals", headers={"Authorization": "Bearer narrowed"}) as reply:
             assert reply.status == 403, "it is taken, and has other rights"
+
+
+async def test_no_page_offers_a_login_or_an_application_where_tokens_come_from_elsewhere(tmp_path: Path):
+    async with penstock_of_another_issuer(tmp_path) as (url, _, maker), aiohttp.ClientSession() as http:
+        for path in ("/", "/docs", "/docs/applications", "/docs/topics/sales", "/docs/reference"):
+            async with http.get(url + path) as reply:
+                page = await reply.text()
+                assert reply.status == 200, path
+            assert f"<code>{maker.issuer}</code>" in page, path
+            for gone in ("/oauth/", "/session", "client.json", 'id="signin"', 'id="register"', "an application</a>"):
+                assert gone not in page, (path, gone)
