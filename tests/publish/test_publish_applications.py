@@ -24,6 +24,7 @@ from penstock_publish.applications.rows import (
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.oauth.client_rows import CLIENTS, DETAILS, find_client
+from penstock_publish.oauth.revocation_rows import REVOKED, RevocationLimits
 from penstock_publish.plans.settings import BUILT_IN
 
 MINE = "applications:write *:read data:read"
@@ -305,10 +306,10 @@ async def test_a_body_that_takes_its_time_brings_nothing_back_that_was_taken_awa
 
 async def test_a_change_of_what_somebody_else_has_just_changed_is_a_conflict(tmp_path):
     database = open_gateway_database(tmp_path)
-    database.create(CLIENTS, DETAILS, *TABLES)
+    database.create(CLIENTS, DETAILS, REVOKED, *TABLES)
     first = Application("app-1", "a", "", "bronze", "orders:read", (), "ada", 0)
     with database.transaction("testing") as connection:
-        insert_application(connection, first, "hash", ApplicationSettings())
+        insert_application(connection, first, "hash", ApplicationSettings(), RevocationLimits())
         replace_application(connection, replace(first, plan="silver"), before=first)
         with pytest.raises(PenstockError, match="changed by somebody else"):
             replace_application(connection, replace(first, name="b"), before=first)

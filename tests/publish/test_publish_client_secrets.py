@@ -34,6 +34,18 @@ def test_a_client_waits_where_it_failed_and_nowhere_else():
     assert [waits(failed, name, "192.0.2.1", 70.0) for name in "abc"] == [None] * 3
 
 
+def test_who_has_got_in_from_an_address_is_not_kept_out_by_others_there():
+    failed = FailedClients(FEW)
+    failed.succeeded("a", "192.0.2.1")
+    for _ in range(9):
+        failed.failed("a", "192.0.2.1", 0.0)
+    assert waits(failed, "a", "192.0.2.1", 1.0) is None
+    assert waits(failed, "b", "192.0.2.1", 1.0) == 59.0
+    for number in range(500):
+        failed.succeeded(f"c{number}", "192.0.2.1")
+    assert len(failed._known) == FEW.failures_kept_max and waits(failed, "a", "192.0.2.1", 1.0) == 59.0
+
+
 def test_what_is_remembered_has_a_limit_and_the_oldest_goes_first():
     failed = FailedClients(FEW)
     for number in range(500):
@@ -56,6 +68,9 @@ async def test_guesses_of_a_secret_end_with_429_for_all_endpoints_that_take_one(
             async with browser.http.post(f"{browser.url}/session", json=sent) as reply:
                 return reply.status
 
+        nothing_proved = {"client_id": "machine", "client_secret": "no", "scope": "orders:read"}  # no grant_type
+        async with browser.http.post(f"{browser.url}/oauth/token", data=nothing_proved) as reply:
+            assert reply.status == 400
         assert [await guess("token"), await guess("revoke"), await session(), await guess("introspect")] == [
             401, 401, 401, 429,
         ]  # fmt: skip

@@ -11,8 +11,14 @@ import pytest
 from publish.conftest import Gateway, close_of, receive
 
 from penstock.errors import PenstockError
+from penstock_publish.applications.application import Application
 from penstock_publish.applications.departure import remove_account
+from penstock_publish.applications.rows import TABLES, delete_application, insert_application
+from penstock_publish.applications.settings import ApplicationSettings
+from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.oauth.accounts import Account, AccountStore, open_accounts
+from penstock_publish.oauth.client_rows import CLIENTS, DETAILS
+from penstock_publish.oauth.revocation_rows import REVOKED, RevocationLimits
 from penstock_publish.oauth.settings import LoginSettings
 
 PASSWORD = "correct horse battery staple"
@@ -121,3 +127,30 @@ async def test_a_deleted_application_takes_along_what_it_has_registered(gateway,
     assert [await one.status() for one in (board, child, grandchild)] == [401, 401, 401]
     async with http.get(f"{gateway.url}/v1/applications", headers=ann.headers) as reply:
         assert (await reply.json())["applications"] == []
+
+
+def test_who_registers_and_deletes_without_end_is_told_to_wait(tmp_path):
+    database = open_gateway_database(tmp_path)
+    database.create(CLIENTS, DETAILS, REVOKED, *TABLES)
+    limits = RevocationLimits(per_holder_max=3)
+
+    def register(client_id: str, owner: str) -> None:
+        application = Application(client_id, client_id, "", "bronze", "orders:read", (), owner, 0)
+        with database.transaction("testing") as connection:
+            insert_application(connection, application, "hash", ApplicationSettings(), limits)
+
+    for number in range(2):
+        register(f"app-{number}", "ada")
+        with database.transaction("testing") as connection:
+            delete_application(connection, f"app-{number}", 0.0)
+    register("app-2", "ada")
+    register("app-3", "app-2")  # what an application registers is ada's
+    with database.transaction("testing") as connection:
+        marks = delete_application(connection, "app-3", 0.0)
+    assert [mark.token_id for mark in marks] == ["client:app-3"]
+    for owner in ("ada", "app-2"):
+        with pytest.raises(PenstockError, match="revocations_per_holder_max") as refused:
+            register("app-4", owner)
+        assert refused.value.status == 429
+    register("app-4", "bob")
+    database.close()

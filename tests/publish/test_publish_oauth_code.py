@@ -272,7 +272,7 @@ async def test_the_list_of_revoked_tokens_is_made_when_it_changes_and_not_for_ev
 
     made: list[str] = []
     revocations = alone.authority.revocations
-    alone.authority.revocations = lambda after="": made.append("once more") or revocations(after)
+    alone.authority.revocations = lambda: made.append("once more") or revocations()
     assert [await listed() for _ in range(3)] == [[]] * 3 and len(made) == 1
     alone.authority.end_tokens([AccessToken("a", clock.now_ms() / 1000 + 100)])
     assert [await listed() for _ in range(3)] == [["a"]] * 3 and len(made) == 2

@@ -11,7 +11,7 @@ from publish.oauth_rig import MACHINE, PORTAL, TERMINAL, Browser, browsing
 from penstock.http.followed_issuer import FollowedIssuer, FollowSettings
 from penstock.ports.clock import SystemClock
 from penstock_publish.oauth.revocation_rows import AccessToken
-from penstock_publish.oauth.revoked_tokens import RevokedTokens
+from penstock_publish.oauth.revoked_tokens import NEWS_MAX, RevokedTokens
 
 LIMITS = {
     "revocations_per_holder_max": 2,
@@ -136,10 +136,20 @@ async def test_a_follower_has_all_that_were_revoked_before_and_after_it_came(alo
 
 def test_a_token_that_is_revoked_again_for_longer_is_news():
     tokens = RevokedTokens({"a": 10.0}, new_name=lambda: "me")
-    first = tokens.listed(still_s=0.0)
+    first = tokens.whole(0.0).next
     tokens.add("a", 9.0)
-    assert tokens.listed(still_s=0.0, after=first.next).revoked == [] and tokens.expiries == {"a": 10.0}
+    assert tokens.news(first, 0.0).revoked == [] and tokens.expiries == {"a": 10.0}
     tokens.add("a", 20.0)
-    assert [one.exp for one in tokens.listed(still_s=0.0, after=first.next).revoked] == [20.0]
+    assert [one.exp for one in tokens.news(first, 0.0).revoked] == [20.0]
     tokens.forget(before_s=21.0)
-    assert tokens.listed(still_s=0.0).revoked == [] and tokens.expiries == {}
+    assert tokens.whole(0.0).revoked == [] and tokens.expiries == {}
+
+
+def test_who_is_far_behind_reads_the_list_that_is_kept_for_all():
+    tokens = RevokedTokens({}, new_name=lambda: "me")
+    start = tokens.whole(0.0).next
+    for number in range(NEWS_MAX):
+        tokens.add(f"t{number}", 10.0)
+    assert len(tokens.news(start, 0.0).revoked) == NEWS_MAX
+    tokens.add("one more", 10.0)
+    assert tokens.news(start, 0.0) is None

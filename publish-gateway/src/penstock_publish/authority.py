@@ -226,9 +226,13 @@ class Authority:
         """Another one whenever a token was revoked, and once in a while, as tokens expire."""
         return self._revoked.version, int(self._clock.now_ms() // 1000 // _LISTED_S)
 
-    def revocations(self, after: str = "") -> Revoked:
-        """Revoked tokens that have not expired, for processes that check tokens elsewhere; new ones since `after`."""
-        return self._revoked.listed(still_s=self._clock.now_ms() / 1000 - self.settings.leeway_s, after=after)
+    def revocations(self) -> Revoked:
+        """Revoked tokens that have not expired, for processes that check tokens elsewhere."""
+        return self._revoked.whole(self._clock.now_ms() / 1000 - self.settings.leeway_s)
+
+    def revocations_after(self, cursor: str) -> Revoked | None:
+        """New ones since `next` of an earlier list; None: the whole is to be read."""
+        return self._revoked.news(cursor, self._clock.now_ms() / 1000 - self.settings.leeway_s)
 
     async def close(self) -> None:
         """Release the worker thread and the file or connections."""

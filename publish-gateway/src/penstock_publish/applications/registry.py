@@ -28,6 +28,7 @@ from penstock_publish.applications.rows import (
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.authority import Authority
 from penstock_publish.oauth.clients import hashed_secret, new_secret
+from penstock_publish.oauth.person_grants import grant_limits
 from penstock_publish.plans.meter import DAY_S, Counts
 from penstock_publish.plans.metering import APPLICATION_PREFIX, Metering
 from penstock_publish.plans.usage import usage_between
@@ -110,6 +111,7 @@ class Applications:
             application=application,
             secret_sha256=hashed_secret(secret),
             settings=self._settings,
+            limits=grant_limits(self._authority.settings).revocations,
         )
         await self._database.run("registering an application", insert)
         self._metering.assign(application.client_id, application.plan)

@@ -7,7 +7,7 @@ sees. Blocking.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
@@ -20,7 +20,13 @@ from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.accounts import owner_is_there
 from penstock_publish.oauth.client_rows import find_client, put_client, remove_client
 from penstock_publish.oauth.clients import Client
-from penstock_publish.oauth.revocation_rows import TOKEN_LIFETIME_MAX_S, AccessToken, remember_revoked
+from penstock_publish.oauth.revocation_rows import (
+    TOKEN_LIFETIME_MAX_S,
+    AccessToken,
+    RevocationLimits,
+    check_holder,
+    remember_revoked,
+)
 
 __all__ = ["TABLES", "delete_application", "delete_applications_of", "find_application", "insert_application",
            "list_applications", "plans_of_all", "replace_application", "replace_secret",
@@ -53,9 +59,16 @@ TABLES = (_rows, _version)
 
 
 def insert_application(
-    connection: sa.Connection, application: Application, secret_sha256: str, settings: ApplicationSettings
+    connection: sa.Connection,
+    application: Application,
+    secret_sha256: str,
+    settings: ApplicationSettings,
+    limits: RevocationLimits,
 ) -> None:
-    """`conflict` where there are as many as may be, `name_taken` for a second one of this name and owner."""
+    """`conflict` where there are as many as may be, `name_taken` for a second one of this name and owner.
+
+    `too_many_requests` where the owner has had too many deleted: each is remembered for a day, by all services.
+    """
     _lock(connection)
     if not owner_is_there(connection, application.owner):
         raise PenstockError("invalid_token", "whoever this token is of has just been removed")
@@ -65,6 +78,7 @@ def insert_application(
     if _count_of(connection, application.owner) >= settings.per_owner_max:
         detail = f"you have {settings.per_owner_max} applications already (per_owner_max); delete one"
         raise PenstockError("conflict", detail)
+    check_holder(connection, _holder_of(_first_owner(_owners(connection), application.owner)), limits)
     _refuse_second_name(connection, application)
     connection.execute(sa.insert(_rows).values(**_values(application)))
     put_client(connection, _client(application, secret_sha256))
@@ -146,14 +160,25 @@ def _lock(connection: sa.Connection) -> None:
 
 def _count_of(connection: sa.Connection, owner: str) -> int:
     """How many an owner has, those included that applications of the owner have registered, and so on."""
-    owners = {row.client_id: row.owner for row in connection.execute(sa.select(_rows.c.client_id, _rows.c.owner))}
+    owners = _owners(connection)
+    first = _first_owner(owners, owner)
+    return sum(_first_owner(owners, client_id) == first for client_id in owners)
 
-    def first(subject: str) -> str:
-        while subject in owners:  # ids are given out once, so this comes to an end
-            subject = owners[subject]
-        return subject
 
-    return sum(first(client_id) == first(owner) for client_id in owners)
+def _owners(connection: sa.Connection) -> dict[str, str]:
+    """Application → who registered it, perhaps an application."""
+    return {row.client_id: row.owner for row in connection.execute(sa.select(_rows.c.client_id, _rows.c.owner))}
+
+
+def _first_owner(owners: Mapping[str, str], subject: str) -> str:
+    while subject in owners:  # ids are given out once, so this comes to an end
+        subject = owners[subject]
+    return subject
+
+
+def _holder_of(owner: str) -> str:
+    """For whom the marks of deleted applications are counted; no client has such an id."""
+    return f"applications {owner}"
 
 
 def _registered_by(connection: sa.Connection, owner: str) -> list[str]:
@@ -168,10 +193,14 @@ def _registered_by(connection: sa.Connection, owner: str) -> list[str]:
 
 
 def _delete(connection: sa.Connection, client_ids: Sequence[str], now_s: float) -> list[AccessToken]:
+    owners, until_s = _owners(connection), now_s + TOKEN_LIFETIME_MAX_S
+    marks = [
+        AccessToken(mark_of_client(client_id), until_s, _holder_of(_first_owner(owners, client_id)))
+        for client_id in client_ids
+    ]
     for client_id in client_ids:
         connection.execute(sa.delete(_rows).where(_rows.c.client_id == client_id))
         remove_client(connection, client_id)
-    marks = [AccessToken(mark_of_client(client_id), now_s + TOKEN_LIFETIME_MAX_S) for client_id in client_ids]
     remember_revoked(connection, marks)
     _changed(connection)
     return marks

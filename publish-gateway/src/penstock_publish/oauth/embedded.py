@@ -70,8 +70,9 @@ class EmbeddedServer:
         return await self._as_client(self._server.introspect, form, headers, address)
 
     async def asked(self, query: Mapping[str, str]) -> AskedFor | Refusal:
-        """What an authorization request asks for."""
-        return await self._in_worker(partial(self._server.asked, query))
+        """What an authorization request asks for; `too_many_requests` where too many wait."""
+        self._check_room()
+        return await self._waiting_for(partial(self._server.asked, query))
 
     async def answer(self, query: Mapping[str, str], person: Person | None) -> Answered | Refusal:
         """The address to send a person to, with a code; with a denial where `person` is None."""
@@ -100,6 +101,7 @@ class EmbeddedServer:
         self._check_attempt(client_id, address)
         client = await self._waiting_for(partial(self._clients.find, client_id))
         if (client or NOBODY).has_secret(secret):
+            self._failed.succeeded(client_id, address)
             return client
         self._failed.failed(client_id, address, self.context.monotonic_s())
         return None
@@ -152,10 +154,15 @@ class EmbeddedServer:
         reply = await self._waiting_for(partial(respond, form, headers))
         if reply.body.get("error") == "invalid_client":
             self._failed.failed(client_id, address, self.context.monotonic_s())
+        elif reply.status == 200:  # other errors may come before the client has proved anything
+            self._failed.succeeded(client_id, address)
         return reply
 
     def _check_attempt(self, client_id: str, address: str) -> None:
         self._failed.check(client_id, address, self.context.monotonic_s())
+        self._check_room()
+
+    def _check_room(self) -> None:
         if self._waiting >= self.context.settings.secrets.waiting_max:
             detail = "many clients ask for tokens just now (auth.secrets.waiting_max); try again"
             raise PenstockError("too_many_requests", detail, retry_after_s=1.0)

@@ -1,7 +1,8 @@
 """Failed attempts to be a client, by client and network address. Pure: in memory, the time is passed in.
 
 Secrets have 256 random bits, so this is not what keeps them from being guessed: it keeps whoever tries from taking
-the time of the others. What comes from elsewhere keeps nobody out: a client is counted for each address apart.
+the time of the others. It keeps no client out that has got in from the same address before: others may share the
+address, behind a proxy for instance.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ class FailedClients:
     def __init__(self, settings: ClientSecretSettings) -> None:
         self._settings = settings
         self._counted: OrderedDict[tuple[str, str], _Failures] = OrderedDict()  # by begin of their window
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()  # who got in, the latest last
 
     def check(self, client_id: str, address: str, now_s: float) -> None:
         """`too_many_requests` for one that must wait."""
+        if (network_of(address), client_id) in self._known:
+            return
         for key, limit in self._limits(client_id, address):
             counted = self._counted.get(key)
             if counted is None or counted.count < limit:
@@ -45,6 +49,13 @@ class FailedClients:
         self._forget(now_s)
         for key, _ in self._limits(client_id, address):
             self._counted.setdefault(key, _Failures(0, now_s)).count += 1
+
+    def succeeded(self, client_id: str, address: str) -> None:
+        """It has proved who it is."""
+        self._known[network_of(address), client_id] = None
+        self._known.move_to_end((network_of(address), client_id))
+        while len(self._known) > self._settings.failures_kept_max:
+            self._known.popitem(last=False)
 
     def _limits(self, client_id: str, address: str) -> tuple[tuple[tuple[str, str], int], ...]:
         network = network_of(address)

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from penstock.http.followed_issuer import Revoked, RevokedToken
 
-__all__ = ["RevokedTokens"]
+__all__ = ["NEWS_MAX", "RevokedTokens"]
+
+#: Who is further behind gets the whole list, which is kept: anybody may ask, so no request makes much work.
+NEWS_MAX = 1_000
 
 
 def _random_name() -> str:
@@ -40,15 +43,24 @@ class RevokedTokens:
         for token_id in [known for known, expires_at_s in self.expiries.items() if expires_at_s < before_s]:
             del self.expiries[token_id], self._numbers[token_id]
 
-    def listed(self, *, still_s: float, after: str = "") -> Revoked:
-        """Those that expire after `still_s`: what is new since the cursor `after`; without one of ours, all."""
+    def whole(self, still_s: float) -> Revoked:
+        """All that expire after `still_s`."""
+        return self._listed(0, still_s, whole=True)
+
+    def news(self, after: str, still_s: float) -> Revoked | None:
+        """What is new since the cursor `after`; None where it is none of ours, or that is much: ask for all."""
         number = self._number(after)
+        if number is None or self.version - number > NEWS_MAX:
+            return None
+        return self._listed(number, still_s, whole=False)
+
+    def _listed(self, number: int, still_s: float, *, whole: bool) -> Revoked:
         found = [
             RevokedToken(token_id, self.expiries[token_id])
-            for token_id in self._newer(number or 0)
+            for token_id in self._newer(number)
             if self.expiries[token_id] > still_s
         ]
-        return Revoked(sorted(found, key=lambda token: token.jti), f"{self._name}-{self.version}", number is None)
+        return Revoked(sorted(found, key=lambda token: token.jti), f"{self._name}-{self.version}", whole)
 
     def _newer(self, number: int) -> Iterator[str]:
         for token_id, own in reversed(self._numbers.items()):

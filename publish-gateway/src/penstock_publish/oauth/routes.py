@@ -96,8 +96,8 @@ class _Endpoints:
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
-        if after := request.query.get("after", ""):
-            body = msgspec.json.encode(self._authority.revocations(after))
+        if (news := self._authority.revocations_after(request.query.get("after", ""))) is not None:
+            body = msgspec.json.encode(news)
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def server_metadata(self, request: web.Request) -> web.Response:
