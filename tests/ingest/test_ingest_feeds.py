@@ -80,6 +80,20 @@ class AwayLog(MemoryLog):
         return await super().append(batches, *rest, **more)
 
 
+class StumblingLog(MemoryLog):
+    """Does not take the append that is the second."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=SystemClock())
+        self.appends = 0
+
+    async def append(self, batches: Sequence[NewBatch], *rest: Any, **more: Any) -> list[Position]:
+        self.appends += 1
+        if self.appends == 2:
+            raise LogUnavailable("the test has taken it away")
+        return await super().append(batches, *rest, **more)
+
+
 class Intake:
     """A gateway that fetches into `lots`."""
 
@@ -105,11 +119,13 @@ class Intake:
 
 
 @asynccontextmanager
-async def intake(spec: StreamSpec, folder: Path, log: MemoryLog | None = None) -> AsyncIterator[Intake]:
+async def intake(
+    spec: StreamSpec, folder: Path, log: MemoryLog | None = None, *, settings: IngestSettings = SETTINGS
+) -> AsyncIterator[Intake]:
     log = log or CutLog()
     await log.put_app("shop", "", [spec], None)
     # The gateway has no use for a store.
-    role = build(SETTINGS, Ports(log, cast(Store, None), SystemClock(), OpenAccess()), feeds_folder=folder)
+    role = build(settings, Ports(log, cast(Store, None), SystemClock(), OpenAccess()), feeds_folder=folder)
     stop = asyncio.Event()
     running = asyncio.create_task(role.run(stop))
     try:
@@ -142,6 +158,14 @@ async def test_files_are_taken_in_order_those_that_come_later_and_grow_included(
         (folder / "0-late.ndjson").write_bytes(lines([44]))
         await taken.until(*range(43), 44)
         assert (await taken.stored())[0] == event(0)
+
+
+async def test_a_piece_of_more_events_than_a_request_may_have_is_taken_in_parts(folder: Path, tmp_path: Path):
+    (folder / "a.csv").write_text("id\n" + "".join(f"{n}\n" for n in range(8)))
+    few = SETTINGS.model_copy(update={"events_max": 3})
+    async with intake(files(folder, "csv"), tmp_path / "feeds", settings=few) as taken:
+        await taken.until(*range(8))
+        assert await taken.rejected() == []
 
 
 async def test_a_last_line_without_an_end_is_taken_once_the_file_stays_as_it_is(folder: Path, tmp_path: Path):
@@ -297,6 +321,15 @@ async def test_messages_that_the_log_does_not_take_at_once_are_not_lost(server: 
         await server.send(text(1), text(2))
         await taken.until(1, 2)
     assert log.away == 0
+    assert len(server.connections) == 1
+
+
+async def test_a_message_of_more_events_than_a_request_may_have_is_taken_in_parts_once(server: Server, tmp_path: Path):
+    spec = source(connector="websocket", url=server.url, format="json", subscribe="go", body="lines", dedupe="none")
+    few = SETTINGS.model_copy(update={"events_max": 3})
+    async with intake(spec, tmp_path / "feeds", StumblingLog(), settings=few) as taken:
+        await server.send(text(*range(8)))
+        await taken.until(*range(8))
     assert len(server.connections) == 1
 
 

@@ -95,6 +95,30 @@ async def test_a_message_in_fragments_is_one_batch_and_one_that_is_too_long_is_r
         assert await edge.stored() == ["e1", "e2", "e4"]
 
 
+async def test_a_socket_that_anybody_can_open_reads_short_messages_only(edge: SocketEdge):
+    async with edge.socket("?auth=message", token="") as ws:
+        await ws.send("x" * 140_000)
+        assert (await ended(ws))[0] == 1009
+    async with edge.socket("?auth=message", token="") as ws:
+        await ws.send(json.dumps({"auth": edge.token()}))
+        await ws.send(json.dumps([event(3, market="m" * 70_000)]))
+        await ws.send(text(4))
+        assert [one.get("code", one.get("accepted")) for one in await replies(ws, 2)] == ["too_large", 1]
+
+
+async def test_who_reads_no_replies_does_not_hold_up_a_drain():
+    async with running_edge(socket={"answer_wait_s": 0.05, "close_wait_s": 0.05}) as edge:
+        _, writer = await _silent(edge)
+        frame = b"\x82\xfe" + (200).to_bytes(2, "big") + b"\0\0\0\0" + b"[".ljust(200)
+        while next(iter(edge.role._sockets._sessions))._sending is False:
+            writer.write(frame * 500)
+            await asyncio.sleep(0.002)
+        edge.stop.set()
+        async with asyncio.timeout(5):
+            await edge.running
+        writer.transport.abort()
+
+
 async def test_single_events_that_wait_share_an_append_and_batches_keep_their_place_between_them(edge: SocketEdge):
     edge.log.gate.clear()
     async with edge.socket() as ws:

@@ -71,9 +71,9 @@ class IngestRole:
         _logger.info("ingest started")
         stopped = asyncio.ensure_future(stop.wait())
         learning = asyncio.ensure_future(self._gateway.learn_always())
-        sweeping = asyncio.ensure_future(self._sockets.run())
         standing, pump = self._gateway.standing, self._pump
-        work = [asyncio.ensure_future(each.run()) for each in (self._feeds, pump, standing) if each is not None]
+        parts = (self._sockets, self._feeds, pump, standing)
+        work = [asyncio.ensure_future(each.run()) for each in parts if each is not None]
         try:
             while not stopped.done():
                 self._gateway.streams.report()
@@ -87,7 +87,6 @@ class IngestRole:
             learning.cancel()
             self._http.draining = True
             await self._sockets.drain()
-            sweeping.cancel()
             while self._http.requests:
                 await self._ports.clock.sleep(_DRAIN_POLL_S)
             for each in work:  # what brings events before the standing: who takes over begins where it ended

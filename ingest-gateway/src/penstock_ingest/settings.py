@@ -85,10 +85,15 @@ class IngestSocketSettings(BaseModel, frozen=True):
         default=10.0, gt=0, description="How long a WebSocket with auth=message waits for its token."
     )
     message_max_bytes: int = Field(
-        default=4 * 1024 * 1024,
+        default=1024 * 1024,
         ge=1024,
         description="Largest message; one of up to twice as much is refused by a line, beyond it the WebSocket is "
         "closed with 1009.",
+    )
+    auth_message_max_bytes: int = Field(
+        default=64 * 1024,
+        ge=10 * 1024,
+        description="The same for WebSockets with auth=message, which anybody can open.",
     )
     in_flight_max: int = Field(
         default=256, ge=1, description="Messages of one WebSocket without a reply yet; then it is not read."

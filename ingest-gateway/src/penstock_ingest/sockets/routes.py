@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import structlog
 from aiohttp import WSMsgType, web
 
 from penstock.errors import PenstockError
@@ -21,6 +22,7 @@ from penstock_ingest.sockets.session import DRAINING, Means, Session
 
 __all__ = ["Sockets"]
 
+_log = structlog.get_logger(__name__)
 #: Pace at which sockets are looked after. A token that expires is noticed that much later at most.
 _SWEEP_S = 0.25
 
@@ -32,6 +34,7 @@ class Sockets:
         """`draw` gives numbers from 0 to 1."""
         self._means, self._limits, self._draw = means, means.settings.socket, draw
         self._sessions: set[Session] = set()
+        self._checks: dict[Session, asyncio.Task[None]] = {}
         self._open = 0
         self._unauthenticated: set[web.WebSocketResponse[Any]] = set()
         self._none_open = asyncio.Event()
@@ -53,7 +56,8 @@ class Sockets:
                 session.tick(now_s)
             if now_s - checked_s >= self._limits.check_s:
                 checked_s = now_s
-                await asyncio.gather(*(session.check() for session in tuple(self._sessions)))
+                for session in self._sessions - self._checks.keys():
+                    self._check(session)
 
     async def drain(self) -> None:
         """Read no more; return when what was read is answered and all are closed, with a hint when to come back."""
@@ -63,13 +67,27 @@ class Sockets:
             session.close(Close(1001, DRAINING, retry_ms=round(hint_ms * (1 + self._draw()))))
         await self._none_open.wait()
 
+    def _check(self, session: Session) -> None:
+        """See whether its token counts; each for itself, as the issuer of one may have to be asked."""
+
+        def checked(task: asyncio.Task[None]) -> None:
+            del self._checks[session]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.error("socket_check_failed", exc_info=error)
+                session.close(Close(4503, "internal", retry_ms=1_000))
+
+        self._checks[session] = asyncio.create_task(session.check())
+        self._checks[session].add_done_callback(checked)
+
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         """Upgrade and serve. What is wrong before the upgrade is an HTTP problem, later a line and a close code."""
         stream = request.match_info["stream"]
         entry = await admit_caller(request, self._means.access, stream)
         if entry.principal is not None:
             await self._enter(request, entry.principal, stream)
-        socket = self._new_socket(entry.subprotocol)
+        limits = self._limits
+        largest_bytes = limits.auth_message_max_bytes if entry.principal is None else limits.message_max_bytes
+        socket = self._new_socket(entry.subprotocol, 2 * largest_bytes)
         if not socket.can_prepare(request):
             raise PenstockError("bad_request", "this is a WebSocket: connect with an upgrade, or POST to .../events")
         self._check_room(known=entry.principal is not None)
@@ -105,6 +123,7 @@ class Sockets:
         token: str,
         line: Auth | None = None,
     ) -> None:
+        limits = self._limits
         session = Session(
             socket,
             self._means,
@@ -112,6 +131,7 @@ class Sockets:
             principal=principal,
             token=token,
             transport=request.transport,
+            message_max_bytes=limits.message_max_bytes if line is None else limits.auth_message_max_bytes,
         )
         self._sessions.add(session)
         if self._draining.is_set():
@@ -171,17 +191,16 @@ class Sockets:
             detail = f"{limits.unauthenticated_max} WebSockets wait for their token (unauthenticated_max)"
             raise PenstockError("too_many_requests", detail, retry_after_s=self._means.settings.retry_after_s)
 
-    def _new_socket(self, subprotocol: str | None) -> web.WebSocketResponse[Any]:
+    def _new_socket(self, subprotocol: str | None, read_max_bytes: int) -> web.WebSocketResponse[Any]:
         """Pings, pongs and closes are ours: a close is answered when what came before it has been."""
-        limits = self._limits
         return web.WebSocketResponse(
             protocols=() if subprotocol is None else (subprotocol,),
             autoclose=False,
             autoping=False,
             compress=False,
             decode_text=False,
-            max_msg_size=2 * limits.message_max_bytes,
-            timeout=limits.close_wait_s,
+            max_msg_size=read_max_bytes,
+            timeout=self._limits.close_wait_s,
         )
 
 

@@ -61,9 +61,10 @@ class Session:
         principal: Principal,
         token: str,
         transport: asyncio.Transport | None,
+        message_max_bytes: int,
     ) -> None:
         """`transport`: that of the socket, to be cut off where the other side does not read to the end."""
-        self._transport = transport
+        self._transport, self._message_max_bytes = transport, message_max_bytes
         limits = means.settings.socket
         self._socket, self._means, self._limits, self._stream = socket, means, limits, stream
         self._principal, self._token = principal, token
@@ -89,8 +90,7 @@ class Session:
         try:
             await asyncio.wait({self._reading})
             self._inbox.end()
-            draining = self._close is not None and self._close.error == DRAINING
-            await asyncio.wait({working}, timeout=None if draining else self._limits.answer_wait_s)
+            await self._finished(working)
         finally:
             tasks = {self._reading, working, *self._saying}
             for task in tasks:
@@ -131,6 +131,14 @@ class Session:
         if token == self._token and principal.expires_at_s > self._principal.expires_at_s:
             self._take_token(principal, token)
 
+    async def _finished(self, working: asyncio.Task[None]) -> None:
+        """Wait until what was read is answered: at a drain as long as somebody reads replies, else not for long."""
+        while True:
+            done, _ = await asyncio.wait({working}, timeout=self._limits.answer_wait_s)
+            draining = self._close is not None and self._close.error == DRAINING
+            if done or self._sending or not draining:
+                return
+
     # ---------------------------------------------------------------- reading
 
     async def _read(self) -> None:
@@ -149,9 +157,9 @@ class Session:
     async def _take(self, body: bytes) -> None:
         """Put a batch into the inbox; return when another one may be read."""
         self._read_count += 1
-        limit = self._limits.message_max_bytes
+        limit = self._message_max_bytes
         if len(body) > limit:
-            detail = f"the message is longer than {limit} bytes (message_max_bytes); send fewer events a message"
+            detail = f"the message is longer than {limit} bytes; send fewer events a message"
             self._inbox.put(Message(self._read_count, b"", PenstockError("too_large", detail)))
         else:
             self._paused = True
