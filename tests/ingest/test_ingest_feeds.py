@@ -324,7 +324,7 @@ async def test_messages_that_the_log_does_not_take_at_once_are_not_lost(server: 
     assert len(server.connections) == 1
 
 
-async def test_a_message_of_more_events_than_a_request_may_have_is_taken_in_parts_once(server: Server, tmp_path: Path):
+async def test_a_message_of_more_events_than_a_request_may_have_is_taken_once(server: Server, tmp_path: Path):
     spec = source(connector="websocket", url=server.url, format="json", subscribe="go", body="lines", dedupe="none")
     few = SETTINGS.model_copy(update={"events_max": 3})
     async with intake(spec, tmp_path / "feeds", StumblingLog(), settings=few) as taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable
 
 import structlog
@@ -71,9 +72,10 @@ class FeedPump:
 
     async def _keep(self, fed: Fed, *, again: bool) -> None:
         """`again`: the place gives it only once, so it is kept here until the log takes it."""
+        rest = deque(_requests(fed.lines, self._gateway.settings.events_max))
         while True:
             try:
-                await _finished(self._take(fed))
+                await _finished(self._take(rest, fed.cursor))
             except PenstockError as error:
                 if not again or not error.retryable:
                     raise
@@ -81,14 +83,16 @@ class FeedPump:
             else:
                 return
 
-    async def _take(self, fed: Fed) -> None:
-        if fed.lines.strip():
-            accepted = await self._gateway.accept(self.spec.name, fed.lines, Form.NDJSON)
+    async def _take(self, rest: deque[bytes], cursor: str | None) -> None:
+        """Accept what is there, from the left on; `rest` is what was not yet."""
+        while rest:
+            accepted = await self._gateway.accept(self.spec.name, rest[0], Form.NDJSON)
+            rest.popleft()
             self._note("accepted", accepted.accepted)
             self._note("duplicate", accepted.duplicate)
             self._note("rejected", accepted.rejected)
-        if fed.cursor is not None:
-            await asyncio.to_thread(self._cursors.write, self.spec, self._epoch, fed.cursor)
+        if cursor is not None:
+            await asyncio.to_thread(self._cursors.write, self.spec, self._epoch, cursor)
 
     def _note(self, outcome: str, events: int) -> None:
         if events:
@@ -102,6 +106,14 @@ class FeedPump:
         self.detail = f"{detail} (next try in {wait_s:g} s)"
         metrics.FEED_RETRIES.labels(*self._labels).inc()
         await self._clock.sleep(wait_s)
+
+
+def _requests(lines: bytes, events_max: int) -> list[bytes]:
+    """The lines, in parts of as many as a request may have."""
+    if lines.count(b"\n") < events_max:
+        return [lines] if lines.strip() else []
+    each = [line for line in lines.split(b"\n") if line.strip()]
+    return [b"\n".join(each[first : first + events_max]) for first in range(0, len(each), events_max)]
 
 
 async def _finished(work: Awaitable[None]) -> None:
