@@ -289,3 +289,22 @@ log([notices.includes("expiring"), handed]);
 
     options = {"token": old}
     assert await run(node, tmp_path, http, gateway.url, script, options, then=near_the_end) == [0, 1, [True, 2]]
+
+
+async def test_a_server_that_is_away_is_asked_so_often_and_each_try_is_told(gateway, http, node, tmp_path):
+    async with http.get(f"{gateway.url}/client.js") as reply:
+        module = await reply.read()
+
+    async def client(_: web.Request) -> web.Response:
+        return web.Response(body=module, content_type="text/javascript")
+
+    script = """
+const away = connect("http://127.0.0.1:9", { token: "t", limits: { ...quick, firstConnects: 3 } }), notices = [];
+await away.subscribe("s", { onNotice: ({ sys, tries }) => notices.push([sys, tries]) }).closed.catch(
+  ({ code, retry, detail }) => log([code, retry, detail.slice(0, 35), notices]));
+"""
+    async with serving(loopback_socket(), [web.get("/client.js", client)]) as url:
+        said = await run(node, tmp_path, http, url, script, {})
+    assert said == [
+        ["not_ready", True, "no answer from http://127.0.0.1:9 (", [["unreachable", 1], ["unreachable", 2]]]
+    ]

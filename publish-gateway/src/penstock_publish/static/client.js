@@ -19,6 +19,8 @@
 export const LIMITS = {
   attempts: 30, // tries of a request that is answered 429 or 503, or not at all
   firstConnects: 5, // tries until a first connection has come about
+  connectsInARow: 1_000, // tries after a break that bring no connection
+  refusals: 2, // requests that the browser keeps from us while the server answers others; then this origin may not
   backoffFirstMs: 500, backoffMaxMs: 15_000, // a pause is a random part of first * 2^n, at most max
   retryAfterMaxMs: 120_000, // longest pause that a server may ask for
   renewBeforeMs: 60_000, authReplyMs: 5_000,
@@ -40,7 +42,7 @@ export class PenstockError extends Error {
 export function connect(url, options = {}) { return new Penstock(url, options); }
 
 class Penstock {
-  #token; #renewAt; #fetching; #dedupe = {};
+  #token; #renewAt; #fetching; #dedupe = {}; #refused = 0;
 
   constructor(url, options) {
     this.url = String(url).replace(/\/+$/, "");
@@ -95,7 +97,7 @@ class Penstock {
   }
 
   /** The decoded reply of a call with this client's credential; «later» is tried again. */
-  async call(method, path, { body, type = "application/json", accept, repeatable = true } = {}) {
+  async call(method, path, { body, type = "application/json", accept, repeatable = true, attempts = this.limits.attempts } = {}) {
     for (let failures = 1; ; failures++) {
       try {
         const reply = await this.fetch(path, { method, body, headers: body ? { "Content-Type": type } : {} });
@@ -105,7 +107,7 @@ class Penstock {
       } catch (thrown) {
         const error = this.known(thrown);
         const again = error.retry && (repeatable || error.status === 429 || error.status === 503);
-        if (!again || failures >= this.limits.attempts || error.retryMs > this.limits.retryAfterMaxMs) throw error;
+        if (!again || failures >= attempts || error.retryMs > this.limits.retryAfterMaxMs) throw error;
         await this.options.sleep(this.pauseMs(failures, error.retryMs));
       }
     }
@@ -116,7 +118,7 @@ class Penstock {
     for (let tries = 1; ; tries++) {
       const token = await this.token();
       const sent = token ? { ...headers, Authorization: `Bearer ${token}` } : headers;
-      const reply = await fetch(this.url + path, { credentials: "same-origin", cache: "no-store", headers: sent, ...rest });
+      const reply = await this.#ask(path, { credentials: "same-origin", cache: "no-store", headers: sent, ...rest });
       if (reply.status !== 401 || !token || tries > 1) return reply;
       this.forget(token);
     }
@@ -130,6 +132,26 @@ class Penstock {
 
   /** Do not use this token again. */
   forget(token) { if (token === this.#token) this.#token = null; }
+
+  // A page is not told whether the network failed or its origin is not allowed here; but this module is for
+  // pages of every origin. Twice: a server that was just starting answers that question, too.
+  async #ask(path, init) {
+    try {
+      const reply = await fetch(this.url + path, init);
+      this.#refused = 0;
+      return reply;
+    } catch (error) {
+      if (error.name === "AbortError" || !await this.#answersOthers() || ++this.#refused < this.limits.refusals) throw error;
+      throw new PenstockError("origin_refused",
+        `${this.url} answers, but not to pages of ${location.origin}: its publish.cors_origins must name that origin`);
+    }
+  }
+
+  async #answersOthers() {
+    if (typeof location === "undefined" || location.origin === new URL(this.url).origin) return false;
+    const asked = fetch(`${this.url}/client.js`, { method: "HEAD", credentials: "omit", cache: "no-store" });
+    return asked.then((reply) => reply.ok, () => false);
+  }
 
   known(error) {
     if (error instanceof PenstockError) return error;
@@ -146,7 +168,7 @@ class Penstock {
     this.#renewAt = Infinity;
     if (token) return this.#token = typeof token === "function" ? await token() : token;
     if (!clientId) return null;
-    const reply = await fetch(`${this.url}/oauth/token`, { method: "POST", body: new URLSearchParams({ grant_type: "client_credentials" }),
+    const reply = await this.#ask("/oauth/token", { method: "POST", body: new URLSearchParams({ grant_type: "client_credentials" }),
       headers: { Authorization: `Basic ${btoa(`${clientId}:${clientSecret}`)}` } });
     const said = await reply.json().catch(() => ({}));
     if (!said.access_token) throw problem(reply.status, { code: said.error, detail: said.error_description, ...said }, reply.headers);
@@ -196,7 +218,7 @@ class Subscription {
   async #run() {
     const { client, asked } = this, { limits, options } = client;
     const sse = options.transport ? options.transport === "sse" : typeof WebSocket === "undefined";
-    for (let failures = 1, wasOpen = false; !this.#stop.signal.aborted; failures++) {
+    for (let failures = 1, missed = 0, wasOpen = false; !this.#stop.signal.aborted; failures++) {
       const before = this.after;
       this.#link = new AbortController();
       const ended = { opened: false };
@@ -210,15 +232,16 @@ class Subscription {
       this.#link.abort();
       if (this.#stop.signal.aborted) break;
       wasOpen ||= ended.opened;
+      missed = ended.opened ? 0 : missed + 1;
       if (this.after !== before) failures = 1;
-      if (ended.retryMs > limits.retryAfterMaxMs || (!wasOpen && failures >= limits.firstConnects)) {
+      if (ended.retryMs > limits.retryAfterMaxMs || missed >= (wasOpen ? limits.connectsInARow : limits.firstConnects)) {
         const { name, retryMs } = ended;
         const error = ended.error || (name ? new PenstockError(name, `the server closed ${this.topic}`, { retry: true, retryMs })
           : client.known(new Error("no connection")));
         this.#settle(error);
         throw error;
       }
-      this.#tell(asked.onNotice, { sys: ended.opened ? "closed" : "unreachable", code: ended.code, detail: ended.error?.detail });
+      this.#tell(asked.onNotice, { sys: ended.opened ? "closed" : "unreachable", code: ended.code, detail: ended.error?.detail, tries: missed });
       if (this.#full) await this.#emptied();
       else if (!ended.renewed) await options.sleep(client.pauseMs(failures, ended.retryMs), this.#stop.signal);
     }
@@ -229,7 +252,7 @@ class Subscription {
     const { client, topic, asked, after } = this, { ticket: provide } = client.options, { filter, slow } = asked;
     const token = await client.token();
     const ticket = provide ? await provide(topic)
-      : (await client.call("POST", "/v1/tickets", { body: JSON.stringify({ topic }) })).ticket;
+      : (await client.call("POST", "/v1/tickets", { body: JSON.stringify({ topic }), attempts: 1 })).ticket;
     const socket = new WebSocket(client.url.replace(/^http/, "ws") + pathOf(topic, { ticket, after, filter, slow }));
     this.#link.signal.addEventListener("abort", () => socket.close(1000));
     await new Promise((done) => {
@@ -248,7 +271,7 @@ class Subscription {
     if ([4400, 4403, 4404].includes(ended.code))
       throw new PenstockError(ended.name, `the server closed ${topic} with ${ended.code}`, { status: ended.code - 4000 });
     // A page is not told why a handshake was refused; the same as a page of history is.
-    if (!ended.opened && !provide) await client.call("GET", pathOf(topic, { after, filter, limit: 1 }));
+    if (!ended.opened && !provide) await client.call("GET", pathOf(topic, { after, filter, limit: 1 }), { attempts: 1 });
   }
 
   async #stream(ended) {
