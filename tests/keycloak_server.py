@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from kafka_broker import free_ports
@@ -91,6 +92,16 @@ class KeycloakServer:
                 self.stop()
                 raise RuntimeError(f"Keycloak did not start:\n{self._output.read_text(errors='replace')[-3000:]}")
             time.sleep(0.2)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """It takes connections and answers nothing, until the end of the block."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it, with the Java process that its script has started."""

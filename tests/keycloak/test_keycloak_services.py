@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 from app.test_access_matrix import APP, EVENT
-from keycloak.conftest import BESIDE, GUIDE, INSTEAD, Configured, bearer
+from keycloak.conftest import ASKED, BESIDE, GUIDE, INSTEAD, Configured, bearer, running
 from keycloak_realm import Realm
+from keycloak_server import KeycloakServer
 from penstock_process import PenstockProcess, Reply, eventually
 from penstock_services import PenstockServices
 
@@ -94,3 +95,58 @@ async def test_the_commands_of_the_guide_get_a_token_and_the_topics(
         said, complaints = await asyncio.wait_for(shell.communicate(), 60)
         assert shell.returncode == 0, complaints
         assert "totals" in {topic["topic"] for topic in json.loads(said)["topics"]}, said
+
+
+async def test_while_keycloak_is_silent_known_keys_count_and_what_must_be_asked_there_waits(
+    keycloak: KeycloakServer, realm: Realm, configured: Configured, tmp_path: Path
+):
+    tokens = [await realm.token("machine", "*:read") for _ in range(3)]
+    asked, known = tmp_path / "asked", tmp_path / "known"
+    asked.mkdir()
+    known.mkdir()
+    async with (
+        running(asked, configured(ASKED) + "timeout_s = 1\n") as (asking_url, http),
+        running(known, configured(BESIDE)) as (url, _),
+    ):
+
+        async def status(at: str, token: str) -> tuple[int, bool]:
+            async with http.get(f"{at}/v1/topics/sales", headers=bearer(token)) as reply:
+                return reply.status, "Retry-After" in reply.headers
+
+        assert await status(asking_url, tokens[0]) == (200, False)
+        with keycloak.silent():
+            assert await status(url, tokens[1]) == (200, False)
+            assert await status(asking_url, tokens[0]) == (200, False), "it was asked about a moment ago"
+            assert await status(asking_url, tokens[2]) == (503, True)
+        for _ in range(50):
+            if await status(asking_url, tokens[2]) == (200, False):
+                break
+            await asyncio.sleep(0.2)
+        else:
+            raise AssertionError("it is not asked again")
+
+
+async def test_a_penstock_that_starts_while_keycloak_is_silent_is_ready_when_that_answers(
+    keycloak: KeycloakServer, realm: Realm, configured: Configured, tmp_path: Path, app: Path
+):
+    token = await realm.token("machine", "*:read")
+    system = PenstockProcess(tmp_path / "data", app)
+    configure(system, tmp_path / "penstock.toml", configured(INSTEAD))
+    try:
+        with keycloak.silent():
+            system.launch()
+
+            def waits() -> bool:
+                try:
+                    reply = system.call("GET", "/readyz", authorize=False)
+                except OSError:
+                    return False
+                return reply.status == 503 and f"keys of {realm.issuer}" in reply.json()["parts"]
+
+            eventually(waits)
+            reply = system.call("GET", "/v1/topics", headers=bearer(token), authorize=False)
+            assert (reply.status, "retry-after" in reply.headers) == (503, True), "never yes, never no"
+        system.wait_ready()
+        assert system.call("GET", "/v1/topics", headers=bearer(token), authorize=False).status == 200
+    finally:
+        system.stop()

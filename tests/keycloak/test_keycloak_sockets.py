@@ -103,10 +103,12 @@ async def test_a_new_key_is_found_by_its_first_token_and_a_key_taken_back_ends_t
 ):
     follow = {"follow": {"keys_refresh_s": 1.0}}
     async with running(tmp_path, configured(INSTEAD), services=follow) as (url, http):
-        at, old = f"{url}/v1/topics/sales", await realm.token("machine", "*:read")
+        at, old = f"{url}/v1/topics/sales", await realm.token("machine", "*:read ingest:write")
+        stream = f"{url}/v1/streams/orders/connect"
         async with (
             http.ws_connect(at, headers=bearer(old)) as stays,
             http.ws_connect(at, headers=bearer(old)) as goes,
+            http.ws_connect(stream, headers=bearer(old)) as sends,
         ):
             await realm.new_key()
             new = await realm.token("machine", "*:read")
@@ -119,6 +121,7 @@ async def test_a_new_key_is_found_by_its_first_token_and_a_key_taken_back_ends_t
             assert (await lines(stays, "id"))[-1]["ok"] is True
             await realm.drop_key(old_header["kid"])
             assert await close_of(goes) == 4401
+            assert await close_of(sends) == 4401
             async with http.get(at, headers=bearer(old)) as reply:
                 assert (reply.status, "(kid)" in reply.headers["WWW-Authenticate"]) == (401, True)
             await stays.send_json({"id": 2, "sub": "totals"})
@@ -133,17 +136,20 @@ async def test_a_revoked_token_and_a_person_who_is_logged_out_lose_sockets_and_r
     async with running(tmp_path, text) as (url, http):
         at = f"{url}/v1/topics/sales"
         tokens = {
-            "revoked": await realm.token("machine", "*:read"),
+            "revoked": await realm.token("machine", "*:read ingest:write"),
             "logged out": (await realm.login(person, "openid *:read"))["access_token"],
             "kept": await realm.token("machine", "*:read"),
         }
         sockets = {name: await http.ws_connect(at, headers=bearer(token)) for name, token in tokens.items()}
+        stream = f"{url}/v1/streams/orders/connect"
+        sends = await http.ws_connect(stream, headers=bearer(tokens["revoked"]))
         await realm.revoke("machine", tokens["revoked"])
         await realm.log_out(person)
         for name in ("revoked", "logged out"):
             assert await close_of(sockets[name]) == 4401, name
             async with http.get(at, headers=bearer(tokens[name])) as reply:
                 assert reply.status == 401, name
+        assert await close_of(sends) == 4401
         await sockets["kept"].send_json({"id": 1, "sub": "totals"})
         assert (await lines(sockets["kept"], "id"))[-1]["ok"] is True
         await sockets["kept"].close()

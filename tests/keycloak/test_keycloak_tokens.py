@@ -75,6 +75,19 @@ async def test_a_person_gets_what_was_asked_for_and_roles_allow_and_no_other_kin
             assert set((await cells(http, url, tokens[kind])).values()) == {401}, kind
 
 
+async def test_an_id_token_opens_nothing_even_where_its_audience_is_the_one_of_the_configuration(
+    realm: Realm, configured: Configured, tmp_path
+):
+    tokens = await realm.login(await realm.add_person("stream-readers"), "openid *:read")
+    assert claims_of(tokens["id_token"])[1]["aud"] == "dashboard"
+    text = configured(BESIDE) + 'audience = "dashboard"\n'
+    async with running(tmp_path, text) as (url, http):
+        async with http.get(f"{url}/v1/topics", headers=bearer(tokens["id_token"])) as reply:
+            assert (reply.status, "it is no access token" in reply.headers["WWW-Authenticate"]) == (401, True)
+        async with http.get(f"{url}/.well-known/oauth-protected-resource") as reply:
+            assert (await reply.json())["authorization_servers"] == [url, realm.issuer]
+
+
 async def test_roles_are_rights_where_the_configuration_says_which(realm: Realm, configured: Configured, tmp_path):
     reader, admin = (
         await realm.add_person("stream-readers"),
