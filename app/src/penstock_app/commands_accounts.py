@@ -15,16 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock_app.gateway_place import Config, Data, Store, gateway_place
+
 if TYPE_CHECKING:
     from penstock_publish.oauth.accounts import AccountStore
 
 __all__ = ["register"]
 
-Data = Annotated[Path | None, typer.Option(help="Data folder [default: penstock-data].")]
-Store = Annotated[
-    str | None, typer.Option(help="URL of the store [default: of the settings, else the data folder's].")
-]
-Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); keys in docs/settings.md.")]
 Name = Annotated[str, typer.Argument(help="The account's name: an e-mail address, or what people are called.")]
 Scope = Annotated[str, typer.Option(help="All that the person may do, separated by spaces.")]
 NewScope = Annotated[str, typer.Argument(help="All that the person may do, separated by spaces.")]
@@ -96,15 +93,10 @@ def scope_of(name: Name, scope: NewScope, *, data: Data = None, store: Store = N
 
 @contextmanager
 def _accounts(data: Path | None, store: str | None, config: Path | None) -> Iterator[AccountStore]:
-    from penstock.stores.open import is_postgres_url
-    from penstock_app.folders import make_data_folder
-    from penstock_app.settings import load_settings
     from penstock_publish.oauth.accounts import open_accounts
 
-    settings = load_settings(config, {"data": data, "store_url": store})
-    make_data_folder(settings, ["publish"])
-    address = settings.store_address
-    opened, close = open_accounts(settings.data, settings.auth.login, address if is_postgres_url(address) else None)
+    place = gateway_place(data, store, config)
+    opened, close = open_accounts(place.data, place.settings.auth.login, place.database_url)
     try:
         yield opened
     finally:

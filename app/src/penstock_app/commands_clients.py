@@ -13,16 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock_app.gateway_place import Config, Data, Store, gateway_place
+
 if TYPE_CHECKING:
     from penstock_publish.oauth.clients import Client, Clients
 
 __all__ = ["register"]
 
-Data = Annotated[Path | None, typer.Option(help="Data folder [default: penstock-data].")]
-Store = Annotated[
-    str | None, typer.Option(help="URL of the store [default: of the settings, else the data folder's].")
-]
-Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); keys in docs/settings.md.")]
 Name = Annotated[str, typer.Argument(help="What people see when they are asked to allow it.")]
 ClientId = Annotated[str, typer.Argument(metavar="CLIENT_ID", help="As `penstock clients list` shows it.")]
 Scope = Annotated[str, typer.Option(help="All that it may ask for, separated by spaces.")]
@@ -83,15 +80,10 @@ def remove(client_id: ClientId, *, data: Data = None, store: Store = None, confi
 
 @contextmanager
 def _clients(data: Path | None, store: str | None, config: Path | None) -> Iterator[Clients]:
-    from penstock.stores.open import is_postgres_url
-    from penstock_app.folders import make_data_folder
-    from penstock_app.settings import load_settings
     from penstock_publish.oauth.public_clients import open_clients
 
-    settings = load_settings(config, {"data": data, "store_url": store})
-    make_data_folder(settings, ["publish"])
-    address = settings.store_address
-    opened, close = open_clients(settings.data, address if is_postgres_url(address) else None)
+    place = gateway_place(data, store, config)
+    opened, close = open_clients(place.data, place.database_url)
     try:
         yield opened
     finally:

@@ -12,17 +12,14 @@ import msgspec
 import typer
 from rich.console import Console
 
+from penstock_app.gateway_place import Config, Data, Store, gateway_place
+
 if TYPE_CHECKING:
     from penstock_publish.oauth.key_keeper import KeyKeeper
     from penstock_publish.oauth.key_schedule import SigningKey
 
 __all__ = ["register"]
 
-Data = Annotated[Path | None, typer.Option(help="Data folder [default: penstock-data].")]
-Store = Annotated[
-    str | None, typer.Option(help="URL of the store [default: of the settings, else the data folder's].")
-]
-Config = Annotated[Path | None, typer.Option(help="Settings file (TOML); keys in docs/settings.md.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Compromised = Annotated[
     bool, typer.Option("--compromised", help="The new key signs at once, and no token of before is taken any more.")
@@ -56,17 +53,11 @@ def rotate(
 def _keeper(data: Path | None, store: str | None, config: Path | None) -> Iterator[KeyKeeper]:
     from penstock.observe.logs import set_up_logs
     from penstock.ports.clock import SystemClock
-    from penstock.stores.open import is_postgres_url
-    from penstock_app.folders import make_data_folder
-    from penstock_app.settings import load_settings
     from penstock_publish.oauth.key_keeper import open_key_keeper
 
     set_up_logs(level="warning")
-    settings = load_settings(config, {"data": data, "store_url": store})
-    make_data_folder(settings, ["publish"])
-    address = settings.store_address
-    url = address if is_postgres_url(address) else None
-    keeper, close = open_key_keeper(settings.data, settings.auth, url, SystemClock())
+    place = gateway_place(data, store, config)
+    keeper, close = open_key_keeper(place.data, place.settings.auth, place.database_url, SystemClock())
     try:
         yield keeper
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,7 +82,7 @@ def up(
 
     http = {"port": port, "host": host, "tls_cert": tls_cert, "tls_key": tls_key, "insecure_http": insecure_http}
     flags = {"data": data, "log_url": log, "store_url": store, "public_url": public_url, "http": http}
-    _serve(ROLES, apps or (), flags=flags, config=config, watch=watch, sample=sample)
+    _serve(_Asked(ROLES, apps or (), flags=flags, config=config, watch=watch, sample=sample))
 
 
 def run(
@@ -118,7 +119,8 @@ def run(
     flags = {"data": data, "log_url": log, "store_url": store, "public_url": public_url, "http": http}
     flags["publish"] = {"workers": workers}
     names = [name for name in ROLES if name in role]
-    _serve(names, apps or (), flags=flags, config=config, watch=watch, sample=sample, worker=worker)
+    asked = _Asked(names, apps or (), flags=flags, config=config, watch=watch, sample=sample, worker=worker)
+    _serve(asked)
 
 
 def init(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> None:
@@ -135,16 +137,21 @@ def init(folder: Annotated[Path, typer.Argument(help="Folder to create.")]) -> N
     console.print(f"  penstock up {folder} --watch", soft_wrap=True)
 
 
-def _serve(
-    roles: Sequence[str],
-    apps: Sequence[Path],
-    *,
-    flags: dict[str, Any],
-    config: Path | None,
-    watch: bool,
-    sample: bool,
-    worker: int | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for on the command line; `flags` as settings have them, None where nothing was said."""
+
+    roles: Sequence[str]
+    apps: Sequence[Path]
+    _: KW_ONLY
+    flags: dict[str, Any]
+    config: Path | None
+    watch: bool
+    sample: bool
+    worker: int | None = None  # the number of this process among the workers
+
+
+def _serve(asked: _Asked) -> None:
     import uvloop
 
     from penstock.observe.logs import set_up_logs
@@ -154,24 +161,25 @@ def _serve(
     from penstock_app.settings import load_settings, with_default_port
     from penstock_app.workers import check_workers, supervise
 
-    settings = with_default_port(load_settings(config, flags), roles)
+    roles = asked.roles
+    settings = with_default_port(load_settings(asked.config, asked.flags), roles)
     set_up_logs(level=settings.log_level)
-    files = [find_app(path) for path in apps]
+    files = [find_app(path) for path in asked.apps]
     if len({file.name for file in files}) < len(files):
         raise PenstockError("name_taken", "two of the app files have the same name; an app is named after its file")
     beside = list(dict.fromkeys(file.path.resolve().parent for file in files))
     known = settings.processor.functions_folders
     processor = settings.processor.model_copy(update={"functions_folders": (*known, *beside)})
     settings = settings.model_copy(update={"processor": processor})
-    folders = [file.path.parent for file in files] if sample else []
-    launch = Launch(settings, SystemClock(), files, watch, folders, roles, worker)
+    folders = [file.path.parent for file in files] if asked.sample else []
+    launch = Launch(settings, SystemClock(), files, asked.watch, folders, roles, asked.worker)
 
     async def banner(url: str) -> None:
         _print_banner(url, roles, [file.name for file in files], settings.data)
 
     if settings.publish.workers > 1:
         check_workers(settings, roles)
-        if worker is None:
+        if asked.worker is None:
             asyncio.run(supervise(settings, sys.argv[1:], on_ready=banner))
             return
     # The event loop shares the interpreter with threads that write, read and compute. At the default of 5 ms a busy
