@@ -26,6 +26,7 @@ from penstock.ports.clock import SystemClock
 from penstock.ports.log import Transaction
 from penstock.role import Ports
 from penstock.stores.open import open_store
+from penstock_data.metrics import SQL_LEFT
 from penstock_data.service import build as build_data
 from penstock_data.settings import DataSettings
 from penstock_publish.authority import open_authority
@@ -35,6 +36,8 @@ from penstock_publish.settings import AuthSettings, PublishSettings
 
 SHOP = "https://shop.example"
 ROWS = "/v1/data/totals?limit=200"
+COUNTED = '{"columns":[{"name":"n","type":"BIGINT"}],"rows":[{"n":100}],"truncated":false}'
+ONE = '{"columns":[{"name":"a","type":"INT"}],"rows":[{"a":1}],"truncated":false}'
 PAGE = "/v1/topics/orders?after=earliest&limit=200"
 
 
@@ -90,7 +93,7 @@ async def running(folder: Path, arrangement: str, settings: Mapping[str, object]
         await listener.serve(routes)
         http = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
         try:
-            scope = "*:read data:read"
+            scope = "*:read data:read data:query"
             edge = Edge(listener.url, http, a_token(authority, scope), a_token(authority, f"{scope} apps:admin"))
             async with asyncio.timeout(10):
                 while len(json.loads((await edge.get(ROWS))[2]).get("rows", ())) < 100:  # noqa: ASYNC110 - no event
@@ -148,6 +151,65 @@ async def test_rows_of_a_draft_are_there_for_who_may_change_apps_and_for_nobody_
     async with edge.http.put(lifecycle, json={"state": "published"}, headers=admin):
         assert [(await edge.get(path))[0] for path in paths] == before
     assert before[:2] == [200, 200]
+
+
+async def test_queries_know_nothing_of_drafts_unless_their_caller_may_change_apps(edge: Edge):
+    lifecycle, admin = f"{edge.url}/v1/topics/totals/lifecycle", {"Authorization": f"Bearer {edge.admin}"}
+
+    async def ask(token: str, sql: str, **fields: str) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {token}", **fields}
+        async with edge.http.post(f"{edge.url}/v1/query", json={"sql": sql}, headers=headers) as reply:
+            return reply.status, (await reply.read()).decode()
+
+    counted = "SELECT COUNT(*) AS n FROM totals"
+    assert await ask(edge.token, counted) == (200, COUNTED)
+    async with edge.http.put(lifecycle, json={"state": "draft"}, headers=admin) as reply:
+        assert reply.status == 200
+    for sql in (
+        counted,
+        "WITH x AS (SELECT * FROM `totals`) SELECT COUNT(*) AS n FROM x",
+        "SELECT 1 AS a FROM total",
+    ):
+        status, answer = await ask(edge.token, sql, **{"Penstock-Hidden-Relations": ""})
+        assert status == 422
+        assert "There is no relation" in answer
+        assert "Did you mean" not in answer
+    assert await ask(edge.token, "SELECT 1 AS a") == (200, ONE)
+    assert await ask(edge.admin, counted) == (200, COUNTED)
+    async with edge.http.put(lifecycle, json={"state": "published"}, headers=admin):
+        assert await ask(edge.token, counted) == (200, COUNTED)
+
+
+async def test_a_query_passes_the_edge_as_rows_do(edge: Edge):
+    sql = {"sql": "SELECT region, SUM(sum_n) AS n FROM totals GROUP BY region ORDER BY n DESC"}
+    headers = {"Authorization": f"Bearer {edge.token}", "Origin": SHOP, "Accept-Encoding": "gzip"}
+    async with edge.http.post(f"{edge.url}/v1/query", json=sql, headers=headers) as reply:
+        assert reply.status == 200
+        assert reply.headers["Access-Control-Allow-Origin"] == SHOP
+        assert reply.headers["Content-Encoding"] == "gzip"
+        rows = json.loads(gzip.decompress(await reply.read()))["rows"]
+    assert len(rows) == 100
+    assert rows[0] == {"region": "region 99", "n": 99}
+    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    async with edge.http.options(f"{edge.url}/v1/query", headers={"Origin": SHOP, **ask}) as reply:
+        assert (reply.status, "POST" in reply.headers["Access-Control-Allow-Methods"]) == (204, True)
+    async with edge.http.post(f"{edge.url}/v1/query", json=sql) as reply:
+        assert reply.status == 401
+
+
+async def test_a_query_ends_when_its_caller_leaves_the_edge(edge: Edge):
+    left = SQL_LEFT._value.get()
+    many = ", ".join(f"totals AS t{n}" for n in range(8))
+    headers = {"Authorization": f"Bearer {edge.token}"}
+    asked = asyncio.ensure_future(
+        edge.http.post(f"{edge.url}/v1/query", json={"sql": f"SELECT COUNT(*) AS n FROM {many}"}, headers=headers)
+    )
+    await asyncio.sleep(0.3)
+    assert not asked.done()
+    asked.cancel()
+    async with asyncio.timeout(4):  # its own limit is 5 s
+        while SQL_LEFT._value.get() == left:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.02)
 
 
 async def test_what_is_known_is_not_sent_again_and_its_tag_comes_back_as_it_was_known(edge: Edge):

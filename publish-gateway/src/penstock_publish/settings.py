@@ -173,6 +173,12 @@ class DoorSettings(BaseModel, frozen=True):
     retry_after_s: float = Field(default=1.0, description="`Retry-After` while a service is away.", gt=0)
     watch_s: float = Field(default=1.0, description="How often a service is asked whether it is there.", gt=0)
     watch_timeout_s: float = Field(default=2.0, description="Time for it to answer that.", gt=0)
+    caller_watch_s: float = Field(
+        default=0.2,
+        description="Pause between two looks whether the caller of a query is still there; it ends with the caller.",
+        gt=0,
+        le=10,
+    )
 
 
 class LifecycleSettings(BaseModel, frozen=True):

@@ -12,7 +12,9 @@ from aiohttp import web
 from penstock.codecs.rows import json_frame, rows_to_ndjson
 from penstock.errors import PenstockError
 from penstock.http.access import Access
+from penstock.http.hidden_relations import HIDDEN_FIELD, read_hidden
 from penstock.http.problem import guarded
+from penstock.http.staying import while_caller_stays
 from penstock.http.traced import traced
 from penstock.model.stream import Column
 from penstock.observe.traces import Traces
@@ -53,7 +55,12 @@ class QueryHttp:
             raise PenstockError("unsupported_media_type", f"{_PATH} takes application/json")
         asked = read_request(await self._body(request))
         with QUERY_SECONDS.labels("query").time():
-            result = await self._while_here(request, asyncio.ensure_future(self._runner.run(principal, asked)))
+            try:
+                work = self._runner.run(principal, asked, hidden=read_hidden(request.headers.get(HIDDEN_FIELD)))
+                result = await while_caller_stays(request, work, watch_s=self._limits.watch_s)
+            except asyncio.CancelledError:
+                SQL_LEFT.inc()
+                raise
             body, whole = await asyncio.to_thread(_rendered, result, media, self._limits.reply_max_bytes)
         truncated = result.truncated or not whole
         if truncated:
@@ -75,20 +82,6 @@ class QueryHttp:
             if len(body) > limit:
                 raise PenstockError("too_large", f"a query has at most {limit} bytes; parameters included")
         return bytes(body)
-
-    async def _while_here(self, request: web.Request, work: asyncio.Future[Result]) -> Result:
-        """The result; where the caller goes away first, the work is cancelled, which stops it in the store, too."""
-        try:
-            while not work.done():
-                await asyncio.wait({work}, timeout=self._limits.watch_s)
-                if not work.done() and (request.transport is None or request.transport.is_closing()):
-                    raise asyncio.CancelledError
-            return work.result()
-        except asyncio.CancelledError:
-            SQL_LEFT.inc()
-            raise
-        finally:
-            work.cancel()
 
 
 def _rendered(result: Result, media: Format, size_max_bytes: int) -> tuple[bytes, bool]:

@@ -42,10 +42,17 @@ class QueryRunner:
         self._log, self._store, self._limits, self._clock = log, store, limits, clock
         self._turns = Turns(limits)
 
-    async def run(self, principal: Principal, request: QueryRequest) -> Result:
-        """The rows. Errors: SqlErrors with places, `insufficient_scope`, `query_timeout`, `too_many_requests`, ..."""
+    async def run(
+        self, principal: Principal, request: QueryRequest, *, hidden: frozenset[str] = frozenset()
+    ) -> Result:
+        """The rows; `hidden`: relations that are not there for this caller.
+
+        Errors: SqlErrors with places, `insufficient_scope`, `query_timeout`, `out_of_range`, `too_many_requests`.
+        """
         _check_unfiltered(principal)
-        relations = _Stored(await self._store.relations(), (await self._log.catalog()).streams)
+        relations = _Stored(
+            _without(hidden, await self._store.relations()), _without(hidden, (await self._log.catalog()).streams)
+        )
         try:
             found = await asyncio.to_thread(
                 translate,
@@ -91,6 +98,10 @@ class _Stored:
             raise refused(at, "unknown_relation", f"'{name}' is a source: queries read stored streams and tables.",
                           f"GET /v1/data/raw.{name} has its events; or store what you need in the app.")  # fmt: skip
         raise refused(at, "unknown_relation", f"'{name}' is not stored.", "Declare it with 'store' = 'true'.")
+
+
+def _without(hidden: frozenset[str], specs: Mapping[str, StreamSpec]) -> Mapping[str, StreamSpec]:
+    return {name: spec for name, spec in specs.items() if name not in hidden} if hidden else specs
 
 
 def _check_unfiltered(principal: Principal) -> None:

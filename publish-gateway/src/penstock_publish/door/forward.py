@@ -6,7 +6,7 @@ its method changes nothing, or the replica said itself that it did not begin.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 
 import aiohttp
 import msgspec
@@ -14,6 +14,7 @@ from aiohttp import web
 from yarl import URL
 
 from penstock.errors import PenstockError
+from penstock.http.staying import while_caller_stays
 from penstock.observe.traces import current_trace
 from penstock_publish.door.headers import headers_back, headers_on
 from penstock_publish.door.replicas import Replicas
@@ -30,6 +31,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _IDEMPOTENT = _SAFE | {"PUT", "DELETE"}
 #: A replica that does not run an event's task refuses to replay it before it begins; another one may run it.
 _REPLAY_PATH = "/v1/rejected/replay"
+#: What goes on for nobody, at some cost, where its caller has gone.
+_ENDS_WITH_CALLER = frozenset({"/v1/query"})
 _NOT_BEGUN = frozenset({"not_ready", "draining"})
 
 
@@ -47,7 +50,7 @@ async def forward(
     *before, last = replicas.in_turn()
     for link in before:
         try:
-            reply = await _send(request, link, body, bearer=bearer)
+            reply = await _send(request, link, body, bearer=bearer, watch_s=settings.caller_watch_s)
         except _NoReplyError as error:
             if body.may_be_sent_again and (error.unsent or request.method in _SAFE):
                 continue
@@ -59,7 +62,7 @@ async def forward(
             replicas.answered(link)
             return await pass_back(request, reply, refusal)
     try:
-        reply = await _send(request, last, body, bearer=bearer)
+        reply = await _send(request, last, body, bearer=bearer, watch_s=settings.caller_watch_s)
     except _NoReplyError as error:
         raise last.away(str(error)) from error
     async with reply:
@@ -163,21 +166,28 @@ class _NoReplyError(Exception):
 
 
 async def _send(
-    request: web.Request, link: ServiceLink, body: CallerBody, *, bearer: str | None
+    request: web.Request, link: ServiceLink, body: CallerBody, *, bearer: str | None, watch_s: float
 ) -> aiohttp.ClientResponse:
+    asking = link.session.request(
+        request.method,
+        target_of(link, request),
+        headers=headers_on(request.headers, bearer=bearer, trace=current_trace()),
+        data=body.data(),
+        allow_redirects=False,
+        skip_auto_headers=_AUTOMATIC,
+    )
     try:
-        return await link.session.request(
-            request.method,
-            target_of(link, request),
-            headers=headers_on(request.headers, bearer=bearer, trace=current_trace()),
-            data=body.data(),
-            allow_redirects=False,
-            skip_auto_headers=_AUTOMATIC,
-        )
+        if request.path in _ENDS_WITH_CALLER:
+            return await while_caller_stays(request, _reply_of(asking), watch_s=watch_s)
+        return await asking
     except (aiohttp.ClientError, TimeoutError) as error:
         if body.too_large is not None:
             raise body.too_large from None
         raise _NoReplyError(error) from error
+
+
+async def _reply_of(asking: Awaitable[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+    return await asking
 
 
 def _code(problem: bytes) -> str:

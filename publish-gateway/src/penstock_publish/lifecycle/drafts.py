@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.credentials import JwtAccess
+from penstock.http.hidden_relations import HIDDEN_FIELD, write_hidden
 from penstock.http.problem import Handler, problem
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.states import sees
@@ -22,10 +24,12 @@ __all__ = ["DraftGate", "relation_of"]
 
 _PATHS = ("/v1/data/", "/v1/summaries/")
 _RAW = "raw."
+_QUERY = "/v1/query"
+_HIDDEN_BYTES_MAX = 6000  # of the header that tells the data service; servers take 8 KiB
 
 
 class DraftGate:
-    """Wraps the handlers of rows and summaries."""
+    """Wraps the handlers of rows, summaries and queries."""
 
     def __init__(self, access: JwtAccess, lifecycles: Lifecycles) -> None:
         self._access = access
@@ -36,9 +40,11 @@ class DraftGate:
         return [self._guarded(route) for route in routes]
 
     def _guarded(self, route: web.AbstractRouteDef) -> web.AbstractRouteDef:
-        if not isinstance(route, web.RouteDef) or not route.path.startswith(_PATHS):
+        if not isinstance(route, web.RouteDef) or not (route.path.startswith(_PATHS) or route.path == _QUERY):
             return route
         handler: Handler = route.handler
+        if route.path == _QUERY:
+            return web.RouteDef(route.method, route.path, self._told(handler), route.kwargs)
 
         async def reply(request: web.Request) -> web.StreamResponse:
             try:
@@ -59,11 +65,39 @@ class DraftGate:
                 "unknown_relation", f"there is no '{relation[:100]}'; GET /v1/data lists what there is"
             )
 
+    def _told(self, handler: Handler) -> Handler:
+        """What a query reads only the data service finds out: it is told what is not there for this caller."""
+
+        async def reply(request: web.Request) -> web.StreamResponse:
+            try:
+                await self._lifecycles.load()
+                hidden = self._lifecycles.hidden_from(None)
+                if hidden:
+                    hidden = self._lifecycles.hidden_from(await self._principal(request))
+                fields = CIMultiDict(request.headers)
+                fields.popall(HIDDEN_FIELD, None)
+                if hidden:
+                    fields[HIDDEN_FIELD] = _hidden_value(hidden)
+            except PenstockError as error:
+                return problem(error)
+            return await handler(request.clone(headers=fields))
+
+        return reply
+
     async def _principal(self, request: web.Request) -> Principal | None:
         try:
             return await self._access.authenticated(request)
         except PenstockError:
             return None
+
+
+def _hidden_value(hidden: frozenset[str]) -> str:
+    value = write_hidden(hidden)
+    if len(value) > _HIDDEN_BYTES_MAX:
+        raise PenstockError(
+            "service_unavailable", f"a query cannot be kept from {len(hidden)} drafts: publish or retire some of them"
+        )
+    return value
 
 
 def relation_of(raw_path: str) -> str:

@@ -17,7 +17,7 @@ from penstock.http.access import Principal
 from penstock.ports.clock import Clock
 from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.lifecycle.rows import TABLE, read_lifecycles, write_lifecycle
-from penstock_publish.lifecycle.states import PUBLISHED, Lifecycle, check_open
+from penstock_publish.lifecycle.states import PUBLISHED, Lifecycle, check_open, sees
 from penstock_publish.settings import LifecycleSettings
 
 __all__ = ["LifecycleListener", "Lifecycles"]
@@ -48,6 +48,10 @@ class Lifecycles:
     def of(self, topic: str) -> Lifecycle:
         """That of a topic, from memory."""
         return self._known.get(topic, PUBLISHED)
+
+    def hidden_from(self, principal: Principal | None) -> frozenset[str]:
+        """Drafts that are not this caller's to see, from memory."""
+        return frozenset(topic for topic, lifecycle in self._known.items() if not sees(lifecycle, principal))
 
     async def load(self) -> None:
         """Make sure that the database has been read once; `store_unavailable` where it cannot be."""

@@ -17,7 +17,7 @@ __all__ = ["EXPOSED", "Origins", "add_vary"]
 #: What scripts may read of a reply besides the few fields that they always may.
 EXPOSED = (
     "ETag", "Link", "Location", "Retry-After", "RateLimit", "RateLimit-Policy", "Preference-Applied", "Deprecation",
-    "Sunset", "WWW-Authenticate",
+    "Sunset", "WWW-Authenticate", "Penstock-Truncated",
 )  # fmt: skip
 #: What scripts may send. `Authorization` must be named: `*` does not cover it.
 _TAKEN = (
