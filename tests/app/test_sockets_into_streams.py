@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ingest_edge import HeldLog
 from ingest_socket_edge import ended, replies
 from publish.conftest import CLICKS, a_token
 from websockets.asyncio.client import connect
@@ -18,7 +19,6 @@ from websockets.exceptions import InvalidStatus
 
 from penstock.codecs.ndjson import decode_lines
 from penstock.http.listener import HttpSettings, Listener
-from penstock.logs.memory import MemoryLog
 from penstock.ports.clock import SystemClock
 from penstock.role import Ports
 from penstock.stores.open import open_store
@@ -32,9 +32,10 @@ from penstock_publish.settings import AuthSettings, PublishSettings
 @dataclass
 class System:
     url: str
-    log: MemoryLog
+    log: HeldLog
     authority: Authority
     stop_ingest: asyncio.Event
+    stop_publish: asyncio.Event
 
     def token(self, scope: str = "ingest:write", client_id: str = "tester") -> str:
         return a_token(self.authority, scope, client_id=client_id)
@@ -57,7 +58,7 @@ async def running(
 ) -> AsyncIterator[System]:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        log = MemoryLog(clock=clock)
+        log = HeldLog(clock=clock)
         await log.put_app("shop", "-- shop", [replace(CLICKS, dedupe=("id",))], None)
         store = await asyncio.to_thread(open_store, f"sqlite:///{folder}", clock=clock)
         stack.push_async_callback(store.close)
@@ -82,7 +83,7 @@ async def running(
         tasks = [asyncio.create_task(role.run(stop)) for role, stop in zip((taking, giving), stops, strict=True)]
         await asyncio.sleep(0)
         try:
-            yield System(listener.url, log, authority, stops[0])
+            yield System(listener.url, log, authority, *stops)
         finally:
             for stop in stops:
                 stop.set()
@@ -146,6 +147,33 @@ async def test_a_drain_of_ingest_closes_with_a_hint_when_to_come_back(tmp_path: 
         code, reason = await ended(ws)
         assert (code, reason["code"]) == (1001, "draining")
         assert 1000 <= reason["retry_ms"] <= 2000
+
+
+async def test_who_closes_gets_the_replies_to_what_it_sent_before(tmp_path: Path, arrangement: str):
+    async with running(tmp_path, arrangement) as system, system.socket() as ws:
+        system.log.gate.clear()
+        for number in range(3):
+            await ws.send(click(number))
+        closing = asyncio.create_task(ws.close())
+        await system.log.until_waiting(1)
+        system.log.gate.set()
+        assert [one["accepted"] for one in await replies(ws, 3)] == [1, 1, 1]
+        await closing
+        assert ws.close_code == 1000
+
+
+async def test_a_drain_of_the_door_passes_on_the_replies_to_what_it_read(tmp_path: Path):
+    async with running(tmp_path, "through the door") as system, system.socket() as ws:
+        system.log.gate.clear()
+        for number in range(3):
+            await ws.send(click(number))
+        await system.log.until_waiting(1)
+        system.stop_publish.set()
+        await asyncio.sleep(0.05)
+        system.log.gate.set()
+        assert [one["accepted"] for one in await replies(ws, 3)] == [1, 1, 1]
+        code, reason = await ended(ws)
+        assert (code, reason["code"]) == (1001, "draining")
 
 
 async def test_a_full_gateway_says_so_before_the_upgrade(tmp_path: Path, arrangement: str):

@@ -91,11 +91,8 @@ class Door:
     async def _drain(self) -> None:
         self._draining = True
         hint_ms = self._settings.retry_after_s * 1000
-        closes = [
-            tunnel.close(1001, close_reason("draining", retry_ms=round(hint_ms * random.uniform(1, 2)), after=""))
-            for tunnel in self._tunnels
-        ]
-        await asyncio.gather(*closes)
+        for tunnel in self._tunnels:
+            tunnel.leave(1001, close_reason("draining", retry_ms=round(hint_ms * random.uniform(1, 2)), after=""))
         while self._requests:
             await self._clock.sleep(_DRAIN_POLL_S)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import aiohttp
 from aiohttp import WSMsgType, web
@@ -91,7 +93,7 @@ async def _open(
     except BaseException:
         await inner.close()
         raise
-    return Tunnel(outer, inner, retry_after_s=settings.retry_after_s, first=first)
+    return Tunnel(outer, inner, retry_after_s=settings.retry_after_s, close_wait_s=settings.close_wait_s, first=first)
 
 
 class Tunnel:
@@ -103,14 +105,18 @@ class Tunnel:
         inner: aiohttp.ClientWebSocketResponse,
         *,
         retry_after_s: float,
+        close_wait_s: float = 2.0,
         delivered: Delivered | None = None,
         first: FirstMessage | None = None,
     ) -> None:
         """`delivered`: told of each message that the caller got; the next waits until it is done. `first`: told of
-        the caller's first one before it passes.
+        the caller's first one before it passes. `close_wait_s`: how long the service may still answer what came
+        before the caller, or the door, closed.
         """
         self.outer, self._inner, self._retry_after_s, self._delivered = outer, inner, retry_after_s, delivered
-        self._first = first
+        self._first, self._close_wait_s = first, close_wait_s
+        self._leaving = asyncio.Event()
+        self._farewell: tuple[int, bytes] | None = None
 
     async def run(self) -> None:
         """Until one side closes; the other is closed with the same code, or 4503 where the service went away."""
@@ -118,12 +124,15 @@ class Tunnel:
             asyncio.create_task(_pump(self.outer, self._inner, first=self._first)),
             asyncio.create_task(_pump(self._inner, self.outer, self._delivered)),
         )
+        leaving = asyncio.create_task(self._leaving.wait())
         try:
-            await asyncio.wait({on, back}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({on, back, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not back.done() and not (on.done() and on.exception()):
+                await self._hear_out(on, back)
         finally:
-            for task in (on, back):
+            for task in (on, back, leaving):
                 task.cancel()
-            refused, reason = await asyncio.gather(on, back, return_exceptions=True)
+            refused, reason, _ = await asyncio.gather(on, back, leaving, return_exceptions=True)
             if isinstance(refused, PenstockError):
                 await self._refuse(Close.of(refused))
             await self._close_both(reason if isinstance(reason, bytes) else b"")
@@ -132,6 +141,20 @@ class Tunnel:
         """Close the caller's side; `run` sees it and ends."""
         await self.outer.close(code=code, message=reason)
 
+    def leave(self, code: int, reason: bytes) -> None:
+        """Close the caller's side once the service has answered what it got."""
+        self._farewell = (code, reason)
+        self._leaving.set()
+
+    async def _hear_out(self, on: asyncio.Task[bytes], back: asyncio.Task[bytes]) -> None:
+        """Nothing more comes of the caller: tell the service, and pass on what it answers until it closes, too."""
+        on.cancel()
+        code = self.outer.close_code
+        sent = _GOING_AWAY if code is None else _sendable(code) or _GOING_AWAY
+        with suppress(ConnectionError):
+            await self._inner.send_frame(struct.pack("!H", sent), WSMsgType.CLOSE)
+        await asyncio.wait({back}, timeout=self._close_wait_s)
+
     async def _refuse(self, close: Close) -> None:
         await self.outer.close(
             code=close.code, message=close_reason(close.error, retry_ms=close.retry_ms, after=None)
@@ -139,6 +162,11 @@ class Tunnel:
 
     async def _close_both(self, reason: bytes) -> None:
         """`reason`: that of the service's close frame."""
+        if self._farewell is not None:
+            leaves_with, why = self._farewell
+            await self.outer.close(code=leaves_with, message=why)
+            await self._inner.close(code=_GOING_AWAY)
+            return
         outer_code, inner_code = self.outer.close_code, self._inner.close_code
         if outer_code is not None:  # it closed, or was refused: an answer, where it has none yet
             code = _sendable(outer_code)
