@@ -51,6 +51,21 @@ def test_all_findings_are_told_at_once_in_text_order() -> None:
     assert refused.value.detail.startswith("line 2, column 58: There is no column 'nope'. Did you mean 'note'?")
 
 
+def test_who_takes_a_sources_key_for_unique_is_told_how_to_read_its_last_rows() -> None:
+    head = f"""SET 'table.exec.state.ttl' = '1 d';
+CREATE TABLE a (k STRING, x INT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts, PRIMARY KEY (k) NOT ENFORCED) {OPTIONS};
+CREATE TABLE b (k STRING, y INT) {OPTIONS};
+CREATE TABLE o (k STRING, x INT, y INT, PRIMARY KEY (k) NOT ENFORCED) {OPTIONS};
+INSERT INTO o SELECT a.k, a.x, g.y FROM """
+    joined = " LEFT JOIN (SELECT k, SUM(y) AS y FROM b GROUP BY k) AS g ON a.k = g.k;"
+    [error] = check_app("app", f"{head} a {joined}")
+    assert (error.line, error.code) == (5, "update_key")
+    assert (
+        form := "(SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) AS n FROM t) WHERE n = 1"
+    ) in error.remedy
+    assert check_app("app", f"{head} (SELECT * FROM {form.replace('FROM t', 'FROM a')}) AS a {joined}") == []
+
+
 def test_what_reads_a_wrong_table_adds_no_findings_of_its_own() -> None:
     text = f"""CREATE TABLE a (x INTEGERS) {OPTIONS};
 CREATE VIEW v AS SELECT x FROM a;

@@ -135,7 +135,11 @@ def check_updates(plan: Node, source: SourcePlan, *, at: Span) -> None:
             "update_key",
             message=f"The primary key of '{spec.name}' ({', '.join(spec.primary_key)}) does not tell this query's "
             "rows apart.",
-            remedy="Group by what is the key, or select the columns that tell the rows apart unchanged and declare "
+            remedy="Group by what is the key, or read the last row of each key (a source has all of them, whatever "
+            "key it declares): SELECT * FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY k ORDER BY ts DESC) AS n "
+            "FROM t) WHERE n = 1."
+            if key is None
+            else "Group by what is the key, or select the columns that tell the rows apart unchanged and declare "
             f"{_wanted(plan)}.",
         )
 
