@@ -18,7 +18,9 @@ from publish.conftest import Gateway, running_gateway
 
 from penstock.errors import PenstockError
 from penstock_publish.gateway_database import DATABASE_FILE
+from penstock_publish.oauth.accounts import AccountStore
 from penstock_publish.oauth.clients import Client, hashed_secret
+from penstock_publish.oauth.settings import LoginSettings
 
 TO = ["ops@shop.example", "boss@shop.example"]
 
@@ -142,6 +144,43 @@ async def test_who_lost_the_right_cannot_have_sent_again_what_failed(sending, ht
     there.answer = lambda _: 200
     status, said = await call(sending, http, "POST", f"{path}/redeliver")
     assert (status, said["code"], there.taken) == (403, "insufficient_scope", [])
+
+
+async def test_what_a_person_made_ends_with_the_rights_of_the_person(sending, http, there: Receiver):
+    embedded = sending.authority.embedded
+    accounts = AccountStore(sending.authority.database, embedded.context.store, LoginSettings())
+    ann = await asyncio.to_thread(accounts.add, "ann@shop.example", "correct horse battery", "*:read", now_s=0.0)
+    token = embedded.issuer.sign("tester", "orders:read", subject=ann.subject).text
+    headers, asked = {"Authorization": f"Bearer {token}"}, {"topic": "orders", "url": there.url}
+    async with http.post(f"{sending.url}/v1/webhooks", json=asked, headers=headers) as reply:
+        path = f"/v1/webhooks/{(await reply.json())['id']}"
+    await sending.orders(0, 1)
+    await until(lambda: numbers(there) == [0])
+    await asyncio.to_thread(accounts.set_scope, "ann@shop.example", "alerts:read")
+    await sending.orders(1, 1)
+    found = await shown(sending, http, path, true=lambda one: one["paused"])
+    assert found["paused"].startswith("insufficient_scope")
+    assert numbers(there) == [0]
+
+
+async def test_one_that_breaks_again_and_again_is_paused_and_the_others_go_on(sending, http, there: Receiver):
+    path = await hooked(sending, http, there)
+    other = await hooked(sending, http, there)
+    with sqlite3.connect(sending.data_dir / DATABASE_FILE) as writing:  # what no release writes
+        writing.execute("UPDATE webhooks SET secret = 'whsec_x' WHERE id = ?", [path.rpartition("/")[2]])
+    writing.close()
+    await sending.orders(0, 1)
+    broken: dict[str, Any] = {"paused": None}
+    async with asyncio.timeout(10):
+        while broken["paused"] is None:
+            await sending.clock.advance(5)
+            await asyncio.sleep(0.01)
+            broken = (await call(sending, http, "GET", path))[1]
+    assert broken["paused"].startswith("internal")
+    await until(lambda: numbers(there) == [0])
+    await sending.orders(1, 1)
+    await until(lambda: numbers(there) == [0, 1], sending)
+    assert (await call(sending, http, "GET", other))[1]["paused"] is None
 
 
 async def test_with_a_client_all_that_it_had_ends(sending, http, there: Receiver):

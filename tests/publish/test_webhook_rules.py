@@ -174,3 +174,40 @@ async def test_a_reply_without_an_end_is_not_read():
         await sender.close()
     assert verdict.outcome is Outcome.DELIVERED
     assert sent < 300, "30 MB would lie somewhere else"
+
+
+async def test_what_a_receiver_says_in_place_of_http_can_be_kept_in_any_database():
+    async def nonsense(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 \x00\xff\xed\xa0\x80\x1b[31m " + b"x" * 1_000 + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    networks = (ipaddress.ip_network("127.0.0.0/8"),)
+    sender = Sender(clock=SystemClock(), settings=WebhookSettings(insecure_http=True, networks_allowed=networks))
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    verdict = await sender.send(f"http://127.0.0.1:{port}/", [new_secret()], "m", b"{}")
+    assert verdict.outcome is Outcome.LATER
+    assert verdict.detail.isprintable() and len(verdict.detail) <= 300
+    await sender.close()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_long_event_is_sent_in_pieces_with_its_length():
+    got: list[tuple[str | None, int]] = []
+
+    async def hook(request: web.Request) -> web.Response:
+        size = 0
+        async for piece in request.content.iter_any():
+            size += len(piece)
+        got.append((request.headers.get("Content-Length"), size))
+        return web.Response()
+
+    networks = (ipaddress.ip_network("127.0.0.0/8"),)
+    sender = Sender(clock=SystemClock(), settings=WebhookSettings(insecure_http=True, networks_allowed=networks))
+    async with serving(loopback_socket(), [web.post("/hook", hook)]) as url:
+        verdict = await sender.send(f"{url}/hook", [new_secret()], "m", b"x" * 1_500_000)
+        await sender.close()
+    assert verdict.outcome is Outcome.DELIVERED
+    assert got == [("1500000", 1_500_000)]

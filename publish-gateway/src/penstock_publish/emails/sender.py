@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from penstock_publish.emails.addresses import domain_of
 from penstock_publish.emails.settings import EmailSettings
-from penstock_publish.outbound.attempt import Attempt
+from penstock_publish.outbound.attempt import Attempt, plain_words
 
 __all__ = ["Sender"]
 
@@ -47,7 +47,9 @@ class Sender:
         except smtplib.SMTPResponseException as error:  # of connection, login or sender: the operator's to mend
             return Attempt(later=everyone, detail=_said(error.smtp_code, error.smtp_error))
         except (smtplib.SMTPException, OSError, ValueError) as error:
-            return Attempt(later=everyone, detail=f"the mail server: {str(error) or type(error).__name__}"[:300])
+            return Attempt(
+                later=everyone, detail=plain_words(f"the mail server: {str(error) or type(error).__name__}")
+            )
 
     def _handed_over(self, mail: bytes, to: tuple[str, ...]) -> Attempt:
         settings = self._settings
@@ -94,5 +96,4 @@ def _by_recipient(replies: _Replies, to: tuple[str, ...], *, among: tuple[str, .
 
 def _said(code: int, text: bytes | str) -> str:
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    printable = "".join(char if char.isprintable() else " " for char in words)
-    return f"the mail server answered {code} {printable}"[:300]
+    return plain_words(f"the mail server answered {code} {words}")

@@ -1,11 +1,13 @@
-"""What became of one try to send something. Nothing here does anything."""
+"""What became of one try to send something. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Attempt", "Outcome"]
+__all__ = ["Attempt", "Outcome", "plain_words"]
+
+_WORDS_CHARS = 300
 
 
 class Outcome(StrEnum):
@@ -36,3 +38,8 @@ class Attempt:
         if self.gone:
             return Outcome.GONE
         return Outcome.LATER if self.later else Outcome.REFUSED if self.refused else Outcome.DELIVERED
+
+
+def plain_words(text: str) -> str:
+    """What the other side said, or an error that may repeat it, as it can be kept and shown: printable and short."""
+    return "".join(char if char.isprintable() else " " for char in text[:_WORDS_CHARS])

@@ -79,7 +79,7 @@ class Deliveries(Generic[AnyStanding]):
                     failures = 0
                 except PenstockError as error:
                     if error.code in PAUSING:
-                        await self._insist(partial(self._registry.pause, standing, _said(error)))
+                        await self._insist(standing, partial(self._registry.pause, standing, _said(error)))
                         return
                     failures += 1  # the log or the database, for now
                     self._mark(standing, retrying=True)
@@ -108,7 +108,9 @@ class Deliveries(Generic[AnyStanding]):
             if not left:
                 delivered += 1
                 self._count(one.events, Outcome.DELIVERED)
-            await self._insist(partial(self._registry.keep_failed, one, self._courier.named(left) if left else None))
+            await self._insist(
+                standing, partial(self._registry.keep_failed, one, self._courier.named(left) if left else None)
+            )
             if attempt.later or attempt.gone:
                 break
         return delivered
@@ -148,7 +150,7 @@ class Deliveries(Generic[AnyStanding]):
             pause = shipped.pause
             nobody_has_it = len(shipped.missing) == len(self._courier.recipients(standing))
             if pause is not None and nobody_has_it:
-                await self._insist(partial(self._registry.pause, standing, pause))
+                await self._insist(standing, partial(self._registry.pause, standing, pause))
                 return None
             now_ms = self._clock.now_ms()
             values |= self._courier.sent_values(now_ms)
@@ -158,10 +160,10 @@ class Deliveries(Generic[AnyStanding]):
                 failed = Failed(parcel.id, standing.id, named, text, parcel.events, shipped.reason, now_ms)
             self._count(parcel.events, Outcome.REFUSED if shipped.missing else Outcome.DELIVERED)
         # However long the database is away: what was sent must not be sent again because of that.
-        if not await self._insist(partial(self._registry.advance, standing, failed, values)):
+        if not await self._insist(standing, partial(self._registry.advance, standing, failed, values)):
             return None
         if pause is not None:
-            await self._insist(partial(self._registry.pause, standing, pause))
+            await self._insist(standing, partial(self._registry.pause, standing, pause))
             return None
         return replace(standing, **values)
 
@@ -172,7 +174,7 @@ class Deliveries(Generic[AnyStanding]):
         try:
             while True:
                 try:
-                    current = await self._insist(partial(self._may_send, standing))
+                    current = await self._insist(standing, partial(self._may_send, standing))
                 except PenstockError as error:
                     return _Shipped((*refused, *to), reason or _said(error), _said(error))
                 if current is None:
@@ -198,7 +200,7 @@ class Deliveries(Generic[AnyStanding]):
             await self._reader.check(current)
         return current
 
-    async def _insist(self, asking: Callable[[], Awaitable[_T]]) -> _T:
+    async def _insist(self, standing: AnyStanding, asking: Callable[[], Awaitable[_T]]) -> _T:
         """Its answer, however long the log or the database is away; `PAUSING` errors are answers, too."""
         failures = 0
         while True:
@@ -208,6 +210,7 @@ class Deliveries(Generic[AnyStanding]):
                 if error.code in PAUSING:
                     raise
                 failures += 1
+                self._mark(standing, retrying=True)
                 await self._pause(failures)
 
     async def _pause(self, failures: int, asked_s: float | None = None) -> None:

@@ -57,11 +57,13 @@ class Registry(Generic[AnyStanding]):
         self._looking = asyncio.Event()
         self._making = asyncio.Lock()
         self._made = False
+        self._running = False
         self._trouble: str | None = None
 
     async def run(self, stop: asyncio.Event, work: Callable[[AnyStanding], Coroutine[None, None, None]]) -> None:
         """Hold what is free and work at it until `stop`. `work` ends when it is paused, gone or somebody else's."""
         stopping = asyncio.create_task(stop.wait())
+        self._running = True
         try:
             while not stop.is_set():
                 self._looking.clear()
@@ -75,6 +77,7 @@ class Registry(Generic[AnyStanding]):
                 for wait in waits[1:]:
                     wait.cancel()
         finally:
+            self._running = False
             stopping.cancel()
             await self._release()
 
@@ -162,8 +165,9 @@ class Registry(Generic[AnyStanding]):
 
     def forget_client(self, client_id: str) -> None:
         """A client is gone for good: end all that it had, soon."""
-        self._ended_clients.append(client_id)
-        self._looking.set()
+        if self._running:
+            self._ended_clients.append(client_id)
+            self._looking.set()
 
     async def remove(self, standing: AnyStanding) -> None:
         """Stop it and forget it with what failed."""
