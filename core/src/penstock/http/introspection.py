@@ -152,9 +152,11 @@ class Introspector:
             if principal is None or answer.until_s > now_s or digest in self._asking:
                 continue
             if self._held(principal.token_id):
+                if len(self._asking) >= self._settings.waiting_max // 2:
+                    return  # the other half is for who comes in
                 try:
                     self._asking[digest] = self._begin(answer.token, digest)
-                except PenstockError:  # it is away, or too many wait: until then what it said last counts
+                except PenstockError:  # it is away: until it is back, what it said last counts
                     return
 
     def _begin(self, token: str, digest: bytes) -> asyncio.Task[_Answer]:
