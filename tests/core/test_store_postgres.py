@@ -22,9 +22,10 @@ from penstock.stores.open import open_store
 from penstock.stores.settings import StoreSettings
 from penstock.stores.tables import table_of
 from penstock.testing.store_contract import StoreContract, changes_frame, refused, stream_spec, table_spec
+from penstock.testing.store_contract_queries import StoreQueries
 
 
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(StoreContract, StoreQueries):
     """The suite over a fresh database for each test."""
 
     @pytest.fixture(autouse=True)
@@ -169,3 +170,42 @@ async def test_more_rows_than_are_fetched_at_once_come_whole(postgres_url: str) 
     await store.apply([Apply("totals", 0, 1, None, 0, 1050, changes_frame(spec, rows), None)])
     assert (await store.snapshot("totals")).frame["v"].to_list() == list(range(1050))
     await store.close()
+
+
+async def test_queries_run_as_a_role_of_their_own_that_may_read_and_nothing_else(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    """As docs/query.md sets it up: relations are read; other tables, and all writing, are refused by the server."""
+    spec, role = stream_spec(), "penstock_query_test"
+    database = postgres_url.rpartition("/")[2]
+    await open_store(postgres_url, clock=SystemClock()).close()
+    with psycopg.connect(postgres_server.admin_url(database), autocommit=True) as admin:
+        admin.execute(f"DROP ROLE IF EXISTS {role}")
+        admin.execute(f"CREATE ROLE {role} NOLOGIN")
+        admin.execute(f"GRANT {role} TO {postgres_server.owner}")
+        admin.execute(f"GRANT USAGE ON SCHEMA penstock_store TO {role}")
+        admin.execute(
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {postgres_server.owner} IN SCHEMA penstock_store "
+            f"GRANT SELECT ON TABLES TO {role}"
+        )
+        admin.execute("CREATE TABLE public.secrets (a INT)")
+    store = open_store(postgres_url, clock=SystemClock(), settings=StoreSettings(query_role=role))
+    try:
+        await store.prepare([spec], 1)
+        await store.apply([lots(0, 3)])
+
+        async def ask(text: str) -> object:
+            columns = [Column("n", BIGINT)]
+            select = sa.select(sa.literal_column(text).label("c0"))
+            return (await store.query(select, columns, row_limit=1, size_limit_bytes=100, timeout_s=5.0)).frame.item()
+
+        assert await ask('(SELECT COUNT(*) FROM "r_lots")') == 3
+        for text in ("(SELECT COUNT(*) FROM public.secrets)", "pg_read_file('/etc/passwd')::bigint"):
+            with pytest.raises(PenstockError):
+                await ask(text)
+        assert await ask("(current_user = 'penstock_query_test')::int") == 1
+    finally:
+        await store.close()
+        with psycopg.connect(postgres_server.admin_url(database), autocommit=True) as admin:
+            admin.execute(f"DROP OWNED BY {role}")
+            admin.execute(f"DROP ROLE {role}")

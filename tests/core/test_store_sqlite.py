@@ -22,9 +22,10 @@ from penstock.stores.open import STORE_FILE, open_store
 from penstock.stores.settings import StoreSettings
 from penstock.stores.tables import SYSTEM, decimal_text, read_decimal_text, stored_name, table_of
 from penstock.testing.store_contract import StoreContract, changes_frame, refused, stream_spec, table_spec
+from penstock.testing.store_contract_queries import StoreQueries
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, StoreQueries):
     """The suite over a file of its own for each test."""
 
     @pytest.fixture(autouse=True)

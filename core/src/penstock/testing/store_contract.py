@@ -41,7 +41,7 @@ from penstock.model.types import (
 from penstock.ports.store import Apply, Store
 from penstock.stores.tables import OFFSET, table_of
 
-__all__ = ["StoreContract", "changes_frame", "refused", "stream_spec", "table_spec"]
+__all__ = ["EVERY_TYPE", "StoreContract", "changes_frame", "refused", "stream_spec", "table_spec"]
 
 EVERY_TYPE: tuple[tuple[Column, Any], ...] = (
     (Column("k", STRING, nullable=False), "Bagepalli (Onion) – ä"),

@@ -70,6 +70,8 @@ class Groups:
         inner = where(sa.select(*columns)).subquery()
         made = [(name, build(inner)) for name, build in self._outer]
         shown = [element.label(name) for name, element in made]
+        if not self._keys and not shown:
+            shown = [sa.func.count().label("n")]  # one group, whatever is asked of it
         grouped = sa.select(
             *[inner.c[f"i{place}"].label(f"k{n}") for n, (_, _, place) in enumerate(self._keys)], *shown
         )

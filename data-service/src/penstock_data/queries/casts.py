@@ -35,6 +35,8 @@ def cast_value(cast: Cast, value: Element) -> Element:
 
 
 def _converted(value: Element, source: DataType, target: DataType) -> Element | None:
+    if source.kind is Kind.NULL:
+        return sa.cast(value, column_type(target))
     if source.kind is target.kind and source.kind is not Kind.DECIMAL:
         return value if source == target or not source.is_nested else None
     if source.is_numeric and target.is_numeric:

@@ -14,7 +14,7 @@ from sqlglot import exp
 from penstock.expressions.bind import bind
 from penstock.expressions.coercion import Mismatch
 from penstock.expressions.nodes import Cast, ColumnRef, Expr, Literal
-from penstock.model.types import BIGINT, STRING, DataType, Kind
+from penstock.model.types import BIGINT, DataType, Kind
 from penstock_data.queries.calls import Groups, Windows, no_calls
 from penstock_data.queries.conditions import condition
 from penstock_data.queries.forks import Element
@@ -266,8 +266,6 @@ def _has_aggregate(node: exp.Expr) -> bool:
 
 def _shown_type(expr: Expr) -> DataType:
     """The type of an output column: integers that were computed may need all of BIGINT."""
-    if expr.type.kind is Kind.NULL:
-        return STRING
     if expr.type.kind is Kind.INTERVAL:
         return BIGINT
     if expr.type.is_integer and not isinstance(expr, ColumnRef | Cast | Literal):

@@ -7,7 +7,7 @@ from sqlglot import exp
 
 from penstock.expressions.coercion import common_type
 from penstock.expressions.literals import coerced
-from penstock.model.types import STRING, DataType, Kind
+from penstock.model.types import DataType
 from penstock_data.queries.refusals import refused
 from penstock_data.queries.scope import Field, Query, Statement
 
@@ -27,7 +27,7 @@ def united(tree: exp.SetOperation, left: Query, right: Query, statement: Stateme
             raise refused(tree.expression, "type_mismatch",
                           f"'{one.name}' is {one.type} in the first query and {two.type} here.",
                           "CAST one of them.")  # fmt: skip
-        fields.append(Field(one.name, STRING if found.kind is Kind.NULL else found))
+        fields.append(Field(one.name, found))
     sides = [_as(query, [field.type for field in fields], statement) for query in (left, right)]
     whole = tree.args.get("distinct") is False
     if whole and not isinstance(tree, exp.Union):

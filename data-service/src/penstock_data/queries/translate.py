@@ -15,7 +15,7 @@ from penstock.expressions.nodes import Literal
 from penstock.expressions.query import parse_query
 from penstock.expressions.settings import ExpressionSettings
 from penstock.model.stream import Column, StreamSpec
-from penstock.model.types import BOOLEAN, DOUBLE, STRING
+from penstock.model.types import BOOLEAN, DOUBLE, STRING, Kind
 from penstock_data.queries.refusals import refused
 from penstock_data.queries.scope import Relations, Statement
 from penstock_data.queries.select import QueryBinder
@@ -63,7 +63,8 @@ def translate(
     if twice is not None:
         raise refused(tree, "duplicate_column", f"Two columns of the result are called '{twice}'.",
                       f"Write {twice} AS another_name for one of them.")  # fmt: skip
-    return Translated(query.select, tuple(Column(f.name, f.type) for f in query.fields), statement.read)
+    columns = tuple(Column(f.name, STRING if f.type.kind is Kind.NULL else f.type) for f in query.fields)
+    return Translated(query.select, columns, statement.read)
 
 
 def _check_depth(tree: exp.Expr, depth_max: int) -> None:
