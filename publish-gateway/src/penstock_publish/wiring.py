@@ -21,6 +21,7 @@ from penstock_publish.emails.routes import EmailRoutes
 from penstock_publish.emails.service import Emails
 from penstock_publish.lifecycle.registry import Lifecycles
 from penstock_publish.lifecycle.routes import LifecycleRoutes
+from penstock_publish.outbound.service import Surroundings
 from penstock_publish.page import page_routes
 from penstock_publish.portal.routes import portal_routes
 from penstock_publish.settings import PublishSettings
@@ -100,15 +101,7 @@ def durable_routes(ground: Ground) -> Routes:
 
 def webhooks(ground: Ground) -> Webhooks:
     """Events of topics for addresses of others."""
-    embedded = ground.authority.embedded
-    return Webhooks(
-        ground.ports.log,
-        ground.subscriber,
-        ground.authority.database,
-        granted=None if embedded is None else embedded.granted,
-        clock=ground.ports.clock,
-        settings=ground.settings.webhooks,
-    )
+    return Webhooks(_surroundings(ground), ground.settings.webhooks)
 
 
 def webhook_routes(ground: Ground, service: Webhooks) -> Routes:
@@ -118,15 +111,7 @@ def webhook_routes(ground: Ground, service: Webhooks) -> Routes:
 
 def emails(ground: Ground) -> Emails:
     """Events of topics as mails."""
-    embedded = ground.authority.embedded
-    return Emails(
-        ground.ports.log,
-        ground.subscriber,
-        ground.authority.database,
-        granted=None if embedded is None else embedded.granted,
-        clock=ground.ports.clock,
-        settings=ground.settings.email,
-    )
+    return Emails(_surroundings(ground), ground.settings.email)
 
 
 def email_routes(ground: Ground, service: Emails) -> Routes:
@@ -147,3 +132,10 @@ def document_pages(ground: Ground) -> Routes:
     documents = document_routes(offers, authority.public_url)
     portal = portal_routes(authority, log, offers, clock=ground.ports.clock)
     return [*documents, *portal, *page_routes(authority), *client_module_routes()]
+
+
+def _surroundings(ground: Ground) -> Surroundings:
+    """Of standing subscriptions, whatever they send by."""
+    embedded = ground.authority.embedded
+    granted = None if embedded is None else embedded.granted
+    return Surroundings(ground.ports.log, ground.subscriber, ground.authority.database, granted, ground.ports.clock)

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from penstock.errors import PenstockError
-from penstock.ports.clock import Clock
-from penstock.ports.log import Log
 from penstock_publish.emails.courier import EmailCourier
 from penstock_publish.emails.model import Email
 from penstock_publish.emails.rows import email_rows
 from penstock_publish.emails.settings import EmailSettings
-from penstock_publish.gateway_database import GatewayDatabase
 from penstock_publish.metrics import EMAILS_ACTIVE
-from penstock_publish.outbound.reading import Granted
-from penstock_publish.outbound.service import Kind, Standings
-from penstock_publish.topics.subscribe import Subscriber
+from penstock_publish.outbound.service import Kind, Standings, Surroundings
 
 __all__ = ["Emails"]
 
@@ -23,19 +18,9 @@ __all__ = ["Emails"]
 class Emails(Standings[Email]):
     """See `Standings`; without a mail server nothing is sent."""
 
-    def __init__(
-        self,
-        log: Log,
-        subscriber: Subscriber,
-        database: GatewayDatabase,
-        *,
-        granted: Granted | None,
-        clock: Clock,
-        settings: EmailSettings,
-    ) -> None:
+    def __init__(self, around: Surroundings, settings: EmailSettings) -> None:
         self.settings = settings
-        kind = Kind("emails", email_rows(), EmailCourier(settings), EMAILS_ACTIVE)
-        super().__init__(log, subscriber, database, kind, granted=granted, clock=clock, settings=settings)
+        super().__init__(around, Kind("emails", email_rows(), EmailCourier(settings), EMAILS_ACTIVE), settings)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hold subscriptions and serve them until `stop`."""

@@ -23,7 +23,18 @@ from penstock_publish.outbound.settings import StandingSettings
 from penstock_publish.outbound.standing import AnyStanding
 from penstock_publish.topics.subscribe import Subscriber
 
-__all__ = ["Kind", "Standings"]
+__all__ = ["Kind", "Standings", "Surroundings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all kinds work with. `granted` None: tokens are of issuers that cannot be asked later."""
+
+    log: Log
+    subscriber: Subscriber
+    database: GatewayDatabase
+    granted: Granted | None
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +50,26 @@ class Kind(Generic[AnyStanding]):
 class Standings(Generic[AnyStanding]):
     """`run` until stop. `reader` begins new ones, `registry` keeps them."""
 
-    def __init__(
-        self,
-        log: Log,
-        subscriber: Subscriber,
-        database: GatewayDatabase,
-        kind: Kind[AnyStanding],
-        *,
-        granted: Granted | None,
-        clock: Clock,
-        settings: StandingSettings,
-    ) -> None:
+    def __init__(self, around: Surroundings, kind: Kind[AnyStanding], settings: StandingSettings) -> None:
         self._courier = kind.courier
         self.registry: Registry[AnyStanding] = Registry(
-            database, kind.rows, kind=kind.name, active=kind.active, clock=clock, settings=settings
+            around.database, kind.rows, kind=kind.name, active=kind.active, clock=around.clock, settings=settings
         )
         self.reader = TopicReader(
-            log,
-            subscriber,
-            granted=granted,
+            around.log,
+            around.subscriber,
+            granted=around.granted,
             batch_events_max=settings.batch_events_max,
             batch_bytes_max=settings.batch_bytes_max,
         )
         self._deliveries = Deliveries(
-            log, self.reader, self.registry, kind.courier, clock=clock, chance=random.Random(), settings=settings
+            around.log,
+            self.reader,
+            self.registry,
+            kind.courier,
+            clock=around.clock,
+            chance=random.Random(),
+            settings=settings,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

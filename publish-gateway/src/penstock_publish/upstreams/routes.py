@@ -45,7 +45,6 @@ class UpstreamRoutes:
         clock: Clock,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self.settings = upstreams
         self._links = {upstream.name: UpstreamLink(upstream, environment) for upstream in upstreams}
         self._authority, self._entrance, self._metering, self._clock = authority, entrance, metering, clock
         self._busy = dict.fromkeys(self._links, 0)
