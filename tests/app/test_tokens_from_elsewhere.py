@@ -96,3 +96,11 @@ async def test_no_page_offers_a_login_or_an_application_where_tokens_come_from_e
             assert f"<code>{maker.issuer}</code>" in page, path
             for gone in ("/oauth/", "/session", "client.json", 'id="signin"', 'id="register"', "an application</a>"):
                 assert gone not in page, (path, gone)
+        stranger = {"X-Forwarded-For": "192.0.2.7"}
+        async with http.get(f"{url}/docs", headers=stranger) as reply:
+            page = await reply.text()
+        assert ("GET /asyncapi.json" in page, "totals" in page) == (True, False)
+        sent = {**stranger, "Authorization": f"Bearer {maker.token(scope='totals:read')}"}
+        async with http.get(f"{url}/asyncapi.json", headers=sent) as reply:
+            document = await reply.text()
+        assert ("totals" in document, "fleet_log" in document) == (True, False)
