@@ -26,6 +26,7 @@ export const LIMITS = {
   renewBeforeMs: 60_000, authReplyMs: 5_000,
   buffer: 10_000, // events that wait for the iterator; then the server is not read
   batchEvents: 1_000, batchChars: 4_000_000, pageRows: 1_000,
+  inFlight: 64, messageChars: 300_000, // of a publisher: messages without a reply, and each of them (4 bytes a character)
 };
 
 /** `code` and `detail` as the server says; `retry`: the same may do later. */
@@ -60,26 +61,26 @@ class Penstock {
    * @param {Iterable<Object>} events
    * @returns {Promise<{accepted: number, duplicate: number, rejected: number, errors: Object[]}>} */
   async publish(stream, events) {
-    const path = `/v1/streams/${encodeURIComponent(stream)}`, { batchEvents, batchChars } = this.limits;
-    const dedupe = this.#dedupe[stream] ??= (await this.call("GET", path)).dedupe;
+    const path = streamPath(stream), { batchEvents, batchChars } = this.limits, dedupe = await this.dedupeOf(stream);
     const total = { accepted: 0, duplicate: 0, rejected: 0, errors: [] };
-    let lines = [], chars = 0, first = 0;
-    const send = async () => {
+    let first = 0;
+    for (const lines of batchesOf(events, dedupe, batchEvents, batchChars)) {
       const said = await this.call("POST", `${path}/events`, {
         body: lines.join("\n"), type: "application/x-ndjson", accept: 422, repeatable: dedupe.length > 0 });
       if (!("accepted" in said)) throw problem(422, said);
       for (const name of ["accepted", "duplicate", "rejected"]) total[name] += said[name];
       for (const error of said.errors) total.errors.push({ ...error, index: error.index + first });
-      first += lines.length; lines = []; chars = 0;
-    };
-    for (const event of events) { // with an id of its own, an event that is sent again is stored once
-      const line = JSON.stringify(String(dedupe) === "id" && event.id == null ? { ...event, id: randomId() } : event);
-      if (lines.length && (lines.length >= batchEvents || chars + line.length > batchChars)) await send();
-      lines.push(line); chars += line.length;
+      first += lines.length;
     }
-    if (lines.length) await send();
     return total;
   }
+
+  /** Send all the time, over one WebSocket: many messages under way, what has no reply after a break sent again.
+   * @param {string} stream */
+  publisher(stream) { return new Publisher(this, stream); }
+
+  /** The columns by which a stream knows an event again. */
+  async dedupeOf(stream) { return this.#dedupe[stream] ??= (await this.call("GET", streamPath(stream))).dedupe; }
 
   /** What a topic still holds, from `after` to its end as it is now.
    * @param {string} topic
@@ -261,11 +262,7 @@ class Subscription {
         if (ended.over ||= this.#full) return socket.close(1000); // all that follows comes again, once there is room
         for (const line of data.split("\n")) if (line) this.#take(JSON.parse(line), token, ended, socket);
       };
-      socket.onclose = ({ code, reason }) => {
-        let said = {};
-        try { said = JSON.parse(reason) || {}; } catch { /* none, or a proxy's words */ }
-        done(Object.assign(ended, { code, name: said.code, retryMs: said.retry_ms }));
-      };
+      socket.onclose = ({ code, reason }) => done(Object.assign(ended, { code }, closeOf(reason)));
     });
     if (ended.code === 4401) client.forget(token);
     if ([4400, 4403, 4404].includes(ended.code))
@@ -349,11 +346,122 @@ class Subscription {
   }
 }
 
+class Publisher {
+  #unsent = []; #sent = []; #count = 0; #running; #socket; #restUntil = 0; #error; #woken = []; #stop = new AbortController();
+  #total = { accepted: 0, duplicate: 0, rejected: 0, errors: [] };
+
+  constructor(client, stream) { Object.assign(this, { client, stream }); }
+
+  /** One event or many; resolves when they are under way, which is not yet durable: see `flush`. */
+  async send(events) {
+    const { client, stream } = this, { inFlight, batchEvents, messageChars } = client.limits, dedupe = await client.dedupeOf(stream);
+    for (const lines of batchesOf(Symbol.iterator in events ? events : [events], dedupe, batchEvents, messageChars)) {
+      while (!this.#error && this.#unsent.length + this.#sent.length >= inFlight) await this.#change();
+      if (this.#error) throw this.#error;
+      this.#unsent.push({ first: this.#count, text: lines.join("\n") });
+      this.#count += lines.length;
+      this.#running ??= this.#run(dedupe.length > 0).catch((error) => this.#fail(client.known(error)));
+      this.#pump();
+    }
+  }
+
+  /** Resolves when everything is durable, or rejected, with the totals so far. */
+  async flush() {
+    while (!this.#error && this.#unsent.length + this.#sent.length) await this.#change();
+    if (this.#error) throw this.#error;
+    return this.#total;
+  }
+
+  /** Close at once; what has no reply may be stored or not. */
+  close() { this.#stop.abort(); this.#socket?.close(1000); this.#fail(new PenstockError("not_ready", "this publisher is closed")); }
+
+  async #run(repeatable) {
+    const { client, stream } = this, { limits, options } = client;
+    for (let failures = 1; !this.#stop.signal.aborted; failures++) {
+      const token = await client.token(), ended = await this.#connection(token);
+      if (ended.error) throw ended.error;
+      if (this.#sent.length && !repeatable)
+        throw new PenstockError("not_ready", `${stream} settles no repeated events, so nothing was sent again`);
+      this.#unsent.unshift(...this.#sent.splice(0));
+      this.#unsent.sort((one, other) => one.first - other.first);
+      if (ended.code === 4401) client.forget(token);
+      if ([4400, 4403, 4404].includes(ended.code))
+        throw new PenstockError(ended.name, `the server closed ${stream} with ${ended.code}`, { status: ended.code - 4000 });
+      if (ended.answered) failures = 1;
+      if (failures >= limits.attempts || ended.retryMs > limits.retryAfterMaxMs) throw client.known(new Error("the socket broke"));
+      // A page is not told why a handshake was refused; the same without an upgrade is, and 400 says that it may.
+      if (!ended.opened) await client.call("GET", `${streamPath(stream)}/connect`, { attempts: 1 }).catch((error) => {
+        if (!error.retry && error.status !== 400) throw error;
+      });
+      await options.sleep(client.pauseMs(failures, ended.retryMs), this.#stop.signal);
+    }
+  }
+
+  #connection(token) {
+    const { client } = this, ended = {}, base64url = (text) => btoa(text).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+    const socket = this.#socket = new WebSocket(`${client.url.replace(/^http/, "ws")}${streamPath(this.stream)}/connect`,
+      token ? ["penstock.v1", `penstock.bearer.${base64url(token)}`] : []);
+    return new Promise((done) => {
+      socket.onopen = () => { ended.opened = true; this.#pump(); };
+      socket.onmessage = async ({ data }) => {
+        const line = JSON.parse(data);
+        if (line.n && !ended.error && (ended.error = this.#answered(line, ended))) socket.close(1000);
+        if (line.sys !== "expiring" || !token) return;
+        await client.options.sleep(line.in * 500, this.#stop.signal);
+        client.forget(token);
+        const auth = await client.token().catch(() => token);
+        if (auth !== token && socket.readyState === 1) socket.send(JSON.stringify({ auth }));
+      };
+      socket.onclose = ({ code, reason }) => done(Object.assign(ended, { code }, closeOf(reason)));
+      socket.onerror = () => ended.opened || done(ended); // Node 20 says no more than that of a refused handshake
+    });
+  }
+
+  #pump() {
+    if (this.#socket?.readyState !== 1 || Date.now() < this.#restUntil) return;
+    for (let batch; (batch = this.#unsent.shift());) this.#socket.send(this.#sent[this.#sent.push(batch) - 1].text);
+  }
+
+  #answered(line, ended) {
+    const batch = this.#sent.shift(), error = problem(line.status, line);
+    if ("accepted" in line) {
+      ended.answered = true;
+      for (const name of ["accepted", "duplicate", "rejected"]) this.#total[name] += line[name];
+      for (const found of line.errors) this.#total.errors.push({ ...found, index: found.index + batch.first });
+    } else if (error.retry) { // for now: again after a pause, in its place
+      this.#unsent.push(batch);
+      this.#unsent.sort((one, other) => one.first - other.first);
+      const waitMs = this.client.pauseMs(1, line.retry_ms);
+      this.#restUntil = Date.now() + waitMs;
+      this.client.options.sleep(waitMs + 1, this.#stop.signal).then(() => this.#pump());
+    } else return error;
+    this.#wake();
+  }
+
+  #change() { return new Promise((done) => { this.#woken.push(done); }); }
+  #wake() { for (const done of this.#woken.splice(0)) done(); }
+  #fail(error) { this.#error ??= error; this.#wake(); }
+}
+
+const streamPath = (stream) => `/v1/streams/${encodeURIComponent(stream)}`;
+const closeOf = (reason) => { // the words of a proxy may be others
+  try { const said = JSON.parse(reason) || {}; return { name: said.code, retryMs: said.retry_ms }; } catch { return {}; }
+};
 const eventOf = ({ t, c, k = null, op = null, complete = null, d }) => ({ topic: t, cursor: c, key: k, op, complete, data: d });
 const gapOf = ({ t, from, to, n }) => ({ gap: true, topic: t, from, to, events: n });
 const pathOf = (topic, asked) =>
   `/v1/topics/${encodeURIComponent(topic)}?${new URLSearchParams(Object.entries(asked).filter(([, value]) => value != null))}`;
 const randomId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+function* batchesOf(events, dedupe, eventsMax, charsMax) { // with an id of its own, an event that is sent again is stored once
+  let lines = [], chars = 0;
+  for (const event of events) {
+    const line = JSON.stringify(String(dedupe) === "id" && event.id == null ? { ...event, id: randomId() } : event);
+    if (lines.length && (lines.length >= eventsMax || chars + line.length > charsMax)) { yield lines; lines = []; chars = 0; }
+    lines.push(line); chars += line.length;
+  }
+  if (lines.length) yield lines;
+}
 
 async function* chunksOf(body) { // not every browser can iterate over a body
   const reader = body.getReader();
