@@ -18,7 +18,8 @@ from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.oauth.accounts import Account, AccountStore, open_accounts
 from penstock_publish.oauth.client_rows import CLIENTS, DETAILS
-from penstock_publish.oauth.revocation_rows import REVOKED, RevocationLimits
+from penstock_publish.oauth.grant_store import CodeRequest, GrantStore
+from penstock_publish.oauth.revocation_rows import REVOKED, AccessToken, RevocationLimits
 from penstock_publish.oauth.settings import LoginSettings
 
 PASSWORD = "correct horse battery staple"
@@ -131,6 +132,7 @@ async def test_a_deleted_application_takes_along_what_it_has_registered(gateway,
 
 def test_who_registers_and_deletes_without_end_is_told_to_wait(tmp_path):
     database = open_gateway_database(tmp_path)
+    GrantStore(database)
     database.create(CLIENTS, DETAILS, REVOKED, *TABLES)
     limits = RevocationLimits(per_holder_max=3)
 
@@ -153,4 +155,22 @@ def test_who_registers_and_deletes_without_end_is_told_to_wait(tmp_path):
             register("app-4", owner)
         assert refused.value.status == 429
     register("app-4", "bob")
+    database.close()
+
+
+def test_tokens_that_others_have_in_the_name_of_a_deleted_application_end_with_it(tmp_path):
+    database = open_gateway_database(tmp_path)
+    grants = GrantStore(database)
+    database.create(CLIENTS, DETAILS, REVOKED, *TABLES)
+    board = Application("app-1", "board", "", "bronze", "orders:read", (), "ada", 0)
+    with database.transaction("testing") as connection:
+        insert_application(connection, board, "hash", ApplicationSettings(), RevocationLimits())
+    # somebody signed in to the page with its secret, and let another application act
+    asked = CodeRequest("portal", "app-1", "orders:read", "https://portal.example/back", "challenge")
+    grants.begin("code", asked, now_s=0.0, code_lifetime_s=60.0, lifetime_s=1e6)
+    grants.use_code("code", access=AccessToken("t", 100.0), refresh="r", now_s=1.0, idle_s=10.0)
+    with database.transaction("testing") as connection:
+        ended = delete_application(connection, "app-1", 2.0)
+    assert {token.token_id for token in ended} == {"client:app-1", "t"}
+    assert grants.by_refresh_token("r").revoked
     database.close()

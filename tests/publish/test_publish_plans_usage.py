@@ -86,7 +86,7 @@ async def test_a_restart_keeps_what_was_used_today(start, clock):
     assert again.used() == 100  # until it is asked for anything, nothing has begun
     assert again.deliver(1) == 0
     await again.recorder.record()
-    found = await again.registry.usage("app-1", 3)
+    found = await again.recorder.usage("app-1", 3)
     assert [counts.messages for counts in found.values()] == [0, 100, 1]
     assert (await start("a")).used() == 1
 
@@ -105,7 +105,7 @@ async def test_usage_that_cannot_be_recorded_is_recorded_later(start):
     await database.run("mending", USAGE.create)
     await replica.recorder.tried()
     assert (replica.recorder.trouble, replica.used()) == (None, 15)
-    assert [counts.messages for counts in (await replica.registry.usage("app-1", 1)).values()] == [15]
+    assert [counts.messages for counts in (await replica.recorder.usage("app-1", 1)).values()] == [15]
 
 
 async def test_old_days_are_forgotten(start, clock):

@@ -18,5 +18,5 @@ def remove_account(accounts: AccountStore, name: str, *, now_s: float) -> list[s
     subject = accounts.remove(name)
     # After the account is gone: whoever registers one meanwhile is refused, or had done so before this look.
     with accounts.database.transaction("deleting the applications of an account") as connection:
-        marks = delete_applications_of(connection, subject, now_s)
-    return [marked_client(mark.token_id) or "" for mark in marks]
+        ended = delete_applications_of(connection, subject, now_s)
+    return [gone for token in ended if (gone := marked_client(token.token_id)) is not None]

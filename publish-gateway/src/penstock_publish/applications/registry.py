@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import structlog
@@ -29,9 +29,7 @@ from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.authority import Authority
 from penstock_publish.oauth.clients import hashed_secret, new_secret
 from penstock_publish.oauth.person_grants import grant_limits
-from penstock_publish.plans.meter import DAY_S, Counts
 from penstock_publish.plans.metering import APPLICATION_PREFIX, Metering
-from penstock_publish.plans.usage import usage_between
 
 __all__ = ["Applications"]
 
@@ -157,20 +155,12 @@ class Applications:
         """Revoke all of its tokens, close what is open, and forget it; and so with what it has registered."""
         self._refuse_without_server()
         delete = partial(delete_application, client_id=client_id, now_s=self._clock.now_ms() / 1000)
-        marks = await self._database.run("deleting an application", delete)
-        self._authority.end_tokens(marks)
-        for mark in marks:
-            gone = marked_client(mark.token_id) or ""
-            self._metering.forget(gone)
-            _log.info("application_removed", client_id=gone)
-
-    async def usage(self, client_id: str, days: int) -> Mapping[int, Counts]:
-        """What it used by day (since the epoch), today included, days without use too."""
-        today = int(self._metering.now_s() // DAY_S)
-        first = today - days + 1
-        read = partial(usage_between, client_id=client_id, first=first, last=today)
-        found = await self._database.run("reading usage", read)
-        return {day: found.get(day, Counts()) for day in range(first, today + 1)}
+        ended = await self._database.run("deleting an application", delete)
+        self._authority.end_tokens(ended)
+        for token in ended:
+            if (gone := marked_client(token.token_id)) is not None:
+                self._metering.forget(gone)
+                _log.info("application_removed", client_id=gone)
 
     def _refuse_without_server(self) -> None:
         if self._authority.embedded is None:

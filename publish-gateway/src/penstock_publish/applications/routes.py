@@ -171,8 +171,7 @@ class ApplicationRoutes:
     async def _usage(self, request: web.Request) -> web.Response:
         application, _ = await self._named(request)
         days = self._days(request.query.get("days", str(_USAGE_DAYS)))
-        await self._recorder.record()  # what was counted here a moment ago is part of it
-        found = await self._applications.usage(application.client_id, days)
+        found = await self._recorder.usage(application.client_id, days)
         return _json({"days": [_used(day, counts) for day, counts in found.items()]})
 
     async def _caller(self, request: web.Request) -> Principal:

@@ -20,6 +20,7 @@ from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.oauth.accounts import owner_is_there
 from penstock_publish.oauth.client_rows import find_client, put_client, remove_client
 from penstock_publish.oauth.clients import Client
+from penstock_publish.oauth.grant_store import revoke_grants_of
 from penstock_publish.oauth.revocation_rows import (
     TOKEN_LIFETIME_MAX_S,
     AccessToken,
@@ -111,7 +112,7 @@ def replace_secret(connection: sa.Connection, application: Application, secret_s
 def delete_application(connection: sa.Connection, client_id: str, now_s: float) -> list[AccessToken]:
     """With its client and whatever it has registered; one that is not there is no error.
 
-    All tokens of them are revoked from now on: the marks for that.
+    All tokens of them are revoked from now on: the marks for that, and tokens that others have in their name.
     """
     _lock(connection)
     return _delete(connection, [client_id, *_registered_by(connection, client_id)], now_s)
@@ -198,12 +199,14 @@ def _delete(connection: sa.Connection, client_ids: Sequence[str], now_s: float) 
         AccessToken(mark_of_client(client_id), until_s, _holder_of(_first_owner(owners, client_id)))
         for client_id in client_ids
     ]
+    ended: list[AccessToken] = []
     for client_id in client_ids:
         connection.execute(sa.delete(_rows).where(_rows.c.client_id == client_id))
         remove_client(connection, client_id)
+        ended += revoke_grants_of(connection, client_id)  # of who was signed in with its secret
     remember_revoked(connection, marks)
     _changed(connection)
-    return marks
+    return marks + ended
 
 
 def _changed(connection: sa.Connection) -> None:

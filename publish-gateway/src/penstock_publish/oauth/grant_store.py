@@ -23,7 +23,7 @@ from penstock_publish.oauth.revocation_rows import (
     remember_revoked,
 )
 
-__all__ = ["CodeRequest", "Grant", "GrantLimits", "GrantStore", "Reused"]
+__all__ = ["CodeRequest", "Grant", "GrantLimits", "GrantStore", "Reused", "revoke_grants_of"]
 
 _metadata = sa.MetaData()
 _grants = sa.Table(
@@ -243,14 +243,7 @@ class GrantStore:
     def revoke_all(self, subject: str) -> list[AccessToken]:
         """Revoke whatever a person has granted, as `revoke` does."""
         with self._transaction("revoking the grants of a person") as connection:
-            # The rows of sessions are locked before the look: what is begun from one is seen, or is refused.
-            connection.execute(
-                sa.update(_grants)
-                .where(_grants.c.subject == subject, _grants.c.revoked.is_(False))
-                .values(revoked=False)
-            )
-            found = sa.select(_grants.c.grant_id).where(_grants.c.subject == subject, _grants.c.revoked.is_(False))
-            return _revoke(connection, list(connection.execute(found).scalars()))
+            return revoke_grants_of(connection, subject)
 
     def _make_room(self, connection: sa.Connection, request: CodeRequest, now_s: float) -> list[AccessToken]:
         """Revoke the oldest where the person has as many as may be; sessions and grants end in the order they began.
@@ -277,6 +270,14 @@ class GrantStore:
                 "one that you have until shortly before it expires",
                 retry_after_s=min(expiries) - now_s,
             )
+
+
+def revoke_grants_of(connection: sa.Connection, subject: str) -> list[AccessToken]:
+    """As `GrantStore.revoke_all`, inside a transaction."""
+    # The rows of sessions are locked before the look: what is begun from one is seen, or is refused.
+    held = _grants.c.subject == subject, _grants.c.revoked.is_(False)
+    connection.execute(sa.update(_grants).where(*held).values(revoked=False))
+    return _revoke(connection, list(connection.execute(sa.select(_grants.c.grant_id).where(*held)).scalars()))
 
 
 def _forget_ended(connection: sa.Connection, now_s: float) -> None:

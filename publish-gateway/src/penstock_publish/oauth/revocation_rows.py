@@ -80,7 +80,10 @@ def check_room(connection: sa.Connection, holder: str, limits: RevocationLimits)
 def remember_revoked(connection: sa.Connection, tokens: Iterable[AccessToken]) -> None:
     """Keep them until they would have expired. One that is kept already stays as it is."""
     rows = [
-        {"token_id": token.token_id, "expires_at_s": token.expires_at_s, "holder": token.holder} for token in tokens
+        {"token_id": token.token_id, "expires_at_s": token.expires_at_s, "holder": token.holder}
+        for token in sorted(
+            tokens, key=lambda token: token.token_id
+        )  # in order: nobody waits for each other in a ring
     ]
     if rows:
         dialect: ModuleType = postgresql if connection.dialect.name == "postgresql" else sqlite

@@ -195,6 +195,10 @@ class Meter:
         used: int = getattr(self._base, measure) + getattr(self._unrecorded, measure)
         return used
 
+    def unrecorded(self) -> Mapping[int, Counts]:
+        """What was counted and is not recorded yet, by day. Not while a recording is under way."""
+        return self._earlier | ({} if self._unrecorded == Counts() else {self._day: self._unrecorded})
+
     def begin_recording(self, now_s: float) -> Mapping[int, Counts]:
         """What was counted since the last time, by day. To be followed by `recorded` or `not_recorded`."""
         self._recording, self._earlier = self._earlier, {}

@@ -51,6 +51,11 @@ class Metering:
         """Those in use."""
         return list(self._meters.values())
 
+    def unrecorded_of(self, client_id: str) -> Mapping[int, Counts]:
+        """What was counted of a client by day and is not recorded yet."""
+        meter = self._meters.get(client_id)
+        return {} if meter is None else meter.unrecorded()
+
     def turn(self) -> int:
         """A number for each flush, to tell who was served longest ago."""
         return next(self._turns)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from penstock_publish.metrics import QUOTA_BYTES, QUOTA_MESSAGES, QUOTA_QUERIES
 from penstock_publish.plans.meter import DAY_S, Counts, Meter
 from penstock_publish.plans.metering import Metering
 from penstock_publish.plans.presence import TABLES, Presence, forget_silent, leave, others_of, say
-from penstock_publish.plans.usage import USAGE, add_usage, forget_usage, usage_of_day
+from penstock_publish.plans.usage import USAGE, add_usage, forget_usage, usage_between, usage_of_day
 
 __all__ = ["Recorder"]
 
@@ -121,6 +122,23 @@ class Recorder:
                 meter.share(others_active=elsewhere.active, connections_elsewhere=elsewhere.connections, now_s=now_s)
             for meter, _, counts in counted:
                 _report(meter, counts)
+
+    async def usage(self, client_id: str, days: int) -> Mapping[int, Counts]:
+        """What a client used by day (since the epoch), today included, days without use too.
+
+        Of other processes as far as they have recorded it; nothing is recorded for this: anybody may ask often.
+        """
+        await self.load()
+        async with self._one_at_a_time:
+            today = int(self._metering.now_s() // DAY_S)
+            first = today - days + 1
+            read = partial(usage_between, client_id=client_id, first=first, last=today)
+            found = {day: Counts() for day in range(first, today + 1)}
+            found |= await self._database.run("reading usage", read)
+            for day, counts in self._metering.unrecorded_of(client_id).items():
+                if day in found:
+                    found[day].add(counts)
+        return found
 
     @property
     def _shared(self) -> bool:
