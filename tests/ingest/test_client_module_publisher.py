@@ -1,4 +1,4 @@
-"""The JavaScript client's publisher in Node against a real gateway: in order, once over breaks, told what is wrong."""
+"""The JavaScript client's publisher in Node against a real gateway: in order, once over breaks, and why not."""
 
 from __future__ import annotations
 

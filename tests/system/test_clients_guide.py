@@ -93,6 +93,17 @@ def test_the_websocat_commands_of_the_protocol_show_whole_events(shop: PenstockP
                 running.kill()
 
 
+def test_the_websocat_command_for_streams_sends_a_line_a_message(shop: PenstockProcess, need):
+    need("websocat", shutil.which("websocat") is not None, "cargo install websocat")
+    [block] = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/streams.md").read_text(), re.S)
+    now = datetime.now(UTC).isoformat()
+    orders = [{"id": f"w{n}", "customer": "z" * 100_000, "amount": n, "ts": now} for n in range(3)]
+    (shop.data.parent / "orders.ndjson").write_text("".join(f"{json.dumps(order)}\n" for order in orders))
+    script = block.replace("penstock token", f"{PROGRAM} token").replace(":8080", f":{shop.port}")
+    replies = [json.loads(line) for line in run(["bash", "-c", script], shop.data.parent).splitlines()]
+    assert [(reply["n"], reply["accepted"]) for reply in replies] == [(1, 1), (2, 1), (3, 1)]
+
+
 def test_the_page_example_follows_with_a_ticket_of_its_own_server(shop: PenstockProcess, need):
     program = shutil.which("chromium")
     need("chromium", program is not None, "install chromium")
