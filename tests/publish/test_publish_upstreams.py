@@ -381,8 +381,8 @@ async def test_who_does_not_read_is_cut_off_with_its_token_and_holds_up_nobody(f
         for token in tokens:
             fronted.authority.revoked_now(await fronted.authority.access.verified(token))
             await asyncio.sleep(0.05)
-        assert (await other.receive(timeout=0.4)).data == 4401
-        async with asyncio.timeout(1.5):
+        assert (await other.receive(timeout=5)).data == 4401
+        async with asyncio.timeout(5):
             while upstream[0].closed < 2:  # noqa: ASYNC110 # the server's side has no event
                 await asyncio.sleep(0.01)
 
