@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 from data_harness import DAILY, LOTS, Harness, inserted
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlglot import exp
 
 from penstock.errors import PenstockError, SqlErrors
@@ -90,6 +90,8 @@ WITH x AS (UPDATE lots SET bags = 1) SELECT * FROM x
 WITH RECURSIVE x AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM x) SELECT * FROM x
 WITH x AS (SELECT 1 AS n UNION ALL SELECT n + 1 AS n FROM x) SELECT * FROM x
 WITH x(n) AS (SELECT 1) SELECT n FROM x
+WITH x AS (SELECT 1 AS n), x AS (SELECT 2 AS n) SELECT n FROM x
+SELECT CAST('abc' AS INT) AS x
 SELECT * FROM (DELETE FROM lots) AS x
 SELECT * FROM (SELECT 1 AS a; DROP TABLE lots) AS x
 SELECT market INTO other FROM lots
@@ -264,6 +266,16 @@ def test_no_character_of_a_value_or_a_name_gets_into_the_statement(text: str) ->
     ):
         assert text not in made(sql, params)
         assert "DROP" not in made(sql, params)
+
+
+def test_conditions_stay_such_that_an_index_answers_them() -> None:
+    found = translate(
+        "SELECT l.market FROM lots AS l JOIN daily AS d ON l.bags = d.`limit` WHERE l.ts >= ? AND NOT l.bags IS NULL",
+        ["2018-01-01"], Stored(), limits=LIMITS, now_ms=0,
+    )  # fmt: skip
+    text = str(found.select.compile(dialect=sqlite.dialect()))
+    assert '(t1."ts") >= (?)' in text
+    assert "= 1" not in text
 
 
 def test_a_query_that_is_too_large_written_out_is_refused() -> None:

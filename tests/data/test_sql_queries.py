@@ -133,6 +133,11 @@ QUERIES: list[tuple[str, list[list[Any]]]] = [
     ("SELECT bags FROM lots EXCEPT SELECT `limit` FROM daily ORDER BY bags", [[None], [7]]),
     ("SELECT bags FROM lots UNION ALL SELECT NULL AS x ORDER BY 1 LIMIT 3", [[None], [None], [1]]),
     ("SELECT x, x + 1 AS y, x IS NULL AS z FROM (SELECT NULL AS x) AS t", [[None, None, True]]),
+    ("SELECT CAST('12.5' AS DECIMAL(10, 2)) AS d, CAST('7' AS INT) AS i, CAST('2018-01-02' AS DATE) AS t, "
+     "TO_TIMESTAMP('04.03.2018', 'dd.MM.yyyy') AS s, TIMESTAMPADD(MONTH, 1, DATE '2018-01-31') AS m, "
+     "CAST(300 AS TINYINT) AS n, 2147483647 + 1 AS w",
+     [["12.50", 7, "2018-01-02", "2018-03-04T00:00:00.000", "2018-02-28", None, 2147483648]]),
+    ("SELECT market FROM lots WHERE ts > LOCALTIMESTAMP - INTERVAL '1' HOUR", []),
     ("SELECT 5 AS x FROM lots HAVING TRUE", [[5]]),
     ("SELECT 1 AS x FROM lots GROUP BY market, bags HAVING market = 'Goa'", [[1]]),
     ("SELECT bags + 1 AS x, SUM(bags) + 1 AS y FROM lots GROUP BY bags + 1 ORDER BY x DESC LIMIT 1", [[8, 8]]),
@@ -253,6 +258,7 @@ async def test_what_does_not_fit_bigint_is_refused_and_not_rounded(harness: Harn
     for sql in (
         "SELECT bags * 9223372036854775807 AS x FROM lots WHERE bags = 3",
         "SELECT SUM(bags + 9223372036854775800) AS x FROM lots",
+        "SELECT 9223372036854775807 * 3 AS x",
     ):
         reply = await client.post("/v1/query", json={"sql": sql})
         assert (reply.status, (await reply.json())["code"]) == (422, "out_of_range"), sql

@@ -66,6 +66,8 @@ class QueryBinder:
             alias = cte.args.get("alias")
             name = name_of(alias and alias.this)
             only(alias, ("this",), where="WITH")
+            if any(other is not cte and other.alias == name for other in clause.expressions):
+                raise refused(cte, "ambiguous_table", f"'{name}' stands twice in WITH.", "Give one another name.")
             query = QueryBinder(self._statement, known).query(cte.this)
             known[name] = (query.select.cte(self._statement.input(cte)), query)
         return QueryBinder(self._statement, known, rows_max=self._rows_max)

@@ -14,7 +14,7 @@ from penstock.expressions.literals import coerced
 from penstock.expressions.nodes import Expr, Literal
 from penstock.model.types import BOOLEAN, DATE, TIMESTAMP, TIMESTAMP_LTZ, DataType
 from penstock_data.queries.forks import Element
-from penstock_data.queries.refusals import refused
+from penstock_data.queries.refusals import only, refused
 from penstock_data.queries.scope import Query, Statement
 
 __all__ = ["Anywhere", "call_of", "is_aggregate"]
@@ -88,6 +88,7 @@ class Anywhere:
         return sa.select(converted.label("c0")).select_from(inner).correlate(None)
 
     def _scalar(self, node: exp.Subquery) -> Expr:
+        only(node, ("this",), where="a query as a value")
         query = self._query(node.this)
         if len(query.fields) != 1:
             raise refused(node, "column_count", "A query as a value has one column.", "Select one column.")

@@ -26,23 +26,8 @@ from penstock_data.stored_values import stored_of
 __all__ = ["Values", "constant", "stored_literal"]
 
 
-#: Functions that are computed here where all their arguments are constants: none makes a long text.
-_COMPUTED = frozenset(
-    [
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "NEGATE",
-        "TIMESTAMPADD",
-        "TIMESTAMPDIFF",
-        "TO_TIMESTAMP",
-        "TO_DATE",
-        "EXTRACT",
-        "FLOOR",
-    ]
-)
+#: Functions that are computed here where all their arguments are constants: none makes a long text, or wraps.
+_COMPUTED = frozenset(["TIMESTAMPADD", "TO_TIMESTAMP", "TO_DATE"])
 
 
 class Values:
@@ -87,12 +72,13 @@ class Values:
 
 
 def constant(expr: Expr) -> Literal | None:
-    """The value of a constant number or time; None for other expressions. Raises SqlErrors where it has none."""
+    """The value of a constant that only the engine of apps can compute; None for other expressions.
+
+    That is text read by CAST, and times. Raises SqlErrors where it has none.
+    """
     if isinstance(expr, Literal):
         return expr
-    if any(isinstance(part, Call) and part.function not in _COMPUTED for part in walk(expr)):
-        return None
-    if any(isinstance(part, ColumnRef | Case) for part in walk(expr)):
+    if not all(_is_computed(part) for part in walk(expr)):
         return None
     compiled = compile_expression(expr)
     error = pl.lit(None, dtype=pl.String) if compiled.error is None else compiled.error
@@ -104,6 +90,17 @@ def constant(expr: Expr) -> Literal | None:
     if expr.type.kind is Kind.INTERVAL and isinstance(value, dt.timedelta):
         value = value // dt.timedelta(milliseconds=1)
     return Literal(expr.type, value=value, span=expr.span)
+
+
+def _is_computed(part: Expr) -> bool:
+    match part:
+        case Literal():
+            return True
+        case Cast():
+            return Kind.STRING in (part.arg.type.kind, part.type.kind)
+        case Call():
+            return part.function in _COMPUTED
+    return False
 
 
 def stored_literal(literal: Literal) -> Element:
