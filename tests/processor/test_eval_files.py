@@ -216,6 +216,25 @@ def test_csv_fields_are_read_as_their_types_and_quotes_are_heeded(tmp_path: Path
     assert (ran.stats["events"], ran.stats["rejected"]) == (6, 3)
 
 
+def test_empty_lines_of_a_csv_file_are_no_rows(tmp_path: Path) -> None:
+    file = tmp_path / "readings.csv"
+    for end in ("\n", "\r\n"):
+        lines = ["id,ts,code", "a,2018-01-01,1", "", '"b', "", 'c",2018-01-01,2', "", ""]
+        file.write_bytes(end.join(lines).encode())
+        ran = run(tmp_path, SMALL, f"readings={file}", outputs=["numbers=-"])
+        assert [row["id"] for row in ran.rows] == ["a", f"b{end}{end}c"]
+        assert (ran.stats["events"], ran.stats["rejected"]) == (2, 0)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_record_with_a_comma_too_many_is_told_with_its_line(tmp_path: Path, ending: str) -> None:
+    text = b'id,ts,code\n"a\nb",2018-01-01,1\nc,2018-01-01,1,5\n'
+    file = tmp_path / f"readings.csv{ending}"
+    file.write_bytes(gzip.compress(text) if ending else text)
+    with pytest.raises(PenstockError, match=f"csv{ending}:4: 4 fields, the first line names 3"):
+        run(tmp_path, SMALL, f"readings={file}", outputs=["numbers=-"])
+
+
 JOIN = """CREATE TABLE reports (id STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts) WITH ('connector' = 'penstock');
 CREATE TABLE assigned (report STRING, driver STRING, ts TIMESTAMP(3), WATERMARK FOR ts AS ts)
 WITH ('connector' = 'penstock');

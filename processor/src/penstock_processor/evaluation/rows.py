@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 import numpy as np
 import polars as pl
 
+from penstock.codecs.csv_records import read_records
 from penstock.codecs.frames import polars_schema
 from penstock.errors import PenstockError
 from penstock.model.stream import Column, StreamSpec
@@ -74,12 +75,42 @@ def _csv(path: Path, columns: Sequence[Column], piece_bytes: int) -> Iterator[tu
         if not header:
             line, _, text = text.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
             header = pl.read_csv(io.BytesIO(line + b"\n"), infer_schema=False).columns
+        text = _without_blank_records(text)
         if not text.strip():
             continue
-        texts = pl.read_csv(
-            io.BytesIO(text), has_header=False, schema=dict.fromkeys(header, pl.String()), infer_schema=False
-        )
+        try:
+            texts = pl.read_csv(
+                io.BytesIO(text), has_header=False, schema=dict.fromkeys(header, pl.String()), infer_schema=False
+            )
+        except pl.exceptions.ComputeError:
+            _refuse_long_record(path, len(header))
+            raise
         yield columns_of_text(texts, columns), texts.height
+
+
+def _without_blank_records(text: bytes) -> bytes:
+    """Without empty lines between records, which are none."""
+    if b"\n\n" not in text and b"\n\r\n" not in text and not text.startswith((b"\n", b"\r\n")):
+        return text
+    kept: list[bytes] = []
+    quoted = False
+    for line in text.split(b"\n"):
+        if quoted or line.strip(b"\r"):
+            kept.append(line)
+        quoted ^= line.count(b'"') % 2 == 1
+    return b"\n".join(kept)
+
+
+def _refuse_long_record(path: Path, fields_max: int) -> None:
+    """`bad_request` with the place of the first record that has more fields than there are names."""
+    with _opened(path) as file:
+        for line, fields in read_records(file):
+            if len(fields) > fields_max:
+                raise PenstockError(
+                    "bad_request",
+                    f"{path}:{line}: {len(fields)} fields, the first line names {fields_max}; put quotes around a "
+                    "field that has a comma",
+                )
 
 
 def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[tuple[Decoded, int]]:
