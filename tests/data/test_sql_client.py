@@ -77,10 +77,7 @@ async def test_the_command_prints_rows_and_says_what_is_wrong(url: str, tmp_path
         return program.returncode, out.decode(), err.decode()
 
     sql = "SELECT market, bags, price FROM lots WHERE bags = ? OR market = ?"
-    shown, as_csv, wrong = await asyncio.gather(
-        run(sql, "-p", "1", "-p", "b"), run(sql, "-p", "0", "-p", "x", "--csv"), run("DROP TABLE lots")
-    )
-    assert shown == (0, '{"market":"b","bags":1,"price":null}\n', "")
-    assert as_csv == (0, "market,bags,price\na,0,\n", "")
+    shown, wrong = await asyncio.gather(run(sql, "-p", "0", "-p", "x", "--csv"), run("DROP TABLE lots"))
+    assert shown == (0, "market,bags,price\na,0,\n", "")
     assert (wrong[0], wrong[1]) == (1, "")
     assert "A query cannot begin with 'DROP'" in wrong[2].replace("\n", " ")

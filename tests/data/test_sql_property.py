@@ -82,7 +82,7 @@ async def test_whatever_is_let_through_leaves_the_database_as_it_was(harness: Ha
     def some(sensible: list[str]) -> st.SearchStrategy[str]:
         return st.one_of(*[st.sampled_from(sensible)] * 5, st.sampled_from(ATTACKS))
 
-    @settings(max_examples=300, database=None, deadline=None, derandomize=True,
+    @settings(max_examples=200, database=None, deadline=None, derandomize=True,
               suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
     @given(st.sampled_from(SHAPES), some(VALUES), some(VALUES), some(CLAUSES))
     def draw(shape: str, first: str, second: str, clause: str) -> None:
@@ -93,7 +93,7 @@ async def test_whatever_is_let_through_leaves_the_database_as_it_was(harness: Ha
             refusals.append(error)
 
     draw()
-    assert len(ran) > 40
+    assert len(ran) > 25
     assert {error.code for error in refusals} <= {"sql_error", "bad_request", "too_large"}
     assert all(f.message and f.remedy for error in refusals if isinstance(error, SqlErrors) for f in error.errors)
     for sql, found in ran:
