@@ -1,19 +1,21 @@
 """What goes wrong inside ends in an answer or a close, never in silence."""
 
 import asyncio
+import gc
 import json
 import socket
 
 import aiohttp
 import pytest
 from aiohttp import web
-from publish.conftest import close_of, loopback_socket, orders_batch, serving
+from publish.conftest import close_of, events, loopback_socket, orders_batch, serving, totals_batch
+from websockets.asyncio.client import connect
 
 from penstock.errors import PenstockError
 from penstock.http.access import Principal
 from penstock.http.socket_life import Life, Pace
 from penstock.logs.memory import MemoryLog
-from penstock.model.batch import Encoding, NewBatch
+from penstock.model.batch import Encoding, NewBatch, Op
 from penstock.ports.clock import SystemClock
 from penstock_publish.door.intake import DoorIntake
 from penstock_publish.door.replicas import Replicas
@@ -22,6 +24,7 @@ from penstock_publish.topics.caller import Caller
 from penstock_publish.topics.hub import Hub
 from penstock_publish.topics.lines import Pub
 from penstock_publish.topics.publishing import Publisher
+from penstock_publish.topics.rows import SnapshotRows
 from penstock_publish.topics.wire import UPGRADED, Wire, take_over
 
 PRINCIPAL = Principal("tester", "tester", frozenset({"*:read"}), float("inf"), "jti")
@@ -132,3 +135,27 @@ async def test_a_line_reaches_no_other_path_of_the_ingest_gateway_than_that_of_i
         await replicas.close()
     assert refused.value.code == "unknown_stream"
     assert asked == ["/v1/streams/a b?c#d/events"]
+
+
+@pytest.mark.parametrize("gateway", [{"rows_held_s": 0.2, "send_buffer_bytes": 4_096}], indirect=True)
+async def test_who_does_not_read_the_rows_of_a_table_holds_none_in_memory_and_loses_none(gateway):
+    regions = [f"{n:04}" + "x" * 2_000 for n in range(4_000)]
+    batch = totals_batch([(region, "2024-01-01", 1, Op.INSERT, False) for region in regions])
+    await gateway.commit(batch)
+    await gateway.apply(0, batch)
+    url, narrow = f"{gateway.url.replace('http', 'ws', 1)}/v1/topics/totals?after=earliest", socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    narrow.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+    narrow.setblocking(False)
+    options = {"compression": None, "max_queue": 1, "max_size": None, "ping_interval": None}
+    async with connect(url, additional_headers=gateway.headers(), sock=narrow, **options) as deaf:
+        for _ in range(20):
+            await asyncio.sleep(0.3)
+            held = [found for found in gc.get_objects() if type(found) is SnapshotRows]
+            if not held:
+                break
+        assert held == [], "it has read a few, and the gateway keeps its place alone"
+        await gateway.commit(totals_batch([(regions[7], "2024-01-01", 2, Op.UPDATE_AFTER, False)]))
+        rows = [event["d"] for event in await events(deaf, 4_001)]
+    assert sorted(row["region"] for row in rows[:-1]) == regions
+    assert (rows[-1]["region"], rows[-1]["sum_n"]) == (regions[7], 2)

@@ -290,6 +290,12 @@ class PublishSettings(BaseModel, frozen=True):
         default=2.0, description="While events keep coming, they are sent at most once in this time.", ge=0, le=1000
     )
     lag_poll_ms: float = Field(default=5.0, description="How often a slow connection is tried again.", ge=1, le=1000)
+    rows_held_s: float = Field(
+        default=5.0,
+        description="How long the current rows of a table wait in memory for a subscriber that does not take them; "
+        "they are read again, as they are then, when it does.",
+        gt=0,
+    )
     read_bytes_max: int = Field(default=1024 * 1024, description="Bytes read from the log at once.", ge=1024)
     inline_bytes_max: int = Field(
         default=32 * 1024, description="Batches above this size are encoded in a thread.", ge=0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Acks", "Connection", "ManagedConnection", "Outlet", "Tally"]
 
 
+_POLL_MAX_S = 0.25
+
+
 class Outlet(Protocol):
     """What a transport can do. Nothing here waits: bytes that do not fit stay in the transport's buffer."""
 
@@ -165,7 +168,10 @@ class Connection:
             self.caller.end(self, close)
 
     async def room(self, poll_s: float) -> bool:
-        """Wait until the transport has room and the plan allows it; False if it is closed."""
+        """Wait until the transport has room and the plan allows it; False if it is closed.
+
+        Looks every `poll_s` at first and then less often: many may wait for long.
+        """
         while not self.closed and (self.full or (self.flow is not None and self.held_back(self.flow))):
             if self.outlet.gone():
                 return False
@@ -173,6 +179,7 @@ class Connection:
                 await self.flow.resumed()
             else:
                 await asyncio.sleep(poll_s)
+                poll_s = min(2 * poll_s, max(poll_s, _POLL_MAX_S))
         return not self.closed and not self.outlet.gone()
 
 

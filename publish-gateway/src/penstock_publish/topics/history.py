@@ -9,7 +9,7 @@ changes since that first place, so nothing is missed; a row may come twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -138,7 +138,11 @@ class History:
             return Start(cursor, after.key_hash if rows_at is not None else None)
         return Start(cursor)
 
-    async def pieces(self, start: Start, *, until: Place | None = None) -> AsyncIterator[Piece]:
+    def forget_rows(self) -> None:
+        """Let go of the current rows of a table: they have been sent, or are read again by another `start`."""
+        self._rows = None
+
+    async def pieces(self, start: Start, *, until: Place | None = None) -> AsyncGenerator[Piece, None]:
         """Everything from `start` on, in order; to `until` in the log, or to its end where that is None."""
         if start.key_hash is not None and self._rows is not None:
             async for piece in self._row_pieces(start.cursor, start.key_hash):

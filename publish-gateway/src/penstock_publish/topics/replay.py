@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -40,6 +41,10 @@ class Prepared:
 
 class _OutOfCredit(Exception):  # not an error: the subscriber has had all that it asked for
     """The rest of a piece waits for credit; the session's place is where to go on."""
+
+
+class _Stalled(Exception):  # not an error: the subscriber does not read
+    """Nothing could be written for so long that what is held for it is let go of."""
 
 
 class Replay:
@@ -81,15 +86,36 @@ class Replay:
             connection.close(Close(4503, "internal", retry_ms=1_000))
 
     async def _send_current_rows(self, prepared: Prepared, connection: Connection) -> Cursor:
-        start = prepared.start
-        if start.key_hash is None:
-            return start.cursor
-        async for piece in prepared.history.pieces(start, until=start.cursor.next):
-            if not await self._write(prepared, connection, piece):
+        """The place at which the first of them were read. They are in memory only while they are being taken."""
+        start, history, session = prepared.start, prepared.history, connection.session
+        while start.key_hash is not None and not connection.closed:
+            try:
+                await self._send_rows(prepared, connection, start)
                 break
-            connection.session.resume = piece.resume
-        connection.session.resume = None if not connection.closed else connection.session.resume
+            except _Stalled:
+                history.forget_rows()
+            if not await connection.room(self._settings.lag_poll_ms / 1000):
+                connection.close(Close(1001, "gone"))
+                break
+            start = await history.start(parse_after(prepared.spec, session.cursor_text))
+            session.place = start.cursor.next
+            if start.cursor.epoch != connection.live.cursor.epoch:
+                connection.close(Close(1001, "topic_changed", retry_ms=0))
+            elif start.notice is not None:
+                connection.outlet.write(frame_notice(start.notice, connection.kind.encoding))
+                session.resume = start.resume
+        history.forget_rows()
+        if not connection.closed:
+            session.resume = None
         return start.cursor
+
+    async def _send_rows(self, prepared: Prepared, connection: Connection, start: Start) -> None:
+        held_s = self._settings.rows_held_s
+        async with aclosing(prepared.history.pieces(start, until=start.cursor.next)) as pieces:
+            async for piece in pieces:
+                if not await self._write(prepared, connection, piece, within_s=held_s):
+                    return
+                connection.session.resume = piece.resume
 
     async def _send_log(self, prepared: Prepared, connection: Connection, *, cursor: Cursor, place: Place) -> Cursor:
         """Send the log from `cursor` to `place`; where the send stopped if the connection is closed."""
@@ -107,15 +133,25 @@ class Replay:
             cursor = end
         return cursor
 
-    async def _write(self, prepared: Prepared, connection: Connection, piece: Piece) -> bool:
-        """Write a piece once there is room, in parts where a plan counts; False if the connection is closed."""
+    async def _write(
+        self, prepared: Prepared, connection: Connection, piece: Piece, *, within_s: float | None = None
+    ) -> bool:
+        """Write a piece once there is room, in parts where a plan counts; False if the connection is closed.
+
+        `within_s`: `_Stalled` where there is no room for so long.
+        """
         session, kind, flow = connection.session, connection.kind, connection.flow
         count = len(piece.rows)
         at_once = count if flow is None else flow.rows_max
         data = b"" if piece.notice is None else frame_notice(piece.notice, kind.encoding)
         first = 0
         while True:
-            if not await connection.room(self._settings.lag_poll_ms / 1000):
+            try:
+                async with asyncio.timeout(within_s):
+                    room = await connection.room(self._settings.lag_poll_ms / 1000)
+            except TimeoutError:
+                raise _Stalled from None
+            if not room:
                 connection.close(Close(1001, "gone"))  # or the replay would read the same piece again, for ever
                 return False
             end = first + session.allowance(min(at_once, count - first))
