@@ -7,6 +7,7 @@ looks like one is sent in an array, or as a binary message.
 from __future__ import annotations
 
 import math
+import struct
 from typing import Annotated
 
 import msgspec
@@ -16,11 +17,12 @@ from penstock.http.problem import members_of
 from penstock.http.tokens import TOKEN_BYTES_MAX
 from penstock_ingest.gateway import Accepted
 
-__all__ = ["Auth", "LineId", "auth_line", "expiring_line", "read_auth", "refusal_line", "reply_line"]
+__all__ = ["Auth", "LineId", "auth_line", "expiring_line", "read_auth", "refusal_line", "reply_line", "text_frame"]
 
 LineId = int | str | None
 _ID_CHARS_MAX = 64
 _SURROUNDINGS_BYTES = 1_000  # what may stand around a token
+_TEXT = 0x81
 _encode = msgspec.json.Encoder().encode
 
 
@@ -73,3 +75,13 @@ def auth_line(line_id: LineId, in_s: float) -> bytes:
 def expiring_line(in_s: float) -> bytes:
     """The token expires in so many seconds."""
     return _encode({"sys": "expiring", "in": max(0, round(in_s))})
+
+
+def text_frame(line: bytes) -> bytes:
+    """A text message on the wire: one frame, unmasked as those of servers are (RFC 6455, 5.2)."""
+    size_bytes = len(line)
+    if size_bytes < 126:
+        return struct.pack("!BB", _TEXT, size_bytes) + line
+    if size_bytes < 65_536:
+        return struct.pack("!BBH", _TEXT, 126, size_bytes) + line
+    return struct.pack("!BBQ", _TEXT, 127, size_bytes) + line

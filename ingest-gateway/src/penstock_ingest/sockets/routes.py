@@ -200,6 +200,7 @@ class Sockets:
             compress=False,
             decode_text=False,
             max_msg_size=read_max_bytes,
+            writer_limit=0,  # a session writes beside it: whether there is room is looked at with every message
             timeout=self._limits.close_wait_s,
         )
 

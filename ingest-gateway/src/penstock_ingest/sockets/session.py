@@ -26,7 +26,15 @@ from penstock_ingest.in_flight import InFlight
 from penstock_ingest.settings import IngestSettings
 from penstock_ingest.sockets.entrance import WRITE
 from penstock_ingest.sockets.inbox import Inbox, Message
-from penstock_ingest.sockets.lines import Auth, auth_line, expiring_line, read_auth, refusal_line, reply_line
+from penstock_ingest.sockets.lines import (
+    Auth,
+    auth_line,
+    expiring_line,
+    read_auth,
+    refusal_line,
+    reply_line,
+    text_frame,
+)
 
 __all__ = ["DRAINING", "Means", "Session"]
 
@@ -76,6 +84,8 @@ class Session:
         self._saying: set[asyncio.Task[None]] = set()
         self._read_count = 0
         self._held_bytes = 0
+        self._answered_count = metrics.SOCKET_BATCHES.labels(stream, "answered")
+        self._answered_bytes = metrics.SOCKET_BYTES.labels(stream)
         self._paused = False  # nothing is read, since too much waits
         self._sending = False
 
@@ -195,8 +205,9 @@ class Session:
         settings = self._means.settings
         while messages := await self._inbox.some(most=settings.gather_group_max):
             for run in _runs(messages, settings.gather_event_max_bytes):
-                for message, outcome in zip(run, await self._stored(run), strict=True):
-                    await self._send(self._line_of(message, outcome))
+                outcomes = await self._stored(run)
+                await self._send_all([self._line_of(*each) for each in zip(run, outcomes, strict=True)])
+                for message in run:
                     self._inbox.answered(message)
                     self._held_bytes -= len(message.body)
                     self._means.in_flight.release(len(message.body))
@@ -215,8 +226,8 @@ class Session:
 
     def _line_of(self, message: Message, outcome: Accepted | BaseException) -> bytes:
         if isinstance(outcome, Accepted):
-            metrics.SOCKET_BATCHES.labels(self._stream, "answered").inc()
-            metrics.SOCKET_BYTES.labels(self._stream).inc(len(message.body))
+            self._answered_count.inc()
+            self._answered_bytes.inc(len(message.body))
             return reply_line(message.number, outcome)
         if not isinstance(outcome, PenstockError):
             _log.error("socket_batch_failed", stream=self._stream, exc_info=outcome)
@@ -229,6 +240,13 @@ class Session:
         return refusal_line(outcome, n=message.number)
 
     # ---------------------------------------------------------------- the wire
+
+    async def _send_all(self, lines: Sequence[bytes]) -> None:
+        """Text messages with one write, as a system call costs more than a reply."""
+        *before, last = lines
+        if before and self._transport is not None and not (self._socket.closed or self._transport.is_closing()):
+            self._transport.write(b"".join(map(text_frame, before)))
+        await self._send(last)  # waits where too much lies in the transport
 
     async def _send(self, line: bytes) -> None:
         """One text message; where nobody is there any more it is dropped."""
