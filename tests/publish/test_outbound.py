@@ -183,6 +183,23 @@ async def test_one_that_breaks_again_and_again_is_paused_and_the_others_go_on(se
     assert (await call(sending, http, "GET", other))[1]["paused"] is None
 
 
+async def test_what_is_sent_counts_in_the_plan_and_waits_for_it(tmp_path, clock, http, there: Receiver):
+    hooks = {"insecure_http": True, "networks_allowed": ["127.0.0.0/8"], "idle_s": 60}
+    plans = {"own": {"few": {"messages_per_day": 3}}, "clients": {"tester": "few"}}
+    async with running_gateway(tmp_path, clock, webhooks=hooks, plans=plans) as gateway:
+        await may(gateway, "*:read")
+        await hooked(gateway, http, there)
+        for first in (0, 2):
+            await gateway.orders(first, 2)
+            await until(lambda first=first: len(numbers(there)) == first + 2)
+        await gateway.orders(4, 2)
+        await gateway.pass_time(100, step_s=5)
+        assert numbers(there) == [0, 1, 2, 3]
+        clock.jump(86_400)
+        await until(lambda: len(numbers(there)) == 6, gateway)
+        assert numbers(there) == [0, 1, 2, 3, 4, 5], "the next day"
+
+
 async def test_with_a_client_all_that_it_had_ends(sending, http, there: Receiver):
     await hooked(sending, http, there)
     await refused_one_by_one(sending, there, 1)

@@ -138,4 +138,11 @@ def _surroundings(ground: Ground) -> Surroundings:
     """Of standing subscriptions, whatever they send by."""
     embedded = ground.authority.embedded
     granted = None if embedded is None else embedded.granted
-    return Surroundings(ground.ports.log, ground.subscriber, ground.authority.database, granted, ground.ports.clock)
+    return Surroundings(
+        ground.ports.log,
+        ground.subscriber,
+        ground.authority.database,
+        granted,
+        ground.applications.metering,
+        ground.ports.clock,
+    )

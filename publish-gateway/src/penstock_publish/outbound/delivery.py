@@ -15,10 +15,11 @@ from penstock_publish.metrics import OUTBOUND_EVENTS, OUTBOUND_RETRYING
 from penstock_publish.outbound.attempt import Outcome
 from penstock_publish.outbound.backoff import pause_s
 from penstock_publish.outbound.courier import Courier, Parcel
-from penstock_publish.outbound.reading import PAUSING, TopicReader
+from penstock_publish.outbound.reading import PAUSING, TopicReader, principal_of
 from penstock_publish.outbound.registry import Registry
 from penstock_publish.outbound.settings import StandingSettings
 from penstock_publish.outbound.standing import AnyStanding, Failed
+from penstock_publish.plans.metering import Metering
 
 __all__ = ["Deliveries"]
 
@@ -53,6 +54,7 @@ class Deliveries(Generic[AnyStanding]):
         registry: Registry[AnyStanding],
         courier: Courier[AnyStanding],
         *,
+        metering: Metering,
         clock: Clock,
         chance: random.Random,
         settings: StandingSettings,
@@ -61,6 +63,7 @@ class Deliveries(Generic[AnyStanding]):
         self._reader = reader
         self._registry = registry
         self._courier = courier
+        self._metering = metering
         self._clock = clock
         self._chance = chance
         self._settings = settings
@@ -105,6 +108,8 @@ class Deliveries(Generic[AnyStanding]):
             await self._registry.take_redelivery(standing, caller)
             attempt = await self._courier.send(standing, one.id, one.body.encode(), missing)
             left = tuple(address for address in missing if address in (*attempt.later, *attempt.refused))
+            if len(left) < len(missing):
+                self._take(standing, one.events, len(one.body))
             if not left:
                 delivered += 1
                 self._count(one.events, Outcome.DELIVERED)
@@ -119,6 +124,7 @@ class Deliveries(Generic[AnyStanding]):
         """Deliver what there is, or wait for it. The subscription after it; None: we send nothing more."""
         settings = self._settings
         self._courier.recipients(standing)
+        await self._until_plan_allows(standing)
         wait_for_s = self._courier.wait_s(standing, self._clock.now_ms())
         if wait_for_s > 0:
             await self._clock.sleep(wait_for_s)  # what comes meanwhile is gathered
@@ -152,6 +158,8 @@ class Deliveries(Generic[AnyStanding]):
             if pause is not None and nobody_has_it:
                 await self._insist(standing, partial(self._registry.pause, standing, pause))
                 return None
+            if not nobody_has_it:
+                self._take(standing, parcel.events, len(parcel.body))
             now_ms = self._clock.now_ms()
             values |= self._courier.sent_values(now_ms)
             if shipped.missing:
@@ -199,6 +207,22 @@ class Deliveries(Generic[AnyStanding]):
         if current is not None:
             await self._reader.check(current)
         return current
+
+    async def _until_plan_allows(self, standing: AnyStanding) -> None:
+        """Wait while its application has taken what its plan allows; a plan may change meanwhile."""
+        while True:
+            meter = self._metering.of(principal_of(standing))
+            hold = None if meter is None else meter.hold(self._metering.now_s())
+            if hold is None:
+                return
+            await self._clock.sleep(min(hold.wait_s, self._settings.idle_s))
+
+    def _take(self, standing: AnyStanding, events: int, size_bytes: int) -> None:
+        """Count what was delivered in the plan; of events that are only counted in a mail none."""
+        meter = self._metering.of(principal_of(standing))
+        if meter is not None:
+            shown = min(events, self._settings.kept_events_max)
+            meter.count_delivery(shown, size_bytes, self._metering.now_s())
 
     async def _insist(self, standing: AnyStanding, asking: Callable[[], Awaitable[_T]]) -> _T:
         """Its answer, however long the log or the database is away; `PAUSING` errors are answers, too."""

@@ -17,7 +17,7 @@ from penstock_publish.topics.request import TopicRequest
 from penstock_publish.topics.session import Slow
 from penstock_publish.topics.subscribe import Subscriber
 
-__all__ = ["PAUSING", "Batch", "Beginning", "Gathered", "Granted", "TopicReader"]
+__all__ = ["PAUSING", "Batch", "Beginning", "Gathered", "Granted", "TopicReader", "principal_of"]
 
 #: What a client and the subject that it acts for have now, each a set of scopes; None: one of them is gone.
 Granted = Callable[[str, str], Awaitable[Sequence[frozenset[str]] | None]]
@@ -107,7 +107,7 @@ class TopicReader:
         has: Sequence[frozenset[str]] | None = ()
         if self._granted is not None:
             has = await self._granted(standing.client_id, standing.subject)
-        principal = _principal_of(standing)
+        principal = principal_of(standing)
         each = () if has is None else (principal, *(replace(principal, scopes=scopes) for scopes in has))
         if not each or not all(one.allows(spec.read_scope) for one in each):
             raise PenstockError("insufficient_scope", f"{standing.client_id} may not read {spec.name} any more")
@@ -130,7 +130,7 @@ class TopicReader:
         What it has now is asked when something is to be sent: `check`.
         """
         spec = await self._spec_of(standing)
-        principal = _principal_of(standing)
+        principal = principal_of(standing)
         after = parse_after(spec, at)
         wanted = TopicRequest(after, standing.filter, Form.ENVELOPE, Slow.GAP, self._events_max, 0.0)
         found = await self._subscriber.look_up(spec, wanted, principal)
@@ -159,7 +159,7 @@ class TopicReader:
         return spec
 
 
-def _principal_of(standing: Standing) -> Principal:
+def principal_of(standing: Standing) -> Principal:
     """Its owner as a reader, with what the token had that made it."""
     scopes = frozenset(standing.scope.split())
     return Principal(standing.subject, standing.client_id, scopes, float("inf"), f"outbound:{standing.id}")

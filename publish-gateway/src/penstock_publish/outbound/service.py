@@ -21,6 +21,7 @@ from penstock_publish.outbound.registry import Registry
 from penstock_publish.outbound.rows import StandingRows
 from penstock_publish.outbound.settings import StandingSettings
 from penstock_publish.outbound.standing import AnyStanding
+from penstock_publish.plans.metering import Metering
 from penstock_publish.topics.subscribe import Subscriber
 
 __all__ = ["Kind", "Standings", "Surroundings"]
@@ -34,6 +35,7 @@ class Surroundings:
     subscriber: Subscriber
     database: GatewayDatabase
     granted: Granted | None
+    metering: Metering
     clock: Clock
 
 
@@ -67,6 +69,7 @@ class Standings(Generic[AnyStanding]):
             self.reader,
             self.registry,
             kind.courier,
+            metering=around.metering,
             clock=around.clock,
             chance=random.Random(),
             settings=settings,
