@@ -242,6 +242,19 @@ async def test_parquet_files_are_read_by_their_columns(folder: Path, tmp_path: P
         assert await taken.stored() == [event(n) for n in range(5)]
 
 
+async def test_a_parquet_file_that_cannot_be_read_is_named_and_holds_back_those_behind_it(
+    folder: Path, tmp_path: Path
+):
+    (folder / "a.parquet").write_bytes(b"half of it")
+    pl.DataFrame({"id": [3]}).write_parquet(folder / "b.parquet")
+    async with intake(files(folder, "parquet"), tmp_path / "feeds") as taken:
+        await until(lambda: any("a.parquet" in check.detail for check in taken.role.ready()))
+        assert await taken.ids() == []
+        pl.DataFrame({"id": [1, 2]}).write_parquet(folder / ".a")
+        (folder / ".a").rename(folder / "a.parquet")
+        await taken.until(1, 2, 3)
+
+
 async def test_csv_files_are_read_by_the_names_of_their_first_line_also_while_they_grow(folder: Path, tmp_path: Path):
     path = folder / "a.csv"
     path.write_bytes(b'id,market,other\r\n1,"two\nlines, ""quoted""",x\r\n2,,\r\n3,"",\r\n')

@@ -60,7 +60,7 @@ class FileFeed:
         """The next piece of one file; None, after the monitor interval, if there is none."""
         try:
             piece = await asyncio.to_thread(self._look)
-        except (OSError, pl.exceptions.PolarsError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise FeedUnavailable(f"folder {self._folder}: {error}") from error
         if piece is None:
             await self._clock.sleep(self._options.monitor_s)
@@ -123,8 +123,11 @@ class FileFeed:
         return now_s - since_s >= self._options.monitor_s
 
     def _of_parquet(self, path: Path, at: int) -> _Piece | None:
-        frame = pl.scan_parquet(path, glob=False).slice(at, _ROWS_MAX).collect()
-        if frame.height == 0:
-            return None
-        known = [column for column in self._columns if column.name in frame.columns]
-        return _Piece(path.name, rows_to_ndjson(frame, known), at + frame.height)
+        try:
+            frame = pl.scan_parquet(path, glob=False).slice(at, _ROWS_MAX).collect()
+            known = [column for column in self._columns if column.name in frame.columns]
+            lines = rows_to_ndjson(frame, known) if frame.height else b""
+        except pl.exceptions.PolarsError as error:
+            why = str(error).partition("\n")[0]
+            raise ValueError(f"{path.name}: {why}; move it in whole, under another name first, or away") from error
+        return _Piece(path.name, lines, at + frame.height) if frame.height else None
