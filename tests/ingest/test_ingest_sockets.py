@@ -330,6 +330,17 @@ async def test_a_revoked_token_closes_its_socket_within_a_second(edge: SocketEdg
         assert (await replies(other, 1))[0]["accepted"] == 1
 
 
+async def test_a_revoked_token_closes_its_socket_also_while_the_log_stands_still(edge: SocketEdge):
+    async with edge.socket() as ws:
+        edge.log.gate.clear()
+        await ws.send(text(1))
+        await edge.log.until_waiting(1)
+        edge.revoked["t1"] = 1e12
+        await edge.pass_time(0.5)
+        async with asyncio.timeout(1):
+            assert (await ended(ws))[0] == 4401
+
+
 async def test_an_event_that_looks_like_a_token_goes_in_an_array_or_as_bytes(edge: SocketEdge):
     async with edge.socket() as ws:
         for message in ('[{"id":"a","auth":"x"}]', b'{"id":"b","auth":"x"}', '{"id":"c","auth":"x"}'):

@@ -7,9 +7,10 @@ waits. However the socket ends, what was read is stored and, while there is some
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,6 +40,9 @@ from penstock_ingest.sockets.lines import (
 __all__ = ["DRAINING", "Means", "Session"]
 
 DRAINING = "draining"
+_NOT_ALLOWED = frozenset({4401, 4403})
+#: A socket is to be closed within a second of its token's revocation, whatever the log does.
+_LAST_WORDS_S = 0.25
 _log = structlog.get_logger(__name__)
 
 
@@ -93,8 +97,8 @@ class Session:
         """`token`: the message that brought it, to be answered."""
         if token is not None:
             await self._send(auth_line(token.id, self._left_s()))
-        working = asyncio.create_task(self._guarded(self._work()))
-        self._reading = asyncio.create_task(self._guarded(self._read()))
+        working = asyncio.create_task(self._guarded(self._work))
+        self._reading = asyncio.create_task(self._guarded(self._read))
         if self._close is not None:  # between the check of the token and now
             self._reading.cancel()
         try:
@@ -125,9 +129,9 @@ class Session:
             self.close(due.close)
             return
         if due.expiring_in_s is not None:
-            self._say(self._send(expiring_line(due.expiring_in_s)))
+            self._say(partial(self._send, expiring_line(due.expiring_in_s)))
         if due.ping and not self._saying:
-            self._say(self._socket.ping())
+            self._say(self._socket.ping)
 
     async def check(self) -> None:
         """Close if the token does not count any more; while its issuer is away, what was known goes on to count."""
@@ -142,9 +146,14 @@ class Session:
             self._take_token(principal, token)
 
     async def _finished(self, working: asyncio.Task[None]) -> None:
-        """Wait until what was read is answered: at a drain as long as somebody reads replies, else not for long."""
+        """Wait until what was read is answered: at a drain as long as somebody reads replies, else not for long, and
+        hardly where the caller may not be here any more.
+        """
+        wait_s = self._limits.answer_wait_s
+        if self._close is not None and self._close.code in _NOT_ALLOWED:
+            wait_s = min(wait_s, _LAST_WORDS_S)
         while True:
-            done, _ = await asyncio.wait({working}, timeout=self._limits.answer_wait_s)
+            done, _ = await asyncio.wait({working}, timeout=wait_s)
             draining = self._close is not None and self._close.error == DRAINING
             if done or self._sending or not draining:
                 return
@@ -255,20 +264,20 @@ class Session:
             await self._socket.send_frame(line, WSMsgType.TEXT)
         self._sending = False
 
-    def _say(self, saying: Coroutine[Any, Any, None]) -> None:
+    def _say(self, saying: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Without waiting for a reader that is slow."""
 
         async def said() -> None:
             with suppress(ConnectionError):
-                await saying
+                await saying()
 
         task = asyncio.create_task(said())
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except ConnectionError:
             pass  # whoever was there has gone
         except Exception:  # outermost loop of a connection: it must not stay open when nobody serves it
