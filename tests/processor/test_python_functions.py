@@ -122,14 +122,14 @@ def test_a_correct_use_is_an_app_and_a_changed_file_is_read_again(folder: Path) 
         ("celsius AS 'nowhere.celsius'", (1, 28), "no nowhere.py"),
         ("celsius AS 'units'", (1, 28), "no place of a function"),
         ("celsius AS 'units.without_types'", (1, 28), "has no types"),
-        ("celsius AS 'broken.f'", (1, 28), "does not load: NameError"),
+        ("celsius AS 'broken.f'", (1, 28), "broken.py:2 does not load: NameError"),
         ("reverse AS 'units.celsius'", (1, 17), "There is a function REVERSE already"),
     ],
 )
 def test_what_is_wrong_with_a_function_is_said_where_it_is_declared(
     folder: Path, declared: str, place: tuple[int, int], said: str
 ) -> None:
-    (folder / "broken.py").write_text("f = undefined_name\n")
+    (folder / "broken.py").write_text("import os\nf = undefined_name; g = 1\n")
     sql = f"CREATE FUNCTION {declared} LANGUAGE PYTHON;\nCREATE TABLE t (a INT) WITH ('connector' = 'penstock');\n"
     with pytest.raises(SqlErrors) as refused:
         plan_app("app", sql, functions=FunctionFiles([folder]))

@@ -128,7 +128,7 @@ def test_a_file_with_dataclasses_is_read_again_as_often_as_it_changes(
 
 def test_a_file_that_ends_the_process_is_one_that_does_not_load(tmp_path: Path) -> None:
     (tmp_path / "ending.py").write_text("raise SystemExit(2)\n")
-    with pytest.raises(PenstockError, match=r"ending\.py does not load: SystemExit\(2\)"):
+    with pytest.raises(PenstockError, match=r"ending\.py:1 does not load: SystemExit\(2\)"):
         FunctionFiles([tmp_path]).load("ending.add")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from threading import Lock
+from traceback import walk_tb
 from types import CodeType, ModuleType
 
 from penstock.errors import PenstockError
@@ -40,7 +41,8 @@ class FunctionFiles:
         found = getattr(module, form[2], None)
         if found is None:
             raise PenstockError(
-                "bad_request", f"{module.__file__} has no '{form[2]}'; define it there, with @scalar(...) above it"
+                "bad_request",
+                f"the file {module.__file__} has no '{form[2]}'; define it there, with @scalar(...) above it",
             )
         if not isinstance(found, ScalarFunction | AggregateFunction):
             raise PenstockError(
@@ -81,5 +83,12 @@ def _loaded(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the app's own code may raise anything
         del sys.modules[name]
-        raise PenstockError("bad_request", f"{path} does not load: {error!r}; correct the file") from error
+        place = f"{path}{_line_of(error, path)}"
+        raise PenstockError("bad_request", f"the file {place} does not load: {error!r}; correct the file") from error
     return module
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """`:line` of the file that was at work; nothing where it is not known, or the error's own words say it."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return f":{lines[-1]}" if lines else ""

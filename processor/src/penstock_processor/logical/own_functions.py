@@ -76,7 +76,7 @@ def _declared(
             return OWN_AGGREGATE, aggregate_entry_of(name, function)
         return OWN, entry_of(name, function)
     except PenstockError as error:
-        message, _, remedy = error.detail.partition("; ")
+        message, _, remedy = error.detail.rpartition("; ")
         findings.add(
             statement.reference.span,
             "unusable_function",
