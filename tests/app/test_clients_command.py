@@ -68,3 +68,18 @@ def test_https_loopback_and_schemes_of_ones_own_are_registered():
 def test_the_name_of_a_client_is_shown_as_it_is(tmp_path):
     clients(tmp_path, "add", "[/b] [red]A", "--redirect-uri", "http://127.0.0.1/back")
     assert "[/b] [red]A" in " ".join(clients(tmp_path, "list").split())
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "redirect_uris"),
+    [
+        ("a\x00b", "orders:read", ["https://portal.example/back"]),
+        ("Terminal", "orders:\x01read", ["https://portal.example/back"]),
+        ("Terminal", " ", ["https://portal.example/back"]),
+        ("Terminal", "orders:read", ["https://portal.example/\x7f"]),
+        ("Terminal", "orders:read", []),
+    ],
+)
+def test_a_public_client_has_a_name_scopes_and_addresses_that_can_be_kept(name, scope, redirect_uris):
+    with pytest.raises(PenstockError, match="bad_request"):
+        public_client(name, scope=scope, redirect_uris=redirect_uris)

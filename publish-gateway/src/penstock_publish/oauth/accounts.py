@@ -24,14 +24,13 @@ from penstock_publish.oauth.passwords import (
     is_password,
     needs_renewal,
 )
-from penstock_publish.oauth.people import ACCOUNT_PREFIX, name_of, subject_of
+from penstock_publish.oauth.people import ACCOUNT_PREFIX, checked_scope, name_of, subject_of
 from penstock_publish.oauth.settings import LoginSettings
 
 __all__ = ["Account", "AccountStore", "account_name", "open_accounts", "owner_is_there"]
 
 _ID_BYTES = 8
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
-_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, 3.3
 
 _metadata = sa.MetaData()
 _accounts = sa.Table(
@@ -84,7 +83,7 @@ class AccountStore:
 
     def add(self, name: str, password: str, scope: str, *, now_s: float) -> Account:
         """A new account; `name_taken`, or `bad_request` for a name or password that cannot be."""
-        name, scope = account_name(name), _checked_scope(scope)
+        name, scope = account_name(name), checked_scope(scope)
         added = Account(name, scope, now_s, self._hashed(password), secrets.token_hex(_ID_BYTES))
         with self._transaction("adding an account") as connection:
             if connection.execute(sa.select(_accounts.c.name).where(_accounts.c.name == name)).first():
@@ -130,7 +129,7 @@ class AccountStore:
 
     def set_scope(self, name: str, scope: str) -> None:
         """Change what a person may do; sessions and grants of before end. `not_found`, `bad_request`."""
-        checked = _checked_scope(scope)
+        checked = checked_scope(scope)
         with self._changing(name, "changing the scope of an account") as (connection, account):
             own = _accounts.c.name == account.name
             connection.execute(sa.update(_accounts).where(own).values(scope=checked))
@@ -251,13 +250,6 @@ def _account(row: sa.Row[tuple[object, ...]]) -> Account:
 
 def _same_case(name: str) -> str:
     return name.strip().lower()
-
-
-def _checked_scope(scope: str) -> str:
-    scopes = scope.split()
-    if not scopes or not all(_SCOPE.fullmatch(one) for one in scopes):
-        raise PenstockError("bad_request", "a scope is one or more words such as 'orders:read data:read'")
-    return " ".join(dict.fromkeys(scopes))
 
 
 def _add_failure(connection: sa.Connection, key: str, now_s: float) -> tuple[int, float]:

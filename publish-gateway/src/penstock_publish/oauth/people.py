@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from penstock.errors import PenstockError
 from penstock.http.access import Principal
 
-__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "granted_scope", "meaning_of", "name_of",
+__all__ = ["ACCOUNT_PREFIX", "Person", "Rights", "checked_scope", "granted_scope", "meaning_of", "name_of",
            "subject_of"]  # fmt: skip
 
 #: What `sub` of a person with an account begins with, so that no client has the same (RFC 9068, 5).
 ACCOUNT_PREFIX = "account:"
 #: What a person may do, by `sub`; None for who is not known any more.
 Rights = Callable[[str], frozenset[str] | None]
+_SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")  # RFC 6749, 3.3
 _MEANINGS = {
     "*:read": "Read every topic",
     "data:read": "Read stored rows and summaries",
@@ -34,6 +37,14 @@ class Person:
     subject: str
     scopes: frozenset[str]
     session: str = ""
+
+
+def checked_scope(scope: str) -> str:
+    """A scope that somebody typed, each word once; `bad_request` for characters that it cannot have."""
+    scopes = scope.split()
+    if not scopes or not all(_SCOPE.fullmatch(one) for one in scopes):
+        raise PenstockError("bad_request", "a scope is one or more words such as 'orders:read data:read'")
+    return " ".join(dict.fromkeys(scopes))
 
 
 def granted_scope(asked: str, scopes: frozenset[str]) -> str:

@@ -14,6 +14,7 @@ from penstock.http.revocation import mark_of_client
 from penstock_publish.gateway_database import open_gateway_database
 from penstock_publish.oauth.client_store import ClientStore
 from penstock_publish.oauth.clients import Client, Clients
+from penstock_publish.oauth.people import checked_scope
 from penstock_publish.oauth.redirects import check_redirect_uri
 from penstock_publish.oauth.revocation_rows import TOKEN_LIFETIME_MAX_S, AccessToken
 
@@ -26,14 +27,14 @@ def public_client(name: str, *, scope: str, redirect_uris: Sequence[str]) -> Cli
     """A new client without a secret, for people only; `bad_request` for a name or an address that cannot be."""
     if not 1 <= len(name.strip()) <= _NAME_CHARS_MAX or not name.isprintable():
         raise PenstockError("bad_request", f"a name has 1 to {_NAME_CHARS_MAX} printable characters; people see it")
-    if not scope.split() or not redirect_uris:
-        raise PenstockError("bad_request", "a public client needs a scope and an address to send people back to")
+    if not redirect_uris:
+        raise PenstockError("bad_request", "a public client needs an address to send people back to")
     for uri in redirect_uris:
         check_redirect_uri(uri)
     return Client(
         secrets.token_urlsafe(12),
         "",
-        " ".join(scope.split()),
+        checked_scope(scope),
         name=name.strip(),
         redirect_uris=tuple(redirect_uris),
         grants=frozenset({"authorization_code", "refresh_token"}),

@@ -22,8 +22,7 @@ class RevokedTokens:
 
     def __init__(self, known: Mapping[str, float], *, new_name: Callable[[], str] = _random_name) -> None:
         self.expiries: dict[str, float] = {}
-        self.version = 0
-        """How many were added."""
+        self.version = 0  # how many were added
         self._name = new_name()  # numbers are of this process, and a cursor may come to another one
         self._numbers: dict[str, int] = {}
         for token_id, expires_at_s in known.items():
