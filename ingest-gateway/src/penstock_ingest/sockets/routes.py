@@ -66,6 +66,8 @@ class Sockets:
         for session in tuple(self._sessions):
             session.close(Close(1001, DRAINING, retry_ms=round(hint_ms * (1 + self._draw()))))
         await self._none_open.wait()
+        for check in self._checks.values():
+            check.cancel()
 
     def _check(self, session: Session) -> None:
         """See whether its token counts; each for itself, as the issuer of one may have to be asked."""
