@@ -1,9 +1,11 @@
 """The wire towards peers that do not play along: limits hold whatever they do, and the end comes."""
 
 import asyncio
+import gc
 import socket
 import tracemalloc
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -118,6 +120,10 @@ async def test_messages_that_nobody_takes_stop_the_reading_and_all_come_in_order
         writer.write(client_frame(TEXT, b"%06d" % n + b"x" * 50_000))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(writer.drain(), 0.3)  # 30 MB do not fit into what lies between
+    inboxes = [one for one in gc.get_objects() if type(one) is deque and one and str(one[0])[6:9] == "xxx"]
+    assert sum(len(message) for inbox in inboxes for message in inbox) <= 2 * 64 * 1024, (
+        "as long as the largest, and one"
+    )
     go_on.set()
     writer.write(client_frame(CLOSE, b"\x03\xe8"))
     async with asyncio.timeout(10):

@@ -304,7 +304,10 @@ class PublishSettings(BaseModel, frozen=True):
         default=64 * 1024, description="Largest message accepted from a subscriber, also when it is inflated.", ge=1
     )
     inbound_messages_max: int = Field(
-        default=16, description="Messages of one subscriber that wait to be looked at; then it is not read.", ge=1
+        default=16,
+        description="Messages of one subscriber that wait to be looked at; then it is not read, nor where they are "
+        "together as long as the largest.",
+        ge=1,
     )
     compression: bool = Field(
         default=True,

@@ -68,8 +68,8 @@ class Wires:
 class Wire(asyncio.Protocol):
     """Implements `Outlet`. `receive` gives what comes in; the end comes after everything before it was taken."""
 
-    __slots__ = ("_closing", "_ends", "_inbox", "_patience", "_reader", "_task", "_transport", "_unread", "_waiter",
-                 "_wires", "encoding", "heard", "resume", "unsent_bytes")  # fmt: skip
+    __slots__ = ("_closing", "_ends", "_held", "_inbox", "_patience", "_reader", "_task", "_transport", "_unread",
+                 "_waiter", "_wires", "encoding", "heard", "resume", "unsent_bytes")  # fmt: skip
 
     def __init__(self, transport: asyncio.Transport, wires: Wires, *, inflates: bool, deflates: bool) -> None:
         settings = wires.settings
@@ -83,6 +83,7 @@ class Wire(asyncio.Protocol):
         self._wires = wires
         self._reader: FrameReader | None = FrameReader(limit_bytes=settings.inbound_bytes_max, inflates=inflates)
         self._inbox: deque[str | bytes] | None = None  # made with the first message: most subscribers send none
+        self._held = 0  # characters or bytes in the inbox
         self._unread: Iterator[Inbound] | None = None  # what has come and has yet to be looked at
         self._ends: CloseFrame | Refusal | None = None  # what comes after the inbox
         self._waiter: asyncio.Future[None] | None = None
@@ -126,8 +127,10 @@ class Wire(asyncio.Protocol):
                 await self._waiter
             finally:
                 self._waiter = None
+        was_full = self._full
         message = self._inbox.popleft()
-        if len(self._inbox) == self._wires.settings.inbound_messages_max - 1:
+        self._held -= len(message)
+        if was_full and not self._full:
             self._read_on()
             if self._unread is None and not self._transport.is_closing():
                 self._transport.resume_reading()
@@ -163,11 +166,16 @@ class Wire(asyncio.Protocol):
         else:
             self._close(1000, b"")
 
+    @property
+    def _full(self) -> bool:
+        """True while the inbox holds as many messages as it may, or as much as one message may be long."""
+        settings = self._wires.settings
+        return len(self._inbox or ()) >= settings.inbound_messages_max or self._held >= settings.inbound_bytes_max
+
     def _read_on(self) -> None:
         """Look at what has come, as far as the inbox has room: a few bytes can be many messages, or long ones."""
-        limit = self._wires.settings.inbound_messages_max
         try:
-            while self._unread is not None and (self._closing or len(self._inbox or ()) < limit):
+            while self._unread is not None and (self._closing or not self._full):
                 found = next(self._unread, None)
                 if found is None:
                     self._unread = None
@@ -189,7 +197,8 @@ class Wire(asyncio.Protocol):
         if self._inbox is None:
             self._inbox = deque()
         self._inbox.append(message)
-        if len(self._inbox) == self._wires.settings.inbound_messages_max and not self._transport.is_closing():
+        self._held += len(message)
+        if self._full and not self._transport.is_closing():
             self._transport.pause_reading()
         self._wake()
 
