@@ -12,7 +12,7 @@ from publish.conftest import Gateway, close_of, receive
 
 from penstock.errors import PenstockError
 from penstock_publish.applications.application import Application
-from penstock_publish.applications.departure import remove_account
+from penstock_publish.applications.departure import applications_beyond, remove_account
 from penstock_publish.applications.rows import TABLES, delete_application, insert_application
 from penstock_publish.applications.settings import ApplicationSettings
 from penstock_publish.gateway_database import open_gateway_database
@@ -174,3 +174,15 @@ def test_tokens_that_others_have_in_the_name_of_a_deleted_application_end_with_i
     assert {token.token_id for token in ended} == {"client:app-1", "t"}
     assert grants.by_refresh_token("r").revoked
     database.close()
+
+
+async def test_who_takes_scopes_from_a_person_is_told_which_applications_keep_them(gateway, http, command):
+    ann = person(gateway, http, await an_account(gateway, command))
+    board = await ann.as_application("board", SCOPE)
+    child = await board.as_application("child", "orders:read")
+    await ann.as_application("other", "applications:write")
+    changed = await asyncio.to_thread(command.set_scope, "ann", "applications:write")
+    found = await asyncio.to_thread(applications_beyond, command, changed)
+    assert found == [board.made["client_id"], child.made["client_id"]]
+    wider = await asyncio.to_thread(command.set_scope, "ann", "*:read applications:write")
+    assert await asyncio.to_thread(applications_beyond, command, wider) == []

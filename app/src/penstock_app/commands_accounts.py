@@ -87,8 +87,16 @@ def password(name: Name, *, data: Data = None, store: Store = None, config: Conf
 
 def scope_of(name: Name, scope: NewScope, *, data: Data = None, store: Store = None, config: Config = None) -> None:
     """Change what a person may do: the account's sessions, and what it has granted to applications, end."""
+    from penstock_publish.applications.departure import applications_beyond
+
     with _accounts(data, store, config) as accounts:
-        accounts.set_scope(name, scope)
+        beyond = applications_beyond(accounts, accounts.set_scope(name, scope))
+    if beyond:
+        typer.echo(
+            f"These applications of the person keep scopes beyond that: {', '.join(beyond)}; "
+            "`penstock applications remove` ends one.",
+            err=True,
+        )
 
 
 @contextmanager

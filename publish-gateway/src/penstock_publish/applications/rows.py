@@ -29,8 +29,8 @@ from penstock_publish.oauth.revocation_rows import (
     remember_revoked,
 )
 
-__all__ = ["TABLES", "delete_application", "delete_applications_of", "find_application", "insert_application",
-           "list_applications", "plans_of_all", "replace_application", "replace_secret",
+__all__ = ["TABLES", "applications_of", "delete_application", "delete_applications_of", "find_application",
+           "insert_application", "list_applications", "plans_of_all", "replace_application", "replace_secret",
            "version_of_all"]  # fmt: skip
 
 _LOCK = int.from_bytes(b"applicat", "big") >> 1
@@ -141,6 +141,12 @@ def list_applications(
         in_order = sa.tuple_(_rows.c.created_at_ms, _rows.c.client_id)
         query = query.where(in_order > sa.tuple_(sa.literal(after.created_at_ms), sa.literal(after.client_id)))
     return [_application(row) for row in connection.execute(query).mappings()]
+
+
+def applications_of(connection: sa.Connection, owner: str) -> list[Application]:
+    """Those of an owner, of those applications, and so on."""
+    ids = _registered_by(connection, owner)
+    return [found for one in ids if (found := find_application(connection, one)) is not None]
 
 
 def plans_of_all(connection: sa.Connection) -> dict[str, str]:

@@ -127,12 +127,13 @@ class AccountStore:
             own = _accounts.c.name == account.name
             connection.execute(sa.update(_accounts).where(own).values(password=hashed))
 
-    def set_scope(self, name: str, scope: str) -> None:
+    def set_scope(self, name: str, scope: str) -> Account:
         """Change what a person may do; sessions and grants of before end. `not_found`, `bad_request`."""
         checked = checked_scope(scope)
         with self._changing(name, "changing the scope of an account") as (connection, account):
             own = _accounts.c.name == account.name
             connection.execute(sa.update(_accounts).where(own).values(scope=checked))
+        return replace(account, scope=checked)
 
     def enter(self, name: str, password: str, address: str, *, now_s: float) -> Account | None:
         """The account if the password is its own; `too_many_requests` after too many failures.
