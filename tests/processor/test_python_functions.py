@@ -115,6 +115,17 @@ def test_a_correct_use_is_an_app_and_a_changed_file_is_read_again(folder: Path) 
     assert "takes 1 arguments, not 2" in error.message
 
 
+def test_calls_of_what_does_not_load_add_no_findings(folder: Path) -> None:
+    sql = """CREATE FUNCTION f AS 'nowhere.f' LANGUAGE PYTHON;
+CREATE TABLE t (a INT, b AS f(a)) WITH ('connector' = 'penstock');
+CREATE VIEW v AS SELECT f(a) AS x FROM t;
+CREATE TABLE o WITH ('connector' = 'penstock') AS SELECT x FROM v;
+CREATE TABLE p WITH ('connector' = 'penstock') AS SELECT a FROM t WHERE f(a) > 1;
+CREATE TABLE q WITH ('connector' = 'penstock') AS SELECT a FROM t WHERE a > 'x';"""
+    assert [(line, code) for line, _, code in findings(folder, sql)] == [(1, "unusable_function")]
+    assert [line for line, _, _ in findings(folder, sql.replace("b AS f(a)", "b AS a"))] == [1, 6]
+
+
 @pytest.mark.parametrize(
     ("declared", "place", "said"),
     [

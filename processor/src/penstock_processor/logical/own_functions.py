@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from typing import Protocol
+from collections.abc import Container, Iterator, Sequence
+from typing import NoReturn, Protocol
 
 from sqlglot import exp
 
 from penstock.errors import PenstockError
 from penstock.expressions.bind import AGGREGATES, OWN
 from penstock.expressions.functions import ALIASES, FUNCTIONS
-from penstock.expressions.table import Function
+from penstock.expressions.nodes import Call, Expr
+from penstock.expressions.table import Compiled, Function
 from penstock.python_functions import AggregateFunction, ScalarFunction, aggregate_entry_of, entry_of
+from penstock_processor.logical.catalog import Unusable
 from penstock_processor.logical.expressions import OWN_AGGREGATE
 from penstock_processor.sql.findings import Findings
 from penstock_processor.sql.statements import CreateFunction, CreateTable, CreateView, Insert, Script
@@ -60,7 +62,7 @@ def attach_functions(script: Script, source: FunctionSource, findings: Findings)
 def _declared(
     statement: CreateFunction, source: FunctionSource, known: Container[str], findings: Findings
 ) -> tuple[str, Function] | None:
-    """Where a call keeps its entry, and the entry."""
+    """Where a call keeps its entry, and the entry; of what does not load one that adds no findings."""
     name = statement.name.text.upper()
     if name in known or name in FUNCTIONS or name in ALIASES or name in AGGREGATES:
         findings.add(
@@ -83,7 +85,15 @@ def _declared(
             message=f"{message[:1].upper()}{message[1:]}.",
             remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
         )
-        return None
+        return OWN, Function(name, name, "What does not load.", _unusable, _never, ())
+
+
+def _unusable(_: Sequence[Expr]) -> NoReturn:
+    raise Unusable
+
+
+def _never(_: Call, __: Sequence[Compiled]) -> NoReturn:
+    raise AssertionError("nothing that calls it is bound")
 
 
 def _trees(statement: object) -> Iterator[exp.Expr]:
