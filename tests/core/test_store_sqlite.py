@@ -178,3 +178,18 @@ async def test_decimals_filter_as_numbers_in_sql(url: str) -> None:
         found = await store.select("prices", statement, [column], row_limit=10, timeout_s=5)
         assert found.frame["price"].to_list() == [v for v in values if v > Decimal(bound)]
     await store.close()
+
+
+async def test_rows_that_a_query_makes_long_are_fetched_no_further_than_the_limit(url: str) -> None:
+    """A text of a megabyte in each of 500 rows, which are fetched at once, would be half a gigabyte."""
+    spec = stream_spec()
+    store = open_store(url, clock=SystemClock())
+    await store.prepare([spec], 1)
+    rows = [("x", i, Op.INSERT) for i in range(500)]
+    await store.apply([Apply("lots", 0, 1, None, 0, 500, changes_frame(spec, rows), None)])
+    select = sa.select(sa.literal("y" * 1_000_000).label("c0")).select_from(table_of(spec))
+    found = await store.query(
+        select, [Column("a", STRING)], row_limit=1000, size_limit_bytes=3_000_000, timeout_s=10.0
+    )
+    assert (found.frame.height, found.truncated) == (4, True)
+    await store.close()

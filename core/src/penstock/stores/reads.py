@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from penstock.errors import PenstockError
 from penstock.model.batch import PENDING_COLUMN
 from penstock.model.stream import Column, StreamSpec
-from penstock.model.types import BOOLEAN
+from penstock.model.types import BOOLEAN, Kind
 from penstock.ports.store import Queried, Selected, Snapshot
 from penstock.stores.database import ReadDeadline
 from penstock.stores.registry import read_applied
@@ -20,7 +21,7 @@ from penstock.stores.values import frame_of, unescaped_frame
 
 __all__ = ["query_rows", "select_rows", "snapshot_rows"]
 
-_QUERY_FETCH_ROWS = 500  # of a caller's query at a time: what its limit of bytes is overrun by at most
+_QUERY_FETCH_ROWS = 500  # of a caller's query at a time
 
 
 def select_rows(
@@ -76,9 +77,13 @@ def query_rows(
     cursor = result.cursor
     assert cursor is not None  # a select has one
     frames: list[pl.DataFrame] = []
+    long = _long_places(columns)
     count = size_bytes = 0
     while count <= row_limit and size_bytes <= size_limit_bytes:
-        rows = (result.fetchmany if elsewhere else cursor.fetchmany)(_QUERY_FETCH_ROWS)
+        if elsewhere:
+            rows: Sequence[Any] = result.fetchmany(_QUERY_FETCH_ROWS)
+        else:
+            rows = _rows_within(cursor, size_limit_bytes - size_bytes, long=long)
         if not rows:
             break
         try:
@@ -124,3 +129,26 @@ def snapshot_rows(
     if found.applied is None:
         raise PenstockError("not_ready", f"'{spec.name}' has not been filled yet", retry_after_s=1.0)
     return Snapshot(found.frame, found.applied)
+
+
+def _rows_within(cursor: Any, size_limit_bytes: int, *, long: Sequence[int]) -> list[tuple[Any, ...]]:
+    """The next rows; the last one is that whose values at the places `long` pass the limit.
+
+    A query may make texts of many megabytes of short ones, row by row: some hundreds of them would fill the memory
+    before anybody looks.
+    """
+    rows: list[tuple[Any, ...]] = []
+    size_bytes = 0
+    for row in cursor:
+        rows.append(row)
+        for place in long:
+            value = row[place]
+            size_bytes += len(value) if isinstance(value, str | bytes) else 0
+        if size_bytes > size_limit_bytes or len(rows) >= _QUERY_FETCH_ROWS:
+            break
+    return rows
+
+
+def _long_places(columns: Sequence[Column]) -> list[int]:
+    """Places of columns whose values have no largest size."""
+    return [i for i, c in enumerate(columns) if c.type.kind in (Kind.STRING, Kind.BYTES) or c.type.is_nested]
