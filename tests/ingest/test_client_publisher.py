@@ -82,6 +82,25 @@ async def test_a_full_disk_is_waited_for_and_the_order_of_one_at_a_time_is_kept(
         assert await edge.stored() == [f"e{number}" for number in range(40)]
 
 
+async def test_one_moment_of_a_full_disk_is_one_failure_however_many_messages_it_refuses():
+    many = replace(QUICK, publisher_in_flight_max=30, batch_events_max=1, attempts_max=4)
+    async with running_edge() as edge, client_of(edge, limits=many) as client:
+        async with client.publisher("arrivals") as publisher:
+            edge.log.gate.clear()
+            await publisher.send(event(0))
+            await edge.log.until_waiting(1)
+            await publisher.send([event(number) for number in range(1, 30)])
+            [session] = edge.role._sockets._sessions
+            await until(lambda: session._read_count == 30)
+            edge.log.gate.set()  # for the first alone; the others share an append
+            edge.log.gate.clear()
+            await until(lambda: publisher.published.accepted == 1)
+            await edge.log.until_waiting(1)
+            edge.log.fail_before = LogFull("no room", retry_after_s=0.01)
+            edge.log.gate.set()
+        assert publisher.published.accepted == 30
+
+
 async def test_who_sends_too_fast_waits_and_is_bounded():
     async with running_edge() as edge, client_of(edge, limits=replace(QUICK, batch_events_max=5)) as client:
         edge.log.gate.clear()

@@ -65,6 +65,7 @@ class StreamPublisher:
         self._total = Published()
         self._failure: ClientError | None = None
         self._rest_until_s = 0.0
+        self._spared = 0  # messages that were under way at the last refusal: theirs is no further failure
         self._refused = False  # the last token that was shown
         self._changed = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -196,7 +197,7 @@ class StreamPublisher:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             await upkeep.end()
-            unanswered = len(self._sent)
+            unanswered, self._spared = len(self._sent), 0
             while self._sent:
                 heapq.heappush(self._unsent, self._sent.popleft())
         if unanswered and not self._repeatable:
@@ -241,15 +242,19 @@ class StreamPublisher:
     def _answered(self, line: dict[str, Any]) -> None:
         """The reply to the oldest message without one."""
         batch = self._sent.popleft()
+        spared, self._spared = self._spared > 0, max(0, self._spared - 1)
         if "accepted" in line:
             self._total = self._added(batch, line)
             self._backoff.reset()
             self._refused = False
         else:
             error = problem_of(int(line.get("status", 500)), {}, line, now_ms=self._calls.clock.now_ms())
-            if not error.retry or self._backoff.failures + 1 >= self._calls.limits.attempts_max:
+            last = not spared and self._backoff.failures + 1 >= self._calls.limits.attempts_max
+            if not error.retry or last:
                 raise error
-            rest_s = self._backoff.next_s(float(line.get("retry_ms", 0)) / 1000)
+            rest_s = float(line.get("retry_ms", 0)) / 1000
+            if not spared:
+                rest_s, self._spared = self._backoff.next_s(rest_s), len(self._sent)
             self._rest_until_s = max(self._rest_until_s, self._calls.clock.monotonic_s() + rest_s)
             heapq.heappush(self._unsent, batch)
         self._changed.set()
