@@ -219,11 +219,11 @@ def test_csv_fields_are_read_as_their_types_and_quotes_are_heeded(tmp_path: Path
 def test_empty_lines_of_a_csv_file_are_no_rows(tmp_path: Path) -> None:
     file = tmp_path / "readings.csv"
     for end in ("\n", "\r\n"):
-        lines = ["id,ts,code", "a,2018-01-01,1", "", '"b', "", 'c",2018-01-01,2', "", ""]
+        lines = ["id,ts,code", "a,2018-01-01,1", "", '"b', "", 'c",2018-01-01,2', "", "", '"d",,', ""]
         file.write_bytes(end.join(lines).encode())
         ran = run(tmp_path, SMALL, f"readings={file}", outputs=["numbers=-"])
         assert [row["id"] for row in ran.rows] == ["a", f"b{end}{end}c"]
-        assert (ran.stats["events"], ran.stats["rejected"]) == (2, 0)
+        assert (ran.stats["events"], ran.stats["rejected"]) == (3, 1)  # the last one has no time
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
@@ -232,6 +232,16 @@ def test_a_record_with_a_comma_too_many_is_told_with_its_line(tmp_path: Path, en
     file = tmp_path / f"readings.csv{ending}"
     file.write_bytes(gzip.compress(text) if ending else text)
     with pytest.raises(PenstockError, match=f"csv{ending}:4: 4 fields, the first line names 3"):
+        run(tmp_path, SMALL, f"readings={file}", outputs=["numbers=-"])
+
+
+@pytest.mark.parametrize(
+    "text", ["a,2018-01-01,1\r\nb,2018-01-01", '"a\n",2018-01-01,1\nb', "a,2018-01-01,1\nb,1\nc,,"]
+)
+def test_a_record_that_is_cut_short_is_told_with_its_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "readings.csv"
+    file.write_bytes(f"id,ts,code\n{text}".encode())
+    with pytest.raises(PenstockError, match=r"csv:[34]: [12] fields, the first line names 3"):
         run(tmp_path, SMALL, f"readings={file}", outputs=["numbers=-"])
 
 

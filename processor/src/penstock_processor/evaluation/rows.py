@@ -27,6 +27,7 @@ __all__ = ["PIECE_BYTES", "PIECE_ROWS", "Piece", "pieces_of"]
 PIECE_BYTES = 8 * 1024 * 1024
 #: Rows read at once where a file has its own blocks (Parquet).
 PIECE_ROWS = 100_000
+_END = "$end"  # no column has such a name
 _NEWLINE = 0x0A
 _BLANKS = np.frombuffer(b"\n\t ", dtype=np.uint8)
 
@@ -79,13 +80,35 @@ def _csv(path: Path, columns: Sequence[Column], piece_bytes: int) -> Iterator[tu
         if not text.strip():
             continue
         try:
-            texts = pl.read_csv(
-                io.BytesIO(text), has_header=False, schema=dict.fromkeys(header, pl.String()), infer_schema=False
-            )
-        except pl.exceptions.ComputeError:
-            _refuse_long_record(path, len(header))
-            raise
+            texts = _records(text, header)
+        except pl.exceptions.PolarsError:
+            texts = None
+        if texts is None:
+            _refuse_uneven_record(path, len(header))
+            texts = _parsed(text, header)
         yield columns_of_text(texts, columns), texts.height
+
+
+def _records(text: bytes, header: Sequence[str]) -> pl.DataFrame | None:
+    """The fields of the records as text; None if a record has fewer than the header has names.
+
+    Polars gives NULL for fields that are not there. Without quotes commas tell; else a field of our own ends each
+    line, and is NULL where others are missing. Where a line ends within quotes it stands in a text, too.
+    """
+    if b'"' not in text:
+        texts = _parsed(text, header)
+        return texts if text.count(b",") == texts.height * (len(header) - 1) else None
+    lines = text.replace(b"\r\n", b"\n") if b"\r" in text else text
+    lines = lines.removesuffix(b"\r").replace(b"\n", b",1\n") + b",1"
+    texts = _parsed(lines, [*header, _END])
+    if texts[_END].null_count():
+        return None
+    return texts.drop(_END) if texts.height == lines.count(b"\n") + 1 else _parsed(text, header)
+
+
+def _parsed(text: bytes, names: Sequence[str]) -> pl.DataFrame:
+    schema = dict.fromkeys(names, pl.String())
+    return pl.read_csv(io.BytesIO(text), has_header=False, schema=schema, infer_schema=False)
 
 
 def _without_blank_records(text: bytes) -> bytes:
@@ -101,15 +124,15 @@ def _without_blank_records(text: bytes) -> bytes:
     return b"\n".join(kept)
 
 
-def _refuse_long_record(path: Path, fields_max: int) -> None:
-    """`bad_request` with the place of the first record that has more fields than there are names."""
+def _refuse_uneven_record(path: Path, names: int) -> None:
+    """`bad_request` with the place of the first record that has more or fewer fields than there are names."""
     with _opened(path) as file:
         for line, fields in read_records(file):
-            if len(fields) > fields_max:
+            if len(fields) != names:
                 raise PenstockError(
                     "bad_request",
-                    f"{path}:{line}: {len(fields)} fields, the first line names {fields_max}; put quotes around a "
-                    "field that has a comma",
+                    f"{path}:{line}: {len(fields)} fields, the first line names {names}; put quotes around a field "
+                    "that has a comma, and commas for fields that are empty",
                 )
 
 
