@@ -17,10 +17,14 @@ from prometheus_client import REGISTRY
 from publish.conftest import Gateway, running_gateway
 
 from penstock.errors import PenstockError
+from penstock.role import Ports
+from penstock_publish.authority import open_authority
 from penstock_publish.gateway_database import DATABASE_FILE
 from penstock_publish.oauth.accounts import AccountStore
 from penstock_publish.oauth.clients import Client, hashed_secret
 from penstock_publish.oauth.settings import LoginSettings
+from penstock_publish.service import build
+from penstock_publish.settings import AuthSettings, PublishSettings
 
 TO = ["ops@shop.example", "boss@shop.example"]
 
@@ -313,3 +317,16 @@ async def test_who_loses_the_right_while_some_have_a_mail_does_not_send_it_to_th
     await may(sending, "orders:read")
     assert await call(sending, http, "POST", f"{path}/redeliver") == (200, {"delivered": 1, "left": 0})
     assert [mail.to for mail in post.mails] == [(TO[0],), (TO[1],)]
+
+
+async def test_a_part_that_breaks_for_good_ends_the_role_at_once(tmp_path, clock, sending):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    authority = await open_authority(folder, AuthSettings(), clock=clock, public_url="http://127.0.0.1:1")
+    ports = Ports(sending.log, sending.store, clock, authority.access)
+    running = asyncio.create_task(build(PublishSettings(), ports, authority=authority).run(asyncio.Event()))
+    await asyncio.sleep(0.1)
+    await authority.close()  # there is no database any more
+    await until(running.done, sending, step_s=5)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await running

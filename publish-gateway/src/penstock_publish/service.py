@@ -102,19 +102,18 @@ class PublishRole:
         ground = self._ground
         finishing = [
             asyncio.create_task(part.run(stop))
-            for part in (self._webhooks, self._emails, self._upstreams, self._door)
+            for part in (ground.hub, self._webhooks, self._emails, self._upstreams, self._door)
         ]
         lifecycles = asyncio.create_task(ground.lifecycles.run(stop))
         ground.applications.start()
         ground.durable.start()
         _log.info("publish_started", public_url=self._authority.public_url)
         try:
-            await ground.hub.run(stop)
-            for part in finishing:
-                await part
+            await asyncio.gather(*finishing)  # the first that breaks ends the role: not only when it is to stop
         finally:
             for part in (*finishing, lifecycles):
                 part.cancel()
+            await asyncio.gather(*finishing, lifecycles, return_exceptions=True)
             await ground.applications.close()
             await ground.durable.close()
             self._running = False
