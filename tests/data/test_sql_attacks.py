@@ -268,6 +268,24 @@ def test_no_character_of_a_value_or_a_name_gets_into_the_statement(text: str) ->
         assert "DROP" not in made(sql, params)
 
 
+def test_texts_do_not_double_from_step_to_step() -> None:
+    """Whatever carries them on: queries in FROM and WITH, groups, windows, values, set operations."""
+    for carried in ("x || x", "MAX(x || x)", "LAG(x || x) OVER (ORDER BY x)", "COALESCE(x || x, '')",
+                    "CASE WHEN x = '' THEN '' ELSE x || x END", "MAX(x || x) OVER ()"):  # fmt: skip
+        sql = "SELECT market AS x FROM lots"
+        for n in range(6):
+            sql = f"SELECT {carried} AS x FROM ({sql}) AS t{n}"
+        made(sql)
+        with pytest.raises(SqlErrors) as caught:
+            made(f"SELECT {carried} AS x FROM ({sql}) AS t")
+        assert caught.value.errors[0].code == "too_large"
+    steps = ", ".join(f"a{n + 1} AS (SELECT x || x AS x FROM a{n} UNION SELECT 'y' AS x)" for n in range(7))
+    for last in ("SELECT x FROM a7", "SELECT (SELECT MAX(x) FROM a7) AS x"):
+        with pytest.raises(SqlErrors) as caught:
+            made(f"WITH a0 AS (SELECT market AS x FROM lots), {steps} {last}")
+        assert caught.value.errors[0].code == "too_large"
+
+
 def test_conditions_stay_such_that_an_index_answers_them() -> None:
     found = translate(
         "SELECT l.market FROM lots AS l JOIN daily AS d ON l.bags = d.`limit` WHERE l.ts >= ? AND NOT l.bags IS NULL",

@@ -113,6 +113,12 @@ class SqlSettings(BaseModel, frozen=True):
         ge=100,
         le=100_000,
     )
+    texts_joined_max: int = Field(
+        default=64,
+        description="Texts that || and CONCAT make one of, also over several steps of a query.",
+        ge=2,
+        le=1000,
+    )
     columns_max: int = Field(default=200, description="Columns of a query or of one within it.", ge=1, le=1000)
     rows_max: int = Field(default=10_000, description="Rows of a reply; `truncated` where there are more.", ge=1)
     reply_max_bytes: int = Field(

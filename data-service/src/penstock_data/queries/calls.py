@@ -91,7 +91,7 @@ class Groups:
         if bound.type.is_nested:
             raise refused(node, "type_mismatch", f"{bound.type} cannot be grouped by.", "Group by plain columns.")
         place = self._computed(bound)
-        self._keys.append((bound, self._later(bound.type), place))
+        self._keys.append((bound, self._later(bound.type, bound), place))
 
     def _key(self, node: exp.Expr) -> Expr | None:
         try:
@@ -137,7 +137,7 @@ class Groups:
             source = None if argument is None else argument.type
             return aggregate(name, value, source=source, distinct=distinct, finished=finished)
 
-        ref = self._later(kind)
+        ref = self._later(kind, *([] if argument is None else [argument]))
         self._outer.append((ref.name, build))
         return ref
 
@@ -151,8 +151,9 @@ class Groups:
         self._inner.append(self._statement.written(bound))
         return len(self._inner) - 1
 
-    def _later(self, kind: DataType) -> ColumnRef:
-        return self._statement.ref(kind, sa.null())  # what it stands for is known once all is bound
+    def _later(self, kind: DataType, *made_of: Expr) -> ColumnRef:
+        """A reference; what it stands for is known once all is bound."""
+        return self._statement.ref(kind, sa.null(), texts=self._statement.texts_of(*made_of))
 
 
 class Windows:
@@ -177,7 +178,8 @@ class Windows:
         if name in WINDOW_FUNCTIONS:
             bound = [self._bound(argument) for argument in arguments]
             kind, written = window_function(name, bound, at=node)
-            return self._statement.ref(kind, lambda: written(self._statement.written, over()))
+            texts = self._statement.texts_of(*bound)
+            return self._statement.ref(kind, lambda: written(self._statement.written, over()), texts=texts)
         star = len(arguments) == 1 and isinstance(arguments[0], exp.Star)
         if len(arguments) != 1 or (star and name != "COUNT"):
             raise refused(node, "argument_count", f"{name} takes one argument.", f"Write {name}(x).")
@@ -189,7 +191,8 @@ class Windows:
             source = None if argument is None else argument.type
             return aggregate(name, value, source=source, distinct=False, finished=over())
 
-        return self._statement.ref(kind, element)
+        texts = 1 if argument is None else self._statement.texts_of(argument)
+        return self._statement.ref(kind, element, texts=texts)
 
     def _over(self, node: exp.Window, *, ordered: bool) -> Callable[[], Finish]:
         """What gives the end of the call, once what it goes by is known."""

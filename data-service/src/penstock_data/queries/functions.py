@@ -126,7 +126,9 @@ def _size(call: Call, args: Sequence[Element]) -> Element:
         negative = binary("<", args[0], zero, sa.Boolean())
         turned = decimals.computed("-", zero, args[0], types=(call.type, call.type), to=call.type)
         return sa.type_coerce(sa.case((negative, turned), else_=args[0]), column_type(call.type))
-    return sa.type_coerce(sa.func.abs(args[0]), column_type(call.type))
+    found = sa.type_coerce(sa.func.abs(args[0]), column_type(call.type))
+    # SQLite leaves -0.0 as it is.
+    return binary("+", found, _ZERO, sa.Double()) if call.type.kind in _FLOATS else found
 
 
 def _sign(call: Call, args: Sequence[Element]) -> Element:

@@ -11,11 +11,11 @@ from sqlglot import exp
 
 from penstock.expressions.coercion import Mismatch
 from penstock.expressions.column_scope import unknown_column
-from penstock.expressions.nodes import ColumnRef, Expr, Literal
+from penstock.expressions.nodes import Call, Case, Cast, ColumnRef, Expr, Literal
 from penstock.model.stream import StreamSpec
 from penstock.model.types import DataType
 from penstock_data.queries.forks import Element, Elements
-from penstock_data.queries.refusals import refused
+from penstock_data.queries.refusals import refused, refused_at
 from penstock_data.queries.values import Values
 from penstock_data.settings import SqlSettings
 
@@ -32,10 +32,11 @@ class Relations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column of a query or of a relation of FROM."""
+    """A column of a query or of a relation of FROM. `texts`: how many stored ones make one of its texts at most."""
 
     name: str
     type: DataType
+    texts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +64,43 @@ class Statement:
     read: dict[str, StreamSpec] = field(default_factory=dict)  # relations
     places: Mapping[int, int] = field(default_factory=dict)  # offset in the text of a `?` -> which it is
     inputs: int = 0
+    texts: dict[str, int] = field(default_factory=dict)  # of column references: see `Field.texts`
 
     def place_of(self, node: exp.Placeholder) -> int:
         """Which parameter by place this one is, from 0."""
         return self.places[node.meta["start"]]
 
-    def ref(self, data_type: DataType, element: Element | Callable[[], Element]) -> ColumnRef:
+    def ref(self, data_type: DataType, element: Element | Callable[[], Element], *, texts: int = 1) -> ColumnRef:
         """A new column reference that stands for `element`, or for what it will give once all is bound."""
         name = f"e{len(self.elements)}"
         self.elements[name] = element
+        self.texts[name] = texts
         return ColumnRef(data_type, name=name)
+
+    def texts_of(self, *expressions: Expr) -> int:
+        """Of how many stored texts the longest of these is joined at most."""
+        return max((self._texts_of(expr) for expr in expressions), default=1)
+
+    def _texts_of(self, expr: Expr) -> int:
+        match expr:
+            case ColumnRef():
+                return self.texts[expr.name]
+            case Call(function="||" | "CONCAT"):
+                return sum(self._texts_of(arg) for arg in expr.args)
+            case Call():
+                return self.texts_of(*expr.args)
+            case Cast():
+                return self._texts_of(expr.arg)
+            case Case():
+                results = [then for _, then in expr.branches]
+                return self.texts_of(*results, *([] if expr.otherwise is None else [expr.otherwise]))
+        return 1
 
     def written(self, expr: Expr) -> Element:
         """The SQL of an expression, once what it refers to is known. Raises SqlErrors."""
+        if self.texts_of(expr) > self.limits.texts_joined_max:
+            raise refused_at(expr.span, "too_large", f"This joins more than {self.limits.texts_joined_max} texts: "
+                             "joined ones that are joined again could fill any memory.", "Join less.")  # fmt: skip
         return Values(self.elements, parts_max=self.limits.parts_max).of(expr)
 
     def input(self, at: exp.Expr) -> str:

@@ -162,7 +162,7 @@ class QueryBinder:
         single: bool,
     ) -> Query:
         elements = [self._statement.written(expr) for _, expr in items]
-        fields = tuple(Field(name, _shown_type(expr)) for name, expr in items)
+        fields = tuple(Field(name, _shown_type(expr), self._statement.texts_of(expr)) for name, expr in items)
         select = outer.add_columns(*(element.label(f"c{i}") for i, element in enumerate(elements)))
         distinct = tree.args.get("distinct")
         if distinct is not None:

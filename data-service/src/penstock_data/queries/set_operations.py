@@ -27,7 +27,7 @@ def united(tree: exp.SetOperation, left: Query, right: Query, statement: Stateme
             raise refused(tree.expression, "type_mismatch",
                           f"'{one.name}' is {one.type} in the first query and {two.type} here.",
                           "CAST one of them.")  # fmt: skip
-        fields.append(Field(one.name, found))
+        fields.append(Field(one.name, found, max(one.texts, two.texts)))
     sides = [_as(query, [field.type for field in fields], statement) for query in (left, right)]
     whole = tree.args.get("distinct") is False
     if whole and not isinstance(tree, exp.Union):
@@ -47,6 +47,6 @@ def _as(query: Query, types: list[DataType], statement: Statement) -> sa.Select[
     inner = query.select.subquery()
     columns = []
     for i, (field, kind) in enumerate(zip(query.fields, types, strict=True)):
-        ref = statement.ref(field.type, inner.c[f"c{i}"])
+        ref = statement.ref(field.type, inner.c[f"c{i}"], texts=field.texts)
         columns.append(statement.written(coerced(ref, kind)).label(f"c{i}"))
     return sa.select(*columns).select_from(inner)

@@ -135,7 +135,7 @@ class Sources:
         return table, Seen(_alias(node, name), tuple(fields), tuple(refs))
 
     def _query_input(self, query: Query, clause: FromClause, node: exp.Expr, name: str) -> tuple[FromClause, Seen]:
-        refs = [self._statement.ref(f.type, clause.c[f"c{i}"]) for i, f in enumerate(query.fields)]
+        refs = [self._statement.ref(f.type, clause.c[f"c{i}"], texts=f.texts) for i, f in enumerate(query.fields)]
         return clause, Seen(_alias(node, name), query.fields, tuple(refs))
 
     def _refuse_qualified(self, node: exp.Table) -> None:

@@ -83,7 +83,7 @@ class Anywhere:
         if query.fields[0].type == target:
             return query.select.correlate(None)
         inner = query.select.subquery()
-        ref = self._statement.ref(query.fields[0].type, inner.c.c0)
+        ref = self._statement.ref(query.fields[0].type, inner.c.c0, texts=query.fields[0].texts)
         converted = self._statement.written(coerced(ref, target))
         return sa.select(converted.label("c0")).select_from(inner).correlate(None)
 
@@ -95,7 +95,8 @@ class Anywhere:
         if not query.single:
             raise refused(node, "several_rows", "A query as a value has one row.",
                           "Select an aggregate without GROUP BY, or end it with LIMIT 1.")  # fmt: skip
-        return self._statement.ref(query.fields[0].type, query.select.correlate(None).scalar_subquery())
+        field, value = query.fields[0], query.select.correlate(None).scalar_subquery()
+        return self._statement.ref(field.type, value, texts=field.texts)
 
     def _clock(self, node: exp.Expr) -> Expr | None:
         if isinstance(node, exp.Column):
