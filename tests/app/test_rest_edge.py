@@ -139,6 +139,8 @@ async def test_rows_of_a_draft_are_there_for_who_may_change_apps_and_for_nobody_
     )
     lifecycle, admin = f"{edge.url}/v1/topics/totals/lifecycle", {"Authorization": f"Bearer {edge.admin}"}
     before = [(await edge.get(path))[0] for path in paths]
+    listed = (await edge.get("/v1/data"))[2]
+    assert b'"totals"' in listed
     async with edge.http.put(lifecycle, json={"state": "draft"}, headers=admin) as reply:
         assert reply.status == 200
     for path in paths:
@@ -146,6 +148,8 @@ async def test_rows_of_a_draft_are_there_for_who_may_change_apps_and_for_nobody_
         assert (status, json.loads(body)["code"]) == (404, "unknown_relation"), path
     assert (await edge.get("/v1/data/totals", bearer=False))[0] in (401, 404)
     assert b'"/docs/relations/totals"' not in (await edge.get("/docs"))[2]
+    assert b'"totals"' not in (await edge.get("/v1/data"))[2]
+    assert (await edge.get("/v1/data", bearer=False, Authorization=f"Bearer {edge.admin}"))[2] == listed
     for path, status in zip(paths, before, strict=True):
         assert (await edge.get(path, bearer=False, Authorization=f"Bearer {edge.admin}"))[0] == status
     async with edge.http.put(lifecycle, json={"state": "published"}, headers=admin):

@@ -12,6 +12,7 @@ from aiohttp import web
 from penstock.codecs.json_values import write_timestamp
 from penstock.errors import PenstockError
 from penstock.http.access import Access, Principal
+from penstock.http.hidden_relations import HIDDEN_FIELD, read_hidden
 from penstock.http.problem import Handler, guarded
 from penstock.http.traced import traced
 from penstock.model.stream import Column, Relation, StreamSpec
@@ -49,9 +50,9 @@ class DataHttp:
 
     async def _list(self, request: web.Request) -> web.Response:
         await self._access.require(request, SCOPE)
-        body = msgspec.json.encode(
-            {"relations": [_entry(name, spec, columns) for name, spec, columns in await self._reader.relations()]}
-        )
+        hidden = read_hidden(request.headers.get(HIDDEN_FIELD))
+        shown = [one for one in await self._reader.relations() if one[1].name not in hidden]
+        body = msgspec.json.encode({"relations": [_entry(name, spec, columns) for name, spec, columns in shown]})
         tag = entity_tag(body)
         if unchanged(request.headers.get("If-None-Match"), tag):
             return not_modified(tag)

@@ -24,12 +24,12 @@ __all__ = ["DraftGate", "relation_of"]
 
 _PATHS = ("/v1/data/", "/v1/summaries/")
 _RAW = "raw."
-_QUERY = "/v1/query"
+_TOLD = ("/v1/query", "/v1/data")  # which relations a reply is of is known behind them only
 _HIDDEN_BYTES_MAX = 6000  # of the header that tells the data service; servers take 8 KiB
 
 
 class DraftGate:
-    """Wraps the handlers of rows, summaries and queries."""
+    """Wraps the handlers of rows, summaries, queries and the list of relations."""
 
     def __init__(self, access: JwtAccess, lifecycles: Lifecycles) -> None:
         self._access = access
@@ -40,10 +40,10 @@ class DraftGate:
         return [self._guarded(route) for route in routes]
 
     def _guarded(self, route: web.AbstractRouteDef) -> web.AbstractRouteDef:
-        if not isinstance(route, web.RouteDef) or not (route.path.startswith(_PATHS) or route.path == _QUERY):
+        if not isinstance(route, web.RouteDef) or not (route.path.startswith(_PATHS) or route.path in _TOLD):
             return route
         handler: Handler = route.handler
-        if route.path == _QUERY:
+        if route.path in _TOLD:
             return web.RouteDef(route.method, route.path, self._told(handler), route.kwargs)
 
         async def reply(request: web.Request) -> web.StreamResponse:
@@ -66,7 +66,9 @@ class DraftGate:
             )
 
     def _told(self, handler: Handler) -> Handler:
-        """What a query reads only the data service finds out: it is told what is not there for this caller."""
+        """What a query reads, and what there is, only the data service knows: it is told what is not there for this
+        caller.
+        """
 
         async def reply(request: web.Request) -> web.StreamResponse:
             try:
