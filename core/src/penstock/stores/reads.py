@@ -21,7 +21,8 @@ from penstock.stores.values import frame_of, unescaped_frame
 
 __all__ = ["query_rows", "select_rows", "snapshot_rows"]
 
-_QUERY_FETCH_ROWS = 500  # of a caller's query at a time
+_QUERY_FIRST_ROWS = 10  # of a caller's query: how large they are is not known yet
+_QUERY_FETCH_ROWS = 500  # at a time
 
 
 def select_rows(
@@ -81,7 +82,7 @@ def query_rows(
     count = size_bytes = 0
     while count <= row_limit and size_bytes <= size_limit_bytes:
         if elsewhere:
-            rows: Sequence[Any] = result.fetchmany(_QUERY_FETCH_ROWS)
+            rows: Sequence[Any] = result.fetchmany(_next_rows(count, size_bytes, size_limit_bytes=size_limit_bytes))
         else:
             rows = _rows_within(cursor, size_limit_bytes - size_bytes, long=long)
         if not rows:
@@ -129,6 +130,14 @@ def snapshot_rows(
     if found.applied is None:
         raise PenstockError("not_ready", f"'{spec.name}' has not been filled yet", retry_after_s=1.0)
     return Snapshot(found.frame, found.applied)
+
+
+def _next_rows(count: int, size_bytes: int, *, size_limit_bytes: int) -> int:
+    """How many rows to ask PostgreSQL for: a few at first, then as many as should fit by those that came."""
+    if not size_bytes:
+        return _QUERY_FIRST_ROWS if not count else _QUERY_FETCH_ROWS
+    fitting = (size_limit_bytes - size_bytes) * count // size_bytes + 1
+    return max(1, min(_QUERY_FETCH_ROWS, fitting))
 
 
 def _rows_within(cursor: Any, size_limit_bytes: int, *, long: Sequence[int]) -> list[tuple[Any, ...]]:
