@@ -17,9 +17,11 @@ from penstock.model.stream import Column, Relation, StreamSpec
 from penstock.model.types import BIGINT, STRING, decimal
 from penstock.ports.clock import SystemClock
 from penstock.ports.store import Apply, Store
+from penstock.stores.database import ReadDeadline
 from penstock.stores.migrate import HEAD, VERSION_TABLE
 from penstock.stores.open import STORE_FILE, open_store
 from penstock.stores.settings import StoreSettings
+from penstock.stores.sqlite import SqliteDatabase
 from penstock.stores.tables import SYSTEM, decimal_text, read_decimal_text, stored_name, table_of
 from penstock.testing.store_contract import StoreContract, changes_frame, refused, stream_spec, table_spec
 from penstock.testing.store_contract_queries import StoreQueries
@@ -193,3 +195,23 @@ async def test_rows_that_a_query_makes_long_are_fetched_no_further_than_the_limi
     )
     assert (found.frame.height, found.truncated) == (4, True)
     await store.close()
+
+
+async def test_a_query_of_few_but_long_steps_is_asked_for_its_deadline(url: str, tmp_path: Path) -> None:
+    spec = stream_spec()
+    store = open_store(url, clock=SystemClock())
+    await store.prepare([spec], 1)
+    rows = [("x", i, Op.INSERT) for i in range(300)]
+    await store.apply([Apply("lots", 0, 1, None, 0, 300, changes_frame(spec, rows), None)])
+    await store.close()
+    database = SqliteDatabase(tmp_path / STORE_FILE, StoreSettings())
+    engine = database.querying_engine()
+    deadline = ReadDeadline(SystemClock(), 0)
+    with (
+        refused("query_timeout"),
+        engine.connect() as connection,
+        database.translated("a query"),
+        database.bounded(connection, deadline),
+    ):
+        connection.execute(sa.select(sa.func.max(table_of(spec).c.k + "x"))).all()
+    engine.dispose()

@@ -66,6 +66,11 @@ class StoreSettings(BaseModel, frozen=True):
     progress_steps: int = Field(
         default=20_000, description="Virtual machine steps of SQLite between two looks at a read's deadline.", ge=100
     )
+    query_progress_steps: int = Field(
+        default=500,
+        description="The same for queries of callers, whose steps may be long: each may make a text of megabytes.",
+        ge=100,
+    )
     fetch_rows: int = Field(
         default=10_000, description="Rows fetched at a time while a result is put into columns.", ge=100, le=1_000_000
     )

@@ -115,10 +115,12 @@ class SqliteDatabase:
 
     @contextmanager
     def bounded(self, connection: sa.Connection, deadline: ReadDeadline) -> Iterator[None]:
-        """SQLite asks every `progress_steps` machine steps."""
+        """SQLite asks every `progress_steps` machine steps, in a query every `query_progress_steps`."""
         raw = connection.connection.driver_connection
         assert raw is not None  # a checked-out connection
-        raw.set_progress_handler(lambda: int(deadline.over()), self._settings.progress_steps)
+        limits = self._settings
+        steps = limits.query_progress_steps if connection.info.get(_CONFINED) else limits.progress_steps
+        raw.set_progress_handler(lambda: int(deadline.over()), steps)
         try:
             yield
         finally:
