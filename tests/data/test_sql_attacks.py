@@ -186,6 +186,10 @@ SELECT REPEAT(market, 1000000000) AS a FROM lots
 SELECT LPAD(market, 1000000000, 'x') AS a FROM lots
 SELECT REPLACE(market, 'a', 'aaaaaaaaaaaaaaaa') AS a FROM lots
 SELECT REPEAT('x', 2000000000) AS a
+SELECT TRIM(BOTH market FROM market) AS a FROM lots
+SELECT RTRIM(market, market) AS a FROM lots
+SELECT POSITION(market IN market) AS a FROM lots
+SELECT INSTR(market, market || 'x') AS a FROM lots
 SELECT market FROM lots WHERE market LIKE '%a%a%a%a%a%a%a%a%a%'
 SELECT market FROM lots WHERE market LIKE tonnes
 SELECT market COLLATE nocase AS a FROM lots
@@ -324,6 +328,18 @@ def test_a_query_beyond_a_limit_is_refused(sql: str, code: str) -> None:
     with pytest.raises(SqlErrors) as caught:
         made(sql)
     assert caught.value.errors[0].code == code
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["TRIM(BOTH ? FROM market)", "RTRIM(market, ?)", "POSITION(? IN market)", "LOCATE(?, market)",
+     "INSTR(market, ?)", "REPLACE(market, ?, '')", "market LIKE ?"],
+)  # fmt: skip
+def test_what_is_looked_for_in_a_text_is_short_as_one_call_cannot_be_ended(call: str) -> None:
+    made(f"SELECT {call} AS a FROM lots", ["x" * 256])
+    with pytest.raises(SqlErrors) as caught:
+        made(f"SELECT {call} AS a FROM lots", ["x" * 257])
+    assert caught.value.errors[0].code == "too_large"
 
 
 async def started(harness: Harness, serve: Any, **limits: Any) -> Any:

@@ -25,6 +25,8 @@ Build = Callable[[Call, Sequence[Element]], Element]
 
 _FLOATS = (Kind.FLOAT, Kind.DOUBLE)
 _LIKE_WILD_MAX = 8  # each % may look at the whole text again, and no deadline is asked meanwhile
+#: Of what is looked for in a text. One call takes the length of both multiplied, and no deadline is asked meanwhile.
+_SOUGHT_CHARS_MAX = 256
 _ZERO: Element = sa.literal(0.0, sa.Double())
 
 
@@ -44,7 +46,7 @@ def _in(_: Call, args: Sequence[Element]) -> Element:
 
 
 def _like(call: Call, args: Sequence[Element]) -> Element:
-    pattern, escape = _text(call, 1), _text(call, 2) if len(call.args) > 2 else None
+    pattern, escape = _sought(call, 1), _text(call, 2) if len(call.args) > 2 else None
     parts, wild, i = [], 0, 0
     while i < len(pattern):
         c = pattern[i]
@@ -202,10 +204,11 @@ def _joined(call: Call, args: Sequence[Element]) -> Element:
 def _trim(call: Call, args: Sequence[Element]) -> Element:
     side, text = "BOTH", args[0]
     characters: Element = sa.literal(" ", sa.Text())
-    if call.function == "TRIM" and len(args) == 3:
-        side, characters, text = _text(call, 0), args[1], args[2]
-    elif len(args) == 2:
+    if len(args) > 1:
+        _sought(call, 1)
         characters = args[1]
+    if call.function == "TRIM" and len(args) == 3:
+        side, text = _text(call, 0), args[2]
     side = {"LTRIM": "LEADING", "RTRIM": "TRAILING"}.get(call.function, side)
     names = {"BOTH": ("trim", "btrim"), "LEADING": ("ltrim", "ltrim"), "TRAILING": ("rtrim", "rtrim")}[side]
     here, there = (getattr(sa.func, name)(text, characters) for name in names)
@@ -230,14 +233,16 @@ def _end(call: Call, args: Sequence[Element]) -> Element:
 
 
 def _replace(call: Call, args: Sequence[Element]) -> Element:
-    if len(_text(call, 2)) > len(_text(call, 1)):
+    if len(_text(call, 2)) > len(_sought(call, 1)):
         raise refused_at(call.span, "unsupported", "REPLACE makes no text longer in queries: nested ones could make "
                          "any text too long.", "Give it a new text that is no longer than the old one.")  # fmt: skip
     return _text_of("replace")(call, args)
 
 
 def _place(call: Call, args: Sequence[Element]) -> Element:
-    part, text = (args[1], args[0]) if call.function == "INSTR" else (args[0], args[1])
+    first = int(call.function == "INSTR")
+    _sought(call, first)
+    part, text = args[first], args[1 - first]
     if len(args) > 2:
         raise refused_at(call.span, "unsupported", "LOCATE takes two arguments in queries.", "Leave the start out.")
     return Fork(sa.BigInteger(), sqlite=sa.func.instr(text, part), postgresql=sa.func.strpos(text, part))
@@ -248,6 +253,14 @@ def _text(call: Call, place: int) -> str:
     if not isinstance(found, Literal) or not isinstance(found.value, str):
         raise refused_at(found.span, "unsupported", f"{call.function} takes a constant text here.", "Write it.")
     return found.value
+
+
+def _sought(call: Call, place: int) -> str:
+    found = _text(call, place)
+    if len(found) > _SOUGHT_CHARS_MAX:
+        raise refused_at(call.args[place].span, "too_large", f"{call.function} looks for at most {_SOUGHT_CHARS_MAX} "
+                         "characters in queries.", "Shorten it.")  # fmt: skip
+    return found
 
 
 def _number(call: Call, place: int) -> int:
