@@ -89,3 +89,16 @@ for (const token of ["READS", "NOBODY"]) {
         reads = edge.token(scope="data:read")
         running = await started(node, tmp_path, edge, script.replace("READS", reads).replace("NOBODY", "none"))
         assert await said(running) == [["insufficient_scope", 403, False], ["invalid_token", 401, False]]
+
+
+async def test_an_event_that_looks_like_a_token_is_an_event(node: str, tmp_path: Path):
+    script = """
+const publisher = open("TOKEN");
+await publisher.send({ id: "e1", auth: "of the shop" });
+const { accepted, rejected } = await publisher.flush();
+log(accepted + rejected);
+publisher.close();
+"""
+    async with running_edge() as edge:
+        running = await started(node, tmp_path, edge, script.replace("TOKEN", edge.token()))
+        assert await said(running) == [1]

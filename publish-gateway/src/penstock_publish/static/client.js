@@ -419,7 +419,10 @@ class Publisher {
 
   #pump() {
     if (this.#socket?.readyState !== 1 || Date.now() < this.#restUntil) return;
-    for (let batch; (batch = this.#unsent.shift());) this.#socket.send(this.#sent[this.#sent.push(batch) - 1].text);
+    for (let batch; (batch = this.#unsent.shift());) {
+      this.#sent.push(batch);
+      this.#socket.send(new TextEncoder().encode(batch.text)); // a text may be taken for a token
+    }
   }
 
   #answered(line, ended) {
