@@ -27,6 +27,7 @@ _FLOATS = (Kind.FLOAT, Kind.DOUBLE)
 _LIKE_WILD_MAX = 8  # each % may look at the whole text again, and no deadline is asked meanwhile
 #: Of what is looked for in a text. One call takes the length of both multiplied, and no deadline is asked meanwhile.
 _SOUGHT_CHARS_MAX = 256
+_TRIMMED_CHARS_MAX = 32  # SQLite calls a function to compare each of them with each character
 _ZERO: Element = sa.literal(0.0, sa.Double())
 
 
@@ -205,7 +206,7 @@ def _trim(call: Call, args: Sequence[Element]) -> Element:
     side, text = "BOTH", args[0]
     characters: Element = sa.literal(" ", sa.Text())
     if len(args) > 1:
-        _sought(call, 1)
+        _sought(call, 1, most=_TRIMMED_CHARS_MAX)
         characters = args[1]
     if call.function == "TRIM" and len(args) == 3:
         side, text = _text(call, 0), args[2]
@@ -255,11 +256,11 @@ def _text(call: Call, place: int) -> str:
     return found.value
 
 
-def _sought(call: Call, place: int) -> str:
+def _sought(call: Call, place: int, *, most: int = _SOUGHT_CHARS_MAX) -> str:
     found = _text(call, place)
-    if len(found) > _SOUGHT_CHARS_MAX:
-        raise refused_at(call.args[place].span, "too_large", f"{call.function} looks for at most {_SOUGHT_CHARS_MAX} "
-                         "characters in queries.", "Shorten it.")  # fmt: skip
+    if len(found) > most:
+        raise refused_at(call.args[place].span, "too_large", f"{call.function} looks for at most {most} characters in "
+                         "queries.", "Shorten it.")  # fmt: skip
     return found
 
 
