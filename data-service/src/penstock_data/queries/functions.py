@@ -259,8 +259,8 @@ def _text(call: Call, place: int) -> str:
 def _sought(call: Call, place: int, *, most: int = _SOUGHT_CHARS_MAX) -> str:
     found = _text(call, place)
     if len(found) > most:
-        raise refused_at(call.args[place].span, "too_large", f"{call.function} looks for at most {most} characters in "
-                         "queries.", "Shorten it.")  # fmt: skip
+        detail = f"{call.function} looks for at most {most} characters in queries."
+        raise refused_at(call.args[place].span, "too_large", detail, "Shorten it.")
     return found
 
 
