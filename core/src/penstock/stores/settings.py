@@ -26,7 +26,7 @@ class StoreSettings(BaseModel, frozen=True):
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
     )
     query_value_max_bytes: int = Field(
-        default=16_777_216, description="SQLite: the longest text or bytes that a query may make.", ge=1_048_576
+        default=4_194_304, description="SQLite: the longest text or bytes that a query may make.", ge=1_048_576
     )
     lock_wait_s: float = Field(
         default=5.0, description="How long a statement waits for a lock of the database before it fails.", gt=0, le=60
@@ -67,7 +67,7 @@ class StoreSettings(BaseModel, frozen=True):
         default=20_000, description="Virtual machine steps of SQLite between two looks at a read's deadline.", ge=100
     )
     query_progress_steps: int = Field(
-        default=500,
+        default=200,
         description="The same for queries of callers, whose steps may be long: each may make a text of megabytes.",
         ge=100,
     )
