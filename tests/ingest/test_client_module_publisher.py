@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_edge import until
+from ingest_edge import ARRIVALS, until
 from ingest_socket_edge import SocketEdge, running_edge
+
+from penstock.errors import LogUnavailable
 
 SCRIPT = """
 import { connect } from "./client.mjs";
@@ -102,3 +105,16 @@ publisher.close();
     async with running_edge() as edge:
         running = await started(node, tmp_path, edge, script.replace("TOKEN", edge.token()))
         assert await said(running) == [1]
+
+
+async def test_what_the_log_may_have_is_not_sent_again_where_no_repetition_is_settled(node: str, tmp_path: Path):
+    script = """
+const publisher = open("TOKEN");
+try { await publisher.send(event(1)); await publisher.flush(); }
+catch (error) { log(error.code); }
+"""
+    async with running_edge(replace(ARRIVALS, dedupe=())) as edge:
+        edge.log.fail_after = LogUnavailable("no answer")
+        running = await started(node, tmp_path, edge, script.replace("TOKEN", edge.token()))
+        assert await said(running) == ["log_unavailable"]
+        assert await edge.stored() == ["e1"]

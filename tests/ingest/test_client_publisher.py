@@ -13,7 +13,7 @@ from ingest_edge import ARRIVALS, until
 from ingest_socket_edge import SocketEdge, event, running_edge
 
 from penstock.client import AsyncClient, Client, ClientLimits, Forbidden, NotFound, Refused, Unavailable
-from penstock.errors import LogFull
+from penstock.errors import LogFull, LogUnavailable
 
 QUICK = ClientLimits(backoff_first_s=0.01, backoff_max_s=0.05, attempts_max=8, publisher_in_flight_max=8)
 
@@ -128,6 +128,23 @@ async def test_a_stream_that_settles_no_repetitions_is_not_sent_to_again():
 
         with pytest.raises(Unavailable, match="settles no repeated events"):
             await publish()
+
+
+@pytest.mark.parametrize("over", ["socket", "request"])
+async def test_a_stream_that_settles_no_repetitions_is_not_sent_to_again_where_the_log_may_have_it(over: str):
+    async with running_edge(replace(ARRIVALS, dedupe=())) as edge, client_of(edge) as client:
+
+        async def publish() -> None:
+            edge.log.fail_after = LogUnavailable("no answer")
+            if over == "request":
+                await client.publish("arrivals", [event(1)])
+                return
+            async with client.publisher("arrivals") as publisher:
+                await publisher.send(event(1))
+
+        with pytest.raises(Unavailable, match="log_unavailable"):
+            await publish()
+        assert await edge.stored() == ["e1"]
 
 
 async def test_what_no_other_try_would_change_is_raised():

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.client.access import ServerAccess
 from penstock.client.backoff import Backoff
-from penstock.client.errors import LATER, ClientError, Refused, Unauthorized, Unavailable, problem_of
+from penstock.client.errors import LATER, ClientError, Refused, Unauthorized, Unavailable, nothing_done, problem_of
 from penstock.client.limits import ClientLimits
 from penstock.client.model import Token
 from penstock.client.tokens import TokenSource
@@ -90,7 +90,7 @@ class Calls:
     def _again(self, error: ClientError, request: Request) -> bool:
         if not error.retry or (error.retry_after_s or 0.0) > self.limits.retry_after_max_s:
             return False
-        return request.repeatable or error.status in (429, 503)  # those two say that nothing was done
+        return request.repeatable or nothing_done(error)
 
     async def _authorized(self, request: Request) -> Any:
         token = await self.tokens.current()

@@ -16,6 +16,7 @@ __all__ = [
     "Refused",
     "Unauthorized",
     "Unavailable",
+    "nothing_done",
     "problem_of",
     "retry_after_s",
 ]  # fmt: skip
@@ -77,6 +78,11 @@ class Refused(ClientError):
 
 class Unavailable(ClientError):
     """Not now: overloaded, draining, over a quota, or nobody answers."""
+
+
+def nothing_done(error: ClientError) -> bool:
+    """Whether the reply says that the request had no effect. A log that cannot be used may have taken the events."""
+    return error.status in (429, 503) and error.code != "log_unavailable"
 
 
 def problem_of(status: int, headers: Mapping[str, str], answer: Any, *, now_ms: int) -> ClientError:

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from penstock.client.backoff import Backoff
 from penstock.client.calls import Calls
 from penstock.client.connecting import open_socket
-from penstock.client.errors import ClientError, Refused, Unauthorized, Unavailable, problem_of
+from penstock.client.errors import ClientError, Refused, Unauthorized, Unavailable, nothing_done, problem_of
 from penstock.client.model import Published, Rejection
 from penstock.client.publishing import each, event_line
 from penstock.client.upkeep import Upkeep
@@ -250,7 +250,7 @@ class StreamPublisher:
         else:
             error = problem_of(int(line.get("status", 500)), {}, line, now_ms=self._calls.clock.now_ms())
             last = not spared and self._backoff.failures + 1 >= self._calls.limits.attempts_max
-            if not error.retry or last:
+            if not error.retry or last or not (self._repeatable or nothing_done(error)):
                 raise error
             rest_s = float(line.get("retry_ms", 0)) / 1000
             if not spared:

@@ -107,7 +107,7 @@ class Penstock {
         throw problem(reply.status, said, reply.headers);
       } catch (thrown) {
         const error = this.known(thrown);
-        const again = error.retry && (repeatable || error.status === 429 || error.status === 503);
+        const again = error.retry && (repeatable || nothingDone(error));
         if (!again || failures >= attempts || error.retryMs > this.limits.retryAfterMaxMs) throw error;
         await this.options.sleep(this.pauseMs(failures, error.retryMs));
       }
@@ -348,7 +348,7 @@ class Subscription {
 
 class Publisher {
   #unsent = []; #sent = []; #count = 0; #running; #socket; #restUntil = 0; #error; #woken = []; #stop = new AbortController();
-  #total = { accepted: 0, duplicate: 0, rejected: 0, errors: [] };
+  #total = { accepted: 0, duplicate: 0, rejected: 0, errors: [] }; #repeatable = false;
 
   constructor(client, stream) { Object.assign(this, { client, stream }); }
 
@@ -360,7 +360,8 @@ class Publisher {
       if (this.#error) throw this.#error;
       this.#unsent.push({ first: this.#count, text: lines.join("\n") });
       this.#count += lines.length;
-      this.#running ??= this.#run(dedupe.length > 0).catch((error) => this.#fail(client.known(error)));
+      this.#repeatable = dedupe.length > 0;
+      this.#running ??= this.#run().catch((error) => this.#fail(client.known(error)));
       this.#pump();
     }
   }
@@ -375,8 +376,8 @@ class Publisher {
   /** Close at once; what has no reply may be stored or not. */
   close() { this.#stop.abort(); this.#socket?.close(1000); this.#fail(new PenstockError("not_ready", "this publisher is closed")); }
 
-  async #run(repeatable) {
-    const { client, stream } = this, { limits, options } = client;
+  async #run() {
+    const { client, stream } = this, { limits, options } = client, repeatable = this.#repeatable;
     for (let failures = 1; !this.#stop.signal.aborted; failures++) {
       const token = await client.token(), ended = await this.#connection(token);
       if (ended.error) throw ended.error;
@@ -431,7 +432,7 @@ class Publisher {
       ended.answered = true;
       for (const name of ["accepted", "duplicate", "rejected"]) this.#total[name] += line[name];
       for (const found of line.errors) this.#total.errors.push({ ...found, index: found.index + batch.first });
-    } else if (error.retry) { // for now: again after a pause, in its place
+    } else if (error.retry && (this.#repeatable || nothingDone(error))) { // for now: again after a pause, in its place
       this.#unsent.push(batch);
       this.#unsent.sort((one, other) => one.first - other.first);
       const waitMs = this.client.pauseMs(1, line.retry_ms);
@@ -446,6 +447,8 @@ class Publisher {
   #fail(error) { this.#error ??= error; this.#wake(); }
 }
 
+// A log that cannot be used may have taken the events.
+const nothingDone = ({ status, code }) => [429, 503].includes(status) && code !== "log_unavailable";
 const streamPath = (stream) => `/v1/streams/${encodeURIComponent(stream)}`;
 const closeOf = (reason) => { // the words of a proxy may be others
   try { const said = JSON.parse(reason) || {}; return { name: said.code, retryMs: said.retry_ms }; } catch { return {}; }
