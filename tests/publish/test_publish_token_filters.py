@@ -56,9 +56,13 @@ async def test_text_that_tries_to_close_the_tokens_filter_is_no_filter_at_all(ht
 
 
 async def test_a_long_poll_does_not_wake_for_rows_of_others(http, gateway, maker):
+    url = f"{gateway.url}/v1/topics/orders"
+    async with http.get(url, headers=bearer(maker, NORTH)) as reply:
+        after = (await reply.json())["next"]
+
     async def poll() -> list[int]:
         headers = {**bearer(maker, NORTH), "Prefer": "wait=5"}
-        async with http.get(f"{gateway.url}/v1/topics/orders", headers=headers) as reply:
+        async with http.get(url, params={"after": after}, headers=headers) as reply:
             return [event["d"]["n"] for event in (await reply.json())["events"]]
 
     polling = asyncio.create_task(poll())
