@@ -25,7 +25,7 @@ up: $(STAMP) ## everything in one process, with both examples on real data
 
 test: $(STAMP) ## the whole suite, first the parts, then real processes; says what was skipped and why
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/system --ignore=tests/ledger
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/system tests/ledger
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/ledger tests/system
 
 test-compose: $(STAMP) ## the compose files for real: healthy, the tour, containers killed and replaced, data kept
 	PENSTOCK_TEST_COMPOSE=1 PENSTOCK_TEST_REQUIRE=docker $(BIN)/python -m pytest tests/container

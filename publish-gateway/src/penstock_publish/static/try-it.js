@@ -65,6 +65,7 @@ export function startTryIt() {
     format = $("try-format").value;
     live = liveTopic(topic, { after: $("try-after").value.trim() || "latest", filter: $("try-filter").value.trim(), format }, on);
   });
+  $("try-connect").disabled = false; // in the page it is: a click before this would send the form as a request
   $("try-pause").addEventListener("click", () => {
     if (state === "paused") { say("Going on after the last event."); return live.resume(); }
     live.pause();
