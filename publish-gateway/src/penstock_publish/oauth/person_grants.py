@@ -7,6 +7,7 @@ Decisions about who was first are the store's (`oauth.grant_store`), in the tran
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,7 +127,7 @@ class _Credential:
         return bool(self.grant.client_id == client.get_client_id())
 
 
-class _OfPerson:
+class _OfPerson(ABC):
     """Both grants: tokens for a person, kept with their family."""
 
     server: Any  # Authlib's, untyped; `server.context` is a `GrantContext`
@@ -162,8 +163,9 @@ class _OfPerson:
             raise InvalidGrantError("who granted this is not known any more")
         return Person(credential.grant.subject, scopes)
 
+    @abstractmethod
     def _credential(self) -> _Credential:
-        raise NotImplementedError
+        """The code or refresh token that is being redeemed."""
 
 
 class CodeGrant(_OfPerson, AuthorizationCodeGrant):  # type: ignore[misc]  # Authlib is untyped

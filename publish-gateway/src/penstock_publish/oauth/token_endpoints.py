@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class _Token:
         return False
 
 
-class _Tokens:
+class _Tokens(ABC):
     """What both endpoints look up. None for what is no valid token any more, which is no error (RFC 7009, 2.2)."""
 
     verifier: TokenVerifier
@@ -57,8 +58,9 @@ class _Tokens:
             return self._refresh_token(token_string)
         return _Token(principal.client_id, principal=principal)
 
+    @abstractmethod
     def _refresh_token(self, text: str) -> _Token | None:
-        raise NotImplementedError
+        """The refresh token of this text, where it is one."""
 
 
 class Revocation(_Tokens, RevocationEndpoint):  # type: ignore[misc]  # Authlib is untyped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -55,9 +56,9 @@ class StandingSettings(BaseModel, frozen=True):
         return self.batch_events_max
 
     @property
+    @abstractmethod
     def send_s(self) -> float:
         """How long one try takes at the most, or the wait for one of the answers in it."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _lease_outlasts_a_try(self) -> Self:
